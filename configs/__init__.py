@@ -1,0 +1,1 @@
+"""Presets: the sizes of a set of networks and the defaults of its sampler, as Python values."""

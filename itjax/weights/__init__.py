@@ -1,0 +1,1 @@
+"""Checkpoints: the tables that name every tensor, reading, converting, LoRA."""
