@@ -1,0 +1,54 @@
+"""Speech features of each video frame's surroundings become tokens of each latent frame (MultiTalk, arXiv 2505.22647)."""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+# P tracks · F pixel frames · T latent frames · W window · N layers of the speech encoder · C its width
+
+
+@dataclass(frozen=True)
+class AudioAdapterSizes:
+    """Sizes of the adapter; the defaults are the published ones."""
+
+    window: int = 5
+    layers: int = 12
+    channels: int = 768
+    intermediate_dim: int = 512
+    output_dim: int = 768
+    context_tokens: int = 32
+    frames_per_latent: int = 4
+
+
+def latent_windows(windows: Float[Array, "P F W N C"], frames_per_latent: int = 4) -> Float[Array, "P T1 V N C"]:
+    """The later latent frames' windows: of the 4 frames of each, window positions 0..2 of the first, 2 of the middle
+    ones and 2..4 of the last, side by side (8 vectors)."""
+    tracks, frames, window, *rest = windows.shape
+    groups = windows[:, 1:].reshape(tracks, (frames - 1) // frames_per_latent, frames_per_latent, window, *rest)
+    middle = window // 2
+    return jnp.concatenate(
+        [groups[:, :, 0, : middle + 1], groups[:, :, 1:-1, middle], groups[:, :, -1, middle:]], axis=2
+    )
+
+
+class AudioAdapter(nn.Module):
+    sizes: AudioAdapterSizes
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, windows: Float[Array, "P F W N C"]) -> Float[Array, "P T A D"]:
+        """Windows of speech features around each of F = 4·(T-1)+1 frames to A tokens for each of T latent frames."""
+        sizes = self.sizes
+        dense = lambda features, name: nn.Dense(features, dtype=self.dtype, name=name)
+        later = latent_windows(windows, sizes.frames_per_latent)
+        flat = lambda x: x.reshape(*x.shape[:2], -1)
+        hidden = [dense(sizes.intermediate_dim, "proj1")(flat(windows[:, :1]))]
+        hidden += [dense(sizes.intermediate_dim, "proj1_vf")(flat(later))]
+        x = nn.relu(jnp.concatenate(hidden, axis=1))
+        x = nn.relu(dense(sizes.intermediate_dim, "proj2")(x))
+        x = dense(sizes.context_tokens * sizes.output_dim, "proj3")(x)
+        x = x.reshape(*x.shape[:2], sizes.context_tokens, sizes.output_dim)
+        return nn.LayerNorm(1e-5, dtype=jnp.float32, name="norm")(x).astype(self.dtype)

@@ -1,0 +1,206 @@
+"""One layer of the DiT: self-attention, text and image attention, audio attention, MLP. Knows no guidance and no chunks.
+
+Tokens lie space first, then time (token = position · T + frame): a mesh that splits the tokens then splits space, every
+device holds all frames of its part, and audio attention stays local.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from itjax.models.attention import attention, self_attention
+from itjax.models.audio_adapter import AudioAdapterSizes
+from itjax.models.rope import label_angles, rotate
+
+# B batch (guidance branches) · U distinct prompts · V distinct voices · T latent frames · S tokens of a frame · L = S·T
+# N layers · H heads · d head width · D width · A audio tokens of a frame · P persons, and the background
+
+
+@dataclass(frozen=True)
+class DiTSizes:
+    """Sizes of the DiT with its audio adapter; the defaults are InfiniteTalk's (Wan2.1-I2V-14B)."""
+
+    dim: int = 5120
+    ffn_dim: int = 13824
+    num_heads: int = 40
+    num_layers: int = 40
+    in_dim: int = 36
+    out_dim: int = 16
+    freq_dim: int = 256
+    text_dim: int = 4096
+    text_len: int = 512
+    clip_dim: int = 1280
+    patch_size: tuple[int, int, int] = (1, 2, 2)
+    eps: float = 1e-6
+    audio: AudioAdapterSizes = field(default_factory=AudioAdapterSizes)
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.num_heads
+
+
+class KeysValues(NamedTuple):
+    """What cross-attention answers with: it does not change with the time step. Stacked on layers (N) outside a block."""
+
+    text_k: Float[Array, "*N U X H d"]
+    text_v: Float[Array, "*N U X H d"]
+    image_k: Float[Array, "*N 1 Y H d"]
+    image_v: Float[Array, "*N 1 Y H d"]
+    audio_k: Float[Array, "*N V T A H d"]
+    audio_v: Float[Array, "*N V T A H d"]
+
+
+class Persons(NamedTuple):
+    """Two persons in one picture: where each is (and the background), and which branches are told apart by label."""
+
+    masks: Float[Array, "3 S"]
+    labelled: Float[Array, "B"]
+
+
+class Branches(NamedTuple):
+    """Which of the distinct prompts and voices each guidance branch is told."""
+
+    text: Int[Array, "B"]
+    audio: Int[Array, "B"]
+
+
+# L-RoPE labels (MultiTalk, section 3.3): the span of each person's tokens, the background's, and the voices'
+PERSON_SPANS = ((0.0, 4.0), (20.0, 24.0))
+BACKGROUND_LABEL = 12.0
+VOICE_LABELS = (2.0, 22.0)
+
+
+def person_labels(attention_map: Float[Array, "B 3 L"], valid: Bool[Array, "L"]) -> Float[Array, "B L"]:
+    """The label of each token: the class that its map is largest for chooses, its map value says where in that span."""
+    low = jnp.min(jnp.where(valid, attention_map, jnp.inf), axis=2, keepdims=True)
+    high = jnp.max(jnp.where(valid, attention_map, -jnp.inf), axis=2, keepdims=True)
+    scaled = (attention_map - low) / (high - low + 1e-8)
+    of_person = [scaled[:, i] * (end - start) + start for i, (start, end) in enumerate(PERSON_SPANS)]
+    background = jnp.full_like(scaled[:, 2], BACKGROUND_LABEL)
+    labels = jnp.stack([*of_person, background], axis=1)
+    return jnp.take_along_axis(labels, jnp.argmax(attention_map, axis=1, keepdims=True), axis=1)[:, 0]
+
+
+def modulated(x: Array, shift: Array, scale: Array, eps: float, dtype: DTypeLike) -> Array:
+    """LN(x)·(1 + scale) + shift in float32 (adaLN, arXiv 2212.09748)."""
+    x = x.astype(jnp.float32)
+    x = x - x.mean(-1, keepdims=True)
+    x = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + eps)
+    return (x * (1 + scale) + shift).astype(dtype)
+
+
+class Block(nn.Module):
+    sizes: DiTSizes
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        sizes = self.sizes
+        dense = lambda features: nn.Dense(features, dtype=self.dtype)
+        rms = lambda: nn.RMSNorm(epsilon=sizes.eps, dtype=jnp.float32)
+        self.modulation = self.param("modulation", nn.initializers.normal(sizes.dim**-0.5), (6, sizes.dim))
+        self.q, self.k, self.v, self.o = (dense(sizes.dim) for _ in range(4))
+        self.norm_q, self.norm_k = rms(), rms()
+        self.norm3 = nn.LayerNorm(sizes.eps, dtype=jnp.float32)
+        self.cross_q, self.cross_k, self.cross_v, self.cross_o = (dense(sizes.dim) for _ in range(4))
+        self.cross_k_img, self.cross_v_img = dense(sizes.dim), dense(sizes.dim)
+        self.cross_norm_q, self.cross_norm_k, self.cross_norm_k_img = rms(), rms(), rms()
+        self.norm_x = nn.LayerNorm(sizes.eps, dtype=jnp.float32)
+        self.audio_q, self.audio_kv, self.audio_o = dense(sizes.dim), dense(2 * sizes.dim), dense(sizes.dim)
+        self.ffn_in, self.ffn_out = dense(sizes.ffn_dim), dense(sizes.dim)
+
+    def heads(self, x: Float[Array, "*b D"]) -> Float[Array, "*b H d"]:
+        return x.reshape(*x.shape[:-1], self.sizes.num_heads, self.sizes.head_dim).astype(self.dtype)
+
+    def keys_values(
+        self,
+        _,
+        text: Float[Array, "U X D"],
+        image: Float[Array, "1 Y D"],
+        audio: Float[Array, "V T A E"],
+        voice_labels: Float[Array, "V A"] | None,
+    ) -> tuple[None, KeysValues]:
+        """K and V of text, image and audio. `voice_labels` turns the audio keys where two persons are told apart."""
+        audio_k, audio_v = map(self.heads, jnp.split(self.audio_kv(audio), 2, axis=-1))
+        if voice_labels is not None:
+            audio_k = rotate(audio_k, label_angles(voice_labels, self.sizes.head_dim)[:, None])
+        return None, KeysValues(
+            text_k=self.heads(self.cross_norm_k(self.cross_k(text))),
+            text_v=self.heads(self.cross_v(text)),
+            image_k=self.heads(self.cross_norm_k_img(self.cross_k_img(image))),
+            image_v=self.heads(self.cross_v_img(image)),
+            audio_k=audio_k,
+            audio_v=audio_v,
+        )
+
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        kv: KeysValues,
+        time: Float[Array, "6 D"],
+        angles: Float[Array, "tokens d2"],
+        branches: Branches,
+        persons: Persons | None,
+    ) -> tuple[Float[Array, "B L D"], None]:
+        """One layer: attention among tokens, to text and image, to audio, MLP; the first and last gated by the time."""
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self.modulation.astype(jnp.float32) + time
+        gated = lambda y, g: (x.astype(jnp.float32) + y.astype(jnp.float32) * g).astype(self.dtype)
+        with jax.named_scope("self_attention"):
+            y, labels = self.attend(modulated(x, shift, scale, self.sizes.eps, self.dtype), angles, kv, persons)
+            x = gated(y, gate)
+        with jax.named_scope("cross_attention"):
+            x = x + self.attend_text_image(self.norm3(x).astype(self.dtype), kv, branches)
+        with jax.named_scope("audio_attention"):
+            x = x + self.attend_audio(self.norm_x(x).astype(self.dtype), kv, branches, labels)
+        with jax.named_scope("mlp"):
+            y = modulated(x, ffn_shift, ffn_scale, self.sizes.eps, self.dtype)
+            x = gated(self.ffn_out(nn.gelu(self.ffn_in(y), approximate=True)), ffn_gate)
+        self.sow("intermediates", "output", x)
+        return x, None
+
+    def attend(self, x, angles, kv: KeysValues, persons: Persons | None):
+        """Self-attention, and the tokens' L-RoPE labels [B, L] from the same q and k where there are two persons."""
+        batch, length, _ = x.shape
+        # a mesh may have padded the tokens: they ask, but nobody may hear them answer
+        tokens, frames = angles.shape[0], kv.audio_k.shape[1]
+        turns = jnp.pad(angles, ((0, length - tokens), (0, 0)))
+        q = rotate(self.heads(self.norm_q(self.q(x))), turns)
+        k = rotate(self.heads(self.norm_k(self.k(x))), turns)
+        y = self_attention(q, k, self.heads(self.v(x)), tokens)
+        labels = None
+        if persons is not None:
+            # softmax over the first frame's tokens, averaged over a mask, is attention whose values are the masks
+            first_k = k[:, ::frames]
+            shares = (persons.masks / persons.masks.sum(1, keepdims=True)).T[None, :, None]
+            padding = (0, first_k.shape[1] - shares.shape[1]), (0, 0), (0, self.sizes.head_dim - shares.shape[3])
+            values = jnp.broadcast_to(jnp.pad(shares, ((0, 0), *padding)), first_k.shape).astype(self.dtype)
+            answer = self_attention(q, first_k, values, tokens // frames).astype(jnp.float32)
+            reference = answer[..., : shares.shape[3]].mean(2).swapaxes(1, 2)
+            self.sow("intermediates", "reference_attention", reference)
+            labels = person_labels(reference, jnp.arange(length) < tokens) * persons.labelled[:, None]
+        return self.o(y.reshape(batch, length, -1)), labels
+
+    def attend_text_image(self, x, kv: KeysValues, branches: Branches):
+        """Softmax over the text tokens plus a second softmax over the image tokens (Wan2.1 I2V)."""
+        q = self.heads(self.cross_norm_q(self.cross_q(x)))
+        of_image = lambda part: jnp.broadcast_to(part, (x.shape[0], *part.shape[1:]))
+        y = attention(q, of_image(kv.image_k), of_image(kv.image_v))
+        y = y + attention(q, kv.text_k[branches.text], kv.text_v[branches.text])
+        return self.cross_o(y.reshape(x.shape))
+
+    def attend_audio(self, x, kv: KeysValues, branches: Branches, labels):
+        """The tokens of each latent frame attend to that frame's audio tokens alone."""
+        q = self.heads(self.audio_q(x))
+        if labels is not None:
+            q = rotate(q, label_angles(labels, self.sizes.head_dim))
+        batch, length, *head = q.shape
+        voices, frames, tokens = kv.audio_k.shape[:3]
+        by_frame = q.reshape(batch, length // frames, frames, *head).swapaxes(1, 2).reshape(-1, length // frames, *head)
+        answers = lambda part: part[branches.audio].reshape(batch * frames, tokens, *head)
+        y = attention(by_frame, answers(kv.audio_k), answers(kv.audio_v))
+        y = y.reshape(batch, frames, length // frames, *head).swapaxes(1, 2)
+        return self.audio_o(y.reshape(x.shape))

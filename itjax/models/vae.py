@@ -1,0 +1,233 @@
+"""The causal video VAE of Wan2.1 (arXiv 2503.20314, section 4.1): encode and decode, one latent frame at a time.
+
+Every convolution in time looks only backwards, so the network runs as a recurrence: a `cache` holds the last frames that
+each one has seen. The first latent frame stands for one pixel frame, each later one for four.
+"""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from itjax.models.attention import attention
+
+# B batch · F pixel frames, 1+4(T-1) · T latent frames · H W pixels · h w = H/8 W/8 · C channels
+
+MEAN = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+        0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921)  # fmt: skip
+STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+       3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VaeSizes:
+    """Sizes of the VAE; the defaults are Wan2.1's."""
+
+    dim: int = 96
+    z_dim: int = 16
+    multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    time_downsample: tuple[bool, ...] = (False, True, True)
+
+    @property
+    def spatial_stride(self) -> int:
+        return 2 ** (len(self.multipliers) - 1)
+
+    @property
+    def time_stride(self) -> int:
+        return 2 ** sum(self.time_downsample)
+
+
+class CausalConv(nn.Module):
+    """3-D convolution that sees the frames before through its cache (zeros at the start)."""
+
+    features: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W D"]:
+        shape = (x.shape[0], 2, *x.shape[2:])
+        before = self.variable("cache", "before", jnp.zeros, shape, x.dtype)
+        x = jnp.concatenate([before.value, x], axis=1)
+        before.value = x[:, -2:]
+        padding = ((0, 0), (1, 1), (1, 1))
+        return nn.Conv(self.features, (3, 3, 3), padding=padding, dtype=self.dtype, name="conv")(x)
+
+
+class Norm(nn.Module):
+    """x/|x|·√C·γ over channels, in float32."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b C"]) -> Float[Array, "*b C"]:
+        gamma = self.param("gamma", nn.initializers.ones, (x.shape[-1],))
+        y = x.astype(jnp.float32)
+        length = jnp.maximum(jnp.linalg.norm(y, axis=-1, keepdims=True), 1e-12)
+        return (y / length * x.shape[-1] ** 0.5 * gamma.astype(jnp.float32)).astype(x.dtype)
+
+
+class ResidualBlock(nn.Module):
+    features: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W D"]:
+        y = CausalConv(self.features, self.dtype, name="conv1")(nn.silu(Norm(name="norm1")(x)))
+        y = CausalConv(self.features, self.dtype, name="conv2")(nn.silu(Norm(name="norm2")(y)))
+        if x.shape[-1] != self.features:
+            x = nn.Conv(self.features, (1, 1, 1), dtype=self.dtype, name="shortcut")(x)
+        return x + y
+
+
+class AttentionBlock(nn.Module):
+    """Single-head attention among the positions of each frame."""
+
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
+        channels = x.shape[-1]
+        qkv = nn.Conv(3 * channels, (1, 1), dtype=self.dtype, name="to_qkv")(Norm(name="norm")(x))
+        q, k, v = jnp.split(qkv.reshape(-1, x.shape[2] * x.shape[3], 1, 3 * channels), 3, axis=-1)
+        y = attention(q, k, v).reshape(x.shape)
+        return x + nn.Conv(channels, (1, 1), dtype=self.dtype, name="proj")(y)
+
+
+class Middle(nn.Module):
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
+        x = ResidualBlock(x.shape[-1], self.dtype, name="res1")(x)
+        x = AttentionBlock(self.dtype, name="attention")(x)
+        return ResidualBlock(x.shape[-1], self.dtype, name="res2")(x)
+
+
+class Downsample(nn.Module):
+    """Halves height and width; with `in_time` also time, from the second step on."""
+
+    in_time: bool
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B F H W C"], first: bool) -> Float[Array, "B G h w C"]:
+        channels = x.shape[-1]
+        padding = ((0, 1), (0, 1))
+        x = nn.Conv(channels, (3, 3), 2, padding=padding, dtype=self.dtype, name="conv")(x)
+        if not self.in_time:
+            return x
+        before = self.variable("cache", "before", jnp.zeros, (x.shape[0], 1, *x.shape[2:]), x.dtype)
+        seen = jnp.concatenate([before.value, x], axis=1)
+        before.value = x[:, -1:]
+        if first:
+            return x
+        return nn.Conv(channels, (3, 1, 1), (2, 1, 1), padding="VALID", dtype=self.dtype, name="time_conv")(seen)
+
+
+class Upsample(nn.Module):
+    """Doubles height and width and halves the channels; with `in_time` also doubles time, from the second step on."""
+
+    in_time: bool
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B F h w C"], first: bool) -> Float[Array, "B G H W D"]:
+        channels = x.shape[-1]
+        if self.in_time:
+            before = self.variable("cache", "before", jnp.zeros, (x.shape[0], 2, *x.shape[2:]), x.dtype)
+            if not first:
+                seen = jnp.concatenate([before.value, x], axis=1)
+                before.value = seen[:, -2:]
+                conv = nn.Conv(2 * channels, (3, 1, 1), padding="VALID", dtype=self.dtype, name="time_conv")
+                x = conv(seen).reshape(*x.shape[:4], 2, channels)
+                x = jnp.moveaxis(x, 4, 2).reshape(x.shape[0], -1, *x.shape[2:4], channels)
+        x = x.repeat(2, axis=2).repeat(2, axis=3)
+        return nn.Conv(channels // 2, (3, 3), padding=1, dtype=self.dtype, name="conv")(x)
+
+
+class Encoder(nn.Module):
+    """1 frame (first) or 4 frames to one latent frame (the mean, not whitened)."""
+
+    sizes: VaeSizes
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B F H W 3"], first: bool) -> Float[Array, "B 1 h w C"]:
+        sizes = self.sizes
+        x = CausalConv(sizes.dim, self.dtype, name="conv_in")(x.astype(self.dtype))
+        for level, multiplier in enumerate(sizes.multipliers):
+            for i in range(sizes.num_res_blocks):
+                x = ResidualBlock(sizes.dim * multiplier, self.dtype, name=f"level{level}_res{i}")(x)
+            if level < len(sizes.multipliers) - 1:
+                x = Downsample(sizes.time_downsample[level], self.dtype, name=f"level{level}_down")(x, first)
+        x = nn.silu(Norm(name="norm_out")(Middle(self.dtype, name="middle")(x)))
+        x = CausalConv(2 * sizes.z_dim, self.dtype, name="conv_out")(x)
+        moments = nn.Conv(2 * sizes.z_dim, (1, 1, 1), dtype=jnp.float32, name="to_moments")(x)
+        return moments[..., : sizes.z_dim]
+
+
+class Decoder(nn.Module):
+    """One latent frame (not whitened) to 1 frame (first) or 4 frames, in about -1..1."""
+
+    sizes: VaeSizes
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "B 1 h w C"], first: bool) -> Float[Array, "B F H W 3"]:
+        sizes = self.sizes
+        x = nn.Conv(sizes.z_dim, (1, 1, 1), dtype=jnp.float32, name="from_latent")(z).astype(self.dtype)
+        x = CausalConv(sizes.dim * sizes.multipliers[-1], self.dtype, name="conv_in")(x)
+        x = Middle(self.dtype, name="middle")(x)
+        for level, multiplier in enumerate(reversed(sizes.multipliers)):
+            for i in range(sizes.num_res_blocks + 1):
+                x = ResidualBlock(sizes.dim * multiplier, self.dtype, name=f"level{level}_res{i}")(x)
+            if level < len(sizes.multipliers) - 1:
+                in_time = sizes.time_downsample[-1 - level]
+                x = Upsample(in_time, self.dtype, name=f"level{level}_up")(x, first)
+        x = nn.silu(Norm(name="norm_out")(x))
+        return CausalConv(3, self.dtype, name="conv_out")(x).astype(jnp.float32)
+
+
+def _recurrence(net: nn.Module, parameters: dict, first: Array, rest: Array) -> Array:
+    """`net` on the first part (it fills the cache), then on each of `rest` [T-1, ...] under one scan; joined in time."""
+    start, state = net.apply({"params": parameters}, first, True, mutable="cache")
+
+    def step(cache, part):
+        out, state = net.apply({"params": parameters, "cache": cache}, part, False, mutable="cache")
+        return state["cache"], out
+
+    later = jax.lax.scan(step, state["cache"], rest)[1]
+    later = jnp.moveaxis(later, 0, 1).reshape(start.shape[0], -1, *start.shape[2:])
+    return jnp.concatenate([start, later], axis=1)
+
+
+def encode(
+    parameters: dict, video: Float[Array, "B F H W 3"], sizes: VaeSizes, dtype: DTypeLike = jnp.float32
+) -> Float[Array, "B T h w C"]:
+    """Pixels in -1..1, 4(T-1)+1 frames, to whitened latents (their mean): (E(x) - MEAN) / STD, float32."""
+    batch, frames, *rest = video.shape
+    stride = sizes.time_stride
+    later = jnp.moveaxis(video[:, 1:].reshape(batch, (frames - 1) // stride, stride, *rest), 1, 0)
+    z = _recurrence(Encoder(sizes, dtype), parameters["encoder"], video[:, :1], later)
+    return (z - jnp.asarray(MEAN)) / jnp.asarray(STD)
+
+
+def decode(
+    parameters: dict, latents: Float[Array, "B T h w C"], sizes: VaeSizes, dtype: DTypeLike = jnp.float32
+) -> Float[Array, "B F H W 3"]:
+    """Whitened latents to 4(T-1)+1 frames, clamped to -1..1, float32."""
+    z = latents * jnp.asarray(STD) + jnp.asarray(MEAN)
+    later = jnp.moveaxis(z[:, 1:, None], 1, 0)
+    return jnp.clip(_recurrence(Decoder(sizes, dtype), parameters["decoder"], z[:, :1], later), -1, 1)
+
+
+def abstract_parameters(sizes: VaeSizes) -> dict:
+    """Shapes of all parameters, without allocating."""
+    side = 2 * sizes.spatial_stride
+    key = jax.random.key(0)
+    frames = jax.ShapeDtypeStruct((1, sizes.time_stride, side, side, 3), jnp.float32)
+    latent = jax.ShapeDtypeStruct((1, 1, 2, 2, sizes.z_dim), jnp.float32)
+    init = lambda net: lambda x: net(sizes, jnp.float32).init(key, x, False)["params"]
+    return {"encoder": jax.eval_shape(init(Encoder), frames), "decoder": jax.eval_shape(init(Decoder), latent)}

@@ -1,0 +1,110 @@
+"""The DiT against the official code, block by block, and at full size against the published names and shapes."""
+
+import functools
+import json
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from itjax.models.audio_adapter import AudioAdapterSizes
+from itjax.models.dit import DiT, abstract_parameters, sinusoid
+from itjax.models.dit_block import Branches, DiTSizes, Persons
+from itjax.weights import mapping
+from itjax.weights.tables import dit as table
+
+TINY = DiTSizes(
+    dim=96, ffn_dim=160, num_heads=4, num_layers=3, freq_dim=32, text_dim=48, text_len=64, clip_dim=40,
+    audio=AudioAdapterSizes(layers=3, channels=24, intermediate_dim=20, output_dim=28, context_tokens=6),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def parameters(recordings):
+    folder = recordings / "checkpoint"
+    files = sorted(folder.glob("Wan2.1-I2V-14B-480P/*.safetensors")) + [folder / "InfiniteTalk/single/infinitetalk.safetensors"]
+    tensors = functools.reduce(lambda a, b: a | b, map(load_file, files))
+    return mapping.to_jax(table.TABLE, abstract_parameters(TINY), tensors)
+
+
+def channels_last(x):
+    return jnp.asarray(np.moveaxis(x, -4, -1))
+
+
+def tokens_by_time(x, grid):
+    """Our tokens [B, S·T, ...] in the official order, time first."""
+    frames, height, width = grid
+    return x.reshape(x.shape[0], height * width, frames, *x.shape[2:]).swapaxes(1, 2).reshape(x.shape)
+
+
+def run(parameters, recording, step, silent=False):
+    net = DiT(TINY)
+    apply = lambda *args, method=None, **kw: net.apply({"params": parameters}, *args, method=method, **kw)
+    inputs = {name.removeprefix("inputs."): value for name, value in recording.items() if name.startswith("inputs.")}
+    audio = inputs["audio"]
+    two = len(audio) == 2
+    windows = jnp.asarray(np.zeros_like(audio) if silent else audio)[None]
+    time = jax.tree.map(lambda x: x[0], apply(jnp.asarray(sinusoid(inputs[f"timestep_{step}"], TINY.freq_dim)), method="time_features"))
+    text = np.zeros((1, TINY.text_len, TINY.text_dim), np.float32)
+    text[0, : len(inputs["text"])] = inputs["text"]
+    labelled = jnp.full(1, 0.0 if silent else 1.0) if two else None
+    kv = apply(jnp.asarray(text), jnp.asarray(inputs["clip"]), windows, labelled, method="keys_values")
+    latents, condition = channels_last(inputs["latents"])[None], channels_last(inputs["condition"])
+    persons = None
+    if two:
+        persons = Persons(jnp.asarray(inputs["masks"][:, ::2, ::2].reshape(3, -1) > 0, jnp.float32), labelled)
+    one = jnp.zeros(1, jnp.int32)
+    velocity, state = apply(latents, condition, time, kv, Branches(one, one), persons, mutable="intermediates")
+    grid = net.token_grid(latents.shape)
+    taps = {name: value[0] for name, value in state["intermediates"]["blocks"].items()}
+    ours = {"velocity": np.moveaxis(np.asarray(velocity[0]), -1, 0)}
+    for i in range(TINY.num_layers):
+        ours[f"block_{i}"] = tokens_by_time(taps["output"][i], grid)
+        if two:
+            ours[f"reference_attention_{i}"] = tokens_by_time(taps["reference_attention"][i].swapaxes(1, 2), grid)[0].T
+    return ours
+
+
+@pytest.mark.parametrize("step", [0, 1])
+@pytest.mark.parametrize("name", ["dit_one_person", "dit_two_people"])
+def test_follows_the_recording(name, step, parameters, module_recording):
+    recording = module_recording(name)
+    ours = run(parameters, recording, step)
+    taps = ["velocity", *(f"block_{i}" for i in range(3))]
+    taps += [f"reference_attention_{i}" for i in range(3)] if name == "dit_two_people" else []
+    for tap in taps:
+        # float32 on both sides; only the order of sums differs
+        chex.assert_trees_all_close(ours[tap], recording[f"outputs.{tap}_{step}"], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dit_one_person", "dit_two_people"])
+def test_silence_follows_the_recording(name, parameters, module_recording):
+    """The official code runs the silent branch with one person and no labels; ours keeps both tracks, unlabelled."""
+    recording = module_recording(name)
+    ours = run(parameters, recording, 1, silent=True)
+    chex.assert_trees_all_close(ours["velocity"], recording["outputs.velocity_no_audio"], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "published", "billions"),
+    [(table.BASE, "wan2.1_i2v_14b_dit", 16.39), (table.AUDIO, "infinitetalk_audio", 2.487)],
+)
+def test_full_size_is_the_published_network(rows, published, billions, recordings):
+    expected = json.loads((recordings / f"full_size/{published}.json").read_text())
+    names = {name for source in mapping.sources(table.TABLE, abstract_parameters(DiTSizes())) for name in source.names}
+    shapes = mapping.torch_shapes(table.TABLE, abstract_parameters(DiTSizes()))
+    of_rows = {row.torch.format(i=i) for row in rows for i in range(40)}
+    assert names == set(shapes)
+    ours = {name: list(shape) for name, shape in shapes.items() if name in of_rows}
+    assert ours == expected
+    assert sum(map(math.prod, ours.values())) / 1e9 == pytest.approx(billions, rel=1e-3)
+
+
+def test_names_round_trip(parameters):
+    tensors = dict(mapping.to_torch(table.TABLE, parameters))
+    again = mapping.to_jax(table.TABLE, abstract_parameters(TINY), tensors)
+    chex.assert_trees_all_equal(again, parameters)
