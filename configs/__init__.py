@@ -1,1 +1,43 @@
-"""Presets: the sizes of a set of networks and the defaults of its sampler, as Python values."""
+"""Presets: the sizes of a set of networks with their picture sizes, as Python values. One file each."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+from configs import infinitetalk_14b, tiny
+from itjax.config import Preset
+from itjax.errors import UserError
+
+PRESETS = {module.PRESET.name: module.PRESET for module in (infinitetalk_14b, tiny)}
+COMPARED = ("dim", "ffn_dim", "freq_dim", "in_dim", "num_heads", "num_layers", "out_dim", "text_len")
+
+
+def named(name: str) -> Preset:
+    """A preset by name, or the PRESET of a Python file. Raises UserError where there is none."""
+    if name in PRESETS:
+        return PRESETS[name]
+    path = Path(name)
+    if path.suffix != ".py" or not path.is_file():
+        raise UserError(f"--preset {name}: neither a file of Python nor one of {', '.join(PRESETS)}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not isinstance(getattr(module, "PRESET", None), Preset):
+        raise UserError(f"--preset {name}: the file defines no PRESET of type itjax.config.Preset")
+    return module.PRESET
+
+
+def matching(ckpt_dir: Path) -> Preset:
+    """The preset whose DiT is the one that config.json of the Wan folder describes. Raises UserError where none is."""
+    file = Path(ckpt_dir) / "config.json"
+    try:
+        sizes = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise UserError(f"--ckpt_dir {ckpt_dir}: there is no config.json in it (or name the sizes: --preset)") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    for preset in PRESETS.values():
+        if all(getattr(preset.networks.dit, key) == sizes[key] for key in COMPARED if key in sizes):
+            return preset
+    found = {key: sizes[key] for key in COMPARED if key in sizes}
+    raise UserError(f"{file}: no preset has these sizes: {found}. Write one (configs/tiny.py) and name it: --preset FILE")

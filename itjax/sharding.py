@@ -38,11 +38,15 @@ def make_mesh(ulysses: int = 0, context: int = 0, *, heads: int, devices: list |
 
 
 def parameter_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
-    """FSDP over the whole mesh along the longest axis that divides; replicated where none does or it is small."""
-    axes = sorted((axis for axis in range(len(shape)) if shape[axis] % mesh.size == 0), key=lambda axis: -shape[axis])
+    """FSDP over the whole mesh: along the last axis if it divides, else the longest that does; replicated where small.
+
+    The last axis is the output features: of a torch Linear those are rows, so that a shard is one contiguous read.
+    """
+    axes = [axis for axis in range(len(shape)) if shape[axis] % mesh.size == 0]
     if mesh.size == 1 or not axes or math.prod(shape) < _SMALL:
         return NamedSharding(mesh, P())
-    return NamedSharding(mesh, P(*(AXES if axis == axes[0] else None for axis in range(len(shape)))))
+    chosen = axes[-1] if axes[-1] == len(shape) - 1 else max(axes, key=lambda axis: shape[axis])
+    return NamedSharding(mesh, P(*(AXES if axis == chosen else None for axis in range(len(shape)))))
 
 
 def with_shardings(tree, mesh: Mesh, dtype=None):

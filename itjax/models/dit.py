@@ -144,6 +144,12 @@ class DiT(nn.Module):
         """(T, h/2, w/2) of latents [B, T, h, w, C]."""
         return tuple(n // p for n, p in zip(shape[1:4], self.sizes.patch_size, strict=True))
 
+    def tokens_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """[B, L, D] of the tokens of latents [B, T, h, w, C], with what the mesh pads."""
+        frames, height, width = self.token_grid(shape)
+        positions = height * width + -height * width % sequence_shards()
+        return shape[0], positions * frames, self.sizes.dim
+
     def everything(self, latents, condition, sinusoids, text, clip, windows):
         """One pass through every parameter; `init` goes this way."""
         time = jax.tree.map(lambda x: x[0], self.time_features(sinusoids))

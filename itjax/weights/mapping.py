@@ -49,6 +49,11 @@ class Layout(NamedTuple):
             kept.insert(axis, slice(0, 1))
         return tuple(kept)
 
+    def jax_index(self, index: Index) -> Index:
+        """The part of the JAX array that holds the part `index` of the torch tensor."""
+        kept = tuple(part for axis, part in enumerate(index) if axis not in self.squeeze)
+        return tuple(kept[axis] for axis in self.permutation) if self.permutation else kept
+
 
 SAME = Layout()
 LINEAR = Layout((1, 0))  # [out, in] -> [in, out]
@@ -88,7 +93,7 @@ class Source(NamedTuple):
 
 def flat_shapes(tree: dict, prefix: str = "") -> dict[str, Shape]:
     """{'a/b': shape} of a nested dict whose leaves have a shape."""
-    shapes = {}
+    shapes: dict[str, Shape] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
         shapes |= flat_shapes(value, path + "/") if isinstance(value, dict) else {path: tuple(value.shape)}

@@ -1,0 +1,118 @@
+"""From a prepared track (16 kHz, at its final loudness) to speech features at the video's rate, of any length.
+
+A short track is encoded whole, as the official code does. Of a long one, windows are encoded when they are asked for:
+the convolutions see what they would see in the whole track, and the transformer hears ten seconds beyond either edge.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from itjax.models.wav2vec2 import Grid, Moments, Wav2Vec2, first_layer_moments, frame_grid, resample
+
+SAMPLE_RATE = 16_000
+FPS = 25
+LONGEST_WHOLE = 180 * FPS
+BLOCK = 1 << 22  # samples read at once where a whole track is measured
+
+
+class Windows(NamedTuple):
+    """How a track is cut: `core` frames are kept of each window, `context` frames on each side are only heard."""
+
+    core: int
+    context: int
+
+
+LONG = Windows(core=60 * FPS, context=10 * FPS)
+
+
+def frame_count(num_samples: int) -> int:
+    """Video frames of so many samples, rounded down as the official code does, but at least one."""
+    return max(1, int(num_samples / SAMPLE_RATE * FPS))
+
+
+@partial(jax.jit, static_argnames="model")
+def _encode(
+    model: Wav2Vec2,
+    params: dict,
+    samples: Float[Array, "1 N"],
+    moments: Moments,
+    grid: Grid,
+    mask: Bool[Array, "1 F"],
+) -> Float[Array, "F layers D"]:
+    network = model.bind({"params": params})
+    steps = network.convolve(samples, moments)
+    return network.encode(resample(steps, grid), mask)[0].astype(jnp.float32)
+
+
+class SpeechFeatures:
+    """The features of one track, frame by frame. Holds the track and the last two windows.
+
+    What a frame's features are does not depend on the order in which windows are asked for.
+    """
+
+    def __init__(self, model: Wav2Vec2, params: dict, track: Float[np.ndarray, "N"], windows: Windows) -> None:
+        """Measures the whole track: its mean and variance, and the moments of the network's first layer."""
+        sizes = model.sizes
+        self.num_frames = frame_count(len(track))
+        self._model, self._params, self._track, self._windows = model, params, track, windows
+        self._num_samples = max(len(track), sizes.reach)  # a shorter track has silence added, for one step at least
+        self._num_steps = sizes.steps(self._num_samples)
+        self._mean, self._scale = _mean_and_scale(track)
+        kernel = np.asarray(params["feature_extractor"]["conv_0"]["kernel"], np.float32)
+        self._moments = first_layer_moments(kernel, sizes.conv_strides[0], self._samples, self._num_samples)
+        # two cached windows: a chunk's frames can lie across one edge, and then each window is encoded once
+        self._core_of = lru_cache(maxsize=2)(self._encode_core)
+
+    def window(self, start: int, stop: int) -> Float[np.ndarray, "F layers D"]:
+        """The features of frames start..stop-1."""
+        if not 0 <= start < stop <= self.num_frames:
+            raise ValueError(f"frames {start}..{stop} asked of a track with {self.num_frames}")
+        core = self._windows.core
+        numbers = range(start // core, (stop - 1) // core + 1)
+        return np.concatenate([self._core_of(n)[max(0, start - n * core) : stop - n * core] for n in numbers])
+
+    def _encode_core(self, number: int) -> Float[np.ndarray, "F layers D"]:
+        """The core of window `number`. Every window has the same shapes: beyond the track there are masked frames."""
+        core, context = self._windows
+        frames = number * core + np.arange(-context, core + context)
+        inside = (frames >= 0) & (frames < self.num_frames)
+        grid = frame_grid(frames.clip(0, self.num_frames - 1), self.num_frames, self._num_steps)
+        first = int(grid.left[0])
+        sizes = self._model.sizes
+        # as many steps as the frames can span, one more for the start between two steps, and the last one's neighbour
+        num_steps = (len(frames) - 1) * (self._num_steps - 1) // max(self.num_frames - 1, 1) + 3
+        start, length = first * sizes.stride, (num_steps - 1) * sizes.stride + sizes.reach
+        samples = self._samples(start, start + length)
+        grid = grid._replace(left=grid.left - first)
+        encoded = _encode(self._model, self._params, samples[None], self._moments, grid, inside[None])
+        return np.asarray(encoded)[context : context + core]
+
+    def _samples(self, start: int, stop: int) -> Float[np.ndarray, "n"]:
+        """Samples of the track at mean 0 and variance 1, and zeros beyond its end."""
+        samples = ((self._track[start:stop] - self._mean) * self._scale).astype(np.float32)
+        return np.pad(samples, (0, stop - start - len(samples)))
+
+
+def speech_features(model: Wav2Vec2, params: dict, track: Float[np.ndarray, "N"]) -> SpeechFeatures:
+    """The features of a track: in one window up to three minutes, in windows of fixed length beyond."""
+    num_frames = frame_count(len(track))
+    windows = Windows(core=num_frames, context=0) if num_frames <= LONGEST_WHOLE else LONG
+    return SpeechFeatures(model, params, track, windows)
+
+
+def _blocks(track: Float[np.ndarray, "N"]) -> Iterator[Float[np.ndarray, "n"]]:
+    for start in range(0, len(track), BLOCK):
+        yield track[start : start + BLOCK].astype(np.float64)
+
+
+def _mean_and_scale(track: Float[np.ndarray, "N"]) -> tuple[float, float]:
+    """(mean, 1/sqrt(variance + 1e-7)), the normalisation of wav2vec2's feature extractor, in blocks and float64."""
+    mean = sum(block.sum() for block in _blocks(track)) / len(track)
+    variance = sum(((block - mean) ** 2).sum() for block in _blocks(track)) / len(track)
+    return float(mean), float((variance + 1e-7) ** -0.5)

@@ -1,0 +1,147 @@
+"""One chunk of video, as pure functions: begin, advance step by step, finish; `chunk_step` is all of it for `lax.scan`.
+
+Knows no files. The compiled functions serve the first chunk and all later ones: the first fills its context with copies
+of the reference and pins only the first latent of them (the VAE is causal, so that one is the reference's own latent).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, UInt8
+
+from itjax.config import Networks, Sampler
+from itjax.generation import denoise
+from itjax.generation.color import ColorStatistics, match_colors
+from itjax.generation.denoise import Conditions, Context, Denoising, Steps
+from itjax.generation.guidance import guide
+from itjax.models import vae
+from itjax.models.dit import DiT
+from itjax.models.dit_block import Branches, Persons
+
+# P persons · F frames of a chunk · M context frames · T latent frames · U prompts · h w latent grid · S tokens of a frame
+
+
+class Reference(NamedTuple):
+    """What the DiT is shown of the reference picture: VAE latents of [picture, zeros ...], and CLIP tokens."""
+
+    latents: Float[Array, "T h w C"]
+    clip: Float[Array, "Y Dc"]
+
+
+class Fixed(NamedTuple):
+    """What does not change from chunk to chunk."""
+
+    dit: dict
+    vae: dict
+    prompts: Float[Array, "U X Dt"]
+    steps: Steps
+    color: ColorStatistics
+    masks: Float[Array, "3 S"] | None
+
+
+class Chunk(NamedTuple):
+    """What is new in each chunk. `windows`: speech features around each frame, for each person."""
+
+    windows: Float[Array, "*n P F W N C"]
+    reference: Reference
+    noise: Float[Array, "*n T h w C"]
+
+
+class Carry(NamedTuple):
+    """What a chunk hands to the next: its last frames in -1..1, and how many of their latents hold."""
+
+    frames: Float[Array, "M H W 3"]
+    latents_held: Int[Array, ""]
+
+
+class Output(NamedTuple):
+    """A finished chunk: all its frames (context included) as 8-bit pixels and in -1..1, and its latents."""
+
+    pixels: UInt8[Array, "*n F H W 3"]
+    frames: Float[Array, "*n F H W 3"]
+    latents: Float[Array, "*n T h w C"]
+
+
+class Program(NamedTuple):
+    """The static half of a run: networks, settings, and the type that matrix products are in."""
+
+    networks: Networks
+    sampler: Sampler
+    dtype: DTypeLike
+
+    @property
+    def net(self) -> DiT:
+        return DiT(self.networks.dit, self.dtype)
+
+
+def first_carry(picture: Float[Array, "H W 3"], sampler: Sampler) -> Carry:
+    """The carry into the first chunk: copies of the reference, of which one latent holds."""
+    return Carry(jnp.tile(picture, (sampler.motion_frames, 1, 1, 1)), jnp.asarray(1, jnp.int32))
+
+
+def begin(program: Program, fixed: Fixed, carry: Carry, chunk: Chunk) -> tuple[Denoising, Conditions]:
+    """Everything that depends on the chunk but not on the time step, and the state before the first step."""
+    net, sampler = program.net, program.sampler
+    two_persons = fixed.masks is not None
+    # distinct voices: the persons' own, and silence (zeros before the adapter), which knows no persons
+    windows = jnp.stack([chunk.windows, jnp.zeros_like(chunk.windows)])
+    voiced = jnp.asarray([1.0, 0.0])
+    text = fixed.prompts, chunk.reference.clip[None], windows, voiced if two_persons else None
+    keys_values = net.apply({"params": fixed.dit}, *text, method="keys_values")
+    branches = branches_of(sampler)
+    persons = Persons(fixed.masks, voiced[branches.audio]) if two_persons else None
+    context = vae.encode(fixed.vae, carry.frames[None], program.networks.vae, program.dtype)[0]
+    mask = jnp.zeros((*chunk.noise.shape[:-1], 4)).at[0].set(1)
+    shown = jnp.concatenate([mask, chunk.reference.latents], axis=-1)
+    conditions = Conditions(shown, keys_values, branches, persons, Context(context, carry.latents_held))
+    return denoise.start(chunk.noise, net, conditions.context, sampler), conditions
+
+
+def branches_of(sampler: Sampler) -> Branches:
+    """Prompts (0 the user's, 1 the negative) and voices (0 theirs, 1 silence) of the guidance branches."""
+    text, audio = ((0, 0), (0, 1)) if sampler.branches == 2 else ((0, 1, 1), (0, 0, 1))
+    return Branches(jnp.asarray(text, jnp.int32), jnp.asarray(audio, jnp.int32))
+
+
+def advance(program: Program, fixed: Fixed, state: Denoising, step: Steps, conditions: Conditions) -> Denoising:
+    """One Euler step."""
+    return denoise.advance(program.net, fixed.dit, guide(program.sampler), state, step, conditions)
+
+
+def finish(
+    program: Program, fixed: Fixed, latents: Float[Array, "T h w C"]
+) -> tuple[Carry, Output]:
+    """Latents to frames with the reference's colours, and what the next chunk goes on from."""
+    sampler = program.sampler
+    frames = vae.decode(fixed.vae, latents[None], program.networks.vae, program.dtype)[0]
+    if sampler.color_strength > 0:
+        frames = match_colors(frames, fixed.color, sampler.color_strength)
+    pixels = jnp.round((jnp.clip(frames, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+    held = jnp.asarray(sampler.context_latents, jnp.int32)
+    return Carry(frames[-sampler.motion_frames :], held), Output(pixels, frames, latents)
+
+
+def chunk_step(program: Program, fixed: Fixed, carry: Carry, chunk: Chunk) -> tuple[Carry, Output]:
+    """A whole chunk, as the body of a `lax.scan` over chunks."""
+    state, conditions = begin(program, fixed, carry, chunk)
+    body = lambda state, step: (advance(program, fixed, state, step, conditions), None)
+    state, _ = jax.lax.scan(body, state, fixed.steps)
+    return finish(program, fixed, state.latent)
+
+
+def encode_reference(
+    program: Program, parameters: dict, clip_net, picture: Float[Array, "H W 3"], clip_picture: Float[Array, "224 224 3"]
+) -> Reference:
+    """Latents of [picture, zeros ...] over the chunk, and CLIP tokens. `parameters`: those of "vae" and "clip"."""
+    frames = jnp.zeros((program.sampler.frame_num, *picture.shape)).at[0].set(picture)
+    latents = vae.encode(parameters["vae"], frames[None], program.networks.vae, program.dtype)[0]
+    clip = clip_net.apply({"params": parameters["clip"]}, clip_picture[None])[0]
+    return Reference(latents, clip.astype(jnp.float32))
+
+
+def noise_of(seed: int, number: int, shape: tuple[int, ...]) -> Float[Array, "T h w C"]:
+    """The noise of chunk `number`: it depends on the seed and the number alone, so a resumed run draws the same."""
+    return jax.random.normal(jax.random.fold_in(jax.random.key(np.uint32(seed)), number), shape, jnp.float32)

@@ -1,0 +1,58 @@
+"""How the velocities of the guidance branches become one. Knows no network: branches come in as a batch.
+
+With three branches they are c: prompt and voice, n: negative prompt and voice, u: negative prompt and silence; with two
+c and d: prompt and silence.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from itjax.config import Apg, Sampler
+
+# B branches (3 or 2) · G = B-1 differences · T h w C latents
+Velocities = Float[Array, "B T h w C"]
+Momentum = Float[Array, "G T h w C"]
+Guide = Callable[[Velocities, Momentum], tuple[Float[Array, "T h w C"], Momentum]]
+
+
+def differences(velocities: Velocities) -> Momentum:
+    """c - n and n - u, or c - d."""
+    return velocities[:-1] - velocities[1:]
+
+
+def classifier_free(velocities: Velocities, text_scale: float, audio_scale: float) -> Float[Array, "T h w C"]:
+    """v = u + s_text·(c - n) + s_audio·(n - u), or v = d + s_audio·(c - d)."""
+    steps = differences(velocities)
+    if len(velocities) == 2:
+        return velocities[1] + audio_scale * steps[0]
+    return velocities[2] + text_scale * steps[0] + audio_scale * steps[1]
+
+
+def adaptive_projected(
+    velocities: Velocities, momentum: Momentum, text_scale: float, audio_scale: float, apg: Apg
+) -> tuple[Float[Array, "T h w C"], Momentum]:
+    """v = c + (s_text-1)·apg(c - n) + (s_audio-1)·apg(n - u), or c + (s_audio-1)·apg(c - d) (arXiv 2410.02416).
+
+    Each difference joins a momentum buffer, is scaled down to the norm threshold, and loses its part parallel to c; norms
+    are over the whole latent. Returns v and the buffers.
+    """
+    axes = (-4, -3, -2, -1)
+    norm = lambda x: jnp.sqrt(jnp.square(x).sum(axes, keepdims=True))
+    momentum = differences(velocities) + apg.momentum * momentum
+    update = momentum * jnp.minimum(1.0, apg.norm_threshold / jnp.maximum(norm(momentum), 1e-12))
+    direction = velocities[0] / jnp.maximum(norm(velocities[0]), 1e-12)
+    update = update - (update * direction).sum(axes, keepdims=True) * direction
+    if len(velocities) == 2:
+        return velocities[0] + (audio_scale - 1) * update[0], momentum
+    return velocities[0] + (text_scale - 1) * update[0] + (audio_scale - 1) * update[1], momentum
+
+
+def guide(sampler: Sampler) -> Guide:
+    """The guidance that the settings ask for, with its buffers threaded through (untouched without APG)."""
+    scales = sampler.text_scale, sampler.audio_scale
+    if sampler.apg is None:
+        return lambda velocities, momentum: (classifier_free(velocities, *scales), momentum)
+    apg = sampler.apg
+    return lambda velocities, momentum: adaptive_projected(velocities, momentum, *scales, apg)

@@ -1,0 +1,78 @@
+"""The image tower of CLIP ViT-H/14 (arXiv 2103.00020, arXiv 2010.11929 section 3.1), up to its last block but one.
+
+Wan conditions on those tokens, so the last block, the final norm and the text tower have no code here.
+"""
+
+# B batch · N tokens: the class token, then patches row by row · D width
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+
+@dataclass(frozen=True)
+class ClipSizes:
+    """The sizes of ViT-H/14 at 224 pixels. `layers` counts those of the checkpoint; the last one is never applied."""
+
+    image: int = 224
+    patch: int = 14
+    width: int = 1280
+    layers: int = 32
+    heads: int = 16
+    mlp: int = 5120
+
+    @property
+    def applied_layers(self) -> int:
+        return self.layers - 1
+
+    @property
+    def tokens(self) -> int:
+        """The class token and the patches (257)."""
+        return 1 + (self.image // self.patch) ** 2
+
+
+def layer_norm(name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False, name=name)
+
+
+class Block(nn.Module):
+    """A transformer layer with the norms before attention and MLP."""
+
+    sizes: ClipSizes
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B N D"], _: None) -> tuple[Float[Array, "B N D"], None]:
+        dense = lambda width, name: nn.Dense(width, dtype=self.dtype, name=name)
+        qkv = dense(3 * self.sizes.width, "qkv")(layer_norm("norm1")(x))
+        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, self.sizes.heads, -1), -3, 0)
+        seen = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
+        x = x + dense(self.sizes.width, "out")(seen)
+        hidden = nn.gelu(dense(self.sizes.mlp, "fc1")(layer_norm("norm2")(x)), approximate=False)
+        return x + dense(self.sizes.width, "fc2")(hidden), None
+
+
+class Clip(nn.Module):
+    """A picture -> its tokens after the last block but one, without a final norm."""
+
+    sizes: ClipSizes
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "B H W 3"]) -> Float[Array, "B N D"]:
+        """`image` is 224 x 224 and already has CLIP's mean and standard deviation."""
+        sizes = self.sizes
+        patch = (sizes.patch, sizes.patch)
+        x = nn.Conv(sizes.width, patch, patch, "VALID", use_bias=False, dtype=self.dtype, name="patch_embedding")(image)
+        x = x.reshape(x.shape[0], -1, sizes.width)
+        normal = nn.initializers.normal(sizes.width**-0.5)
+        class_token = self.param("class_embedding", normal, (1, 1, sizes.width)).astype(self.dtype)
+        position = self.param("position_embedding", normal, (1, sizes.tokens, sizes.width)).astype(self.dtype)
+        x = jnp.concatenate([jnp.broadcast_to(class_token, (x.shape[0], 1, sizes.width)), x], 1) + position
+        x = layer_norm("norm")(x).astype(self.dtype)
+        blocks = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=sizes.applied_layers)
+        return blocks(sizes, self.dtype, name="blocks")(x, None)[0]

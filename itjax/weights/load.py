@@ -1,0 +1,116 @@
+"""From files of torch tensors to parameters on their shards, and back to torch names: everything goes by the tables."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.typing import DTypeLike
+
+from itjax.weights.files import Stored, TensorFiles, check_names
+from itjax.weights.mapping import Index, Shape, Source, sources, torch_shapes
+from itjax.weights.parts import Part
+
+
+class Leaf(NamedTuple):
+    """One Flax array (a stack of layers) that is read from torch tensors when asked for."""
+
+    source: Source
+    files: TensorFiles
+
+    @property
+    def shape(self) -> Shape:
+        return self.source.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.result_type(*(self.files.dtype(name) for name in self.source.names))
+
+    def read(self, index: Index = (), dtype: DTypeLike | None = None) -> np.ndarray:
+        """The part `index` of the array, layer by layer into one buffer."""
+        index = full_index(index, self.shape)
+        dtype = self.dtype if dtype is None else dtype
+        layout = self.source.layout
+        if not self.source.stacked:
+            part = self.files.read(self.source.names[0], layout.torch_index(index))
+            return np.ascontiguousarray(layout.to_jax(part), dtype)
+        layers = range(*index[0].indices(self.shape[0]))
+        buffer = np.empty([len(range(*part.indices(n))) for part, n in zip(index, self.shape, strict=True)], dtype)
+        for i, layer in enumerate(layers):
+            buffer[i] = layout.to_jax(self.files.read(self.source.names[layer], layout.torch_index(index[1:])))
+        return buffer
+
+
+def full_index(index: Index, shape: Shape) -> Index:
+    """A slice with numbers for every axis."""
+    padded = (*index, *(slice(None),) * (len(shape) - len(index)))
+    return tuple(slice(*part.indices(n)) for part, n in zip(padded, shape, strict=True))
+
+
+def leaves(part: Part, files: TensorFiles, where: str) -> dict[str, Leaf]:
+    """{path: leaf} of a network. Raises UserError that lists the tensors missing, left over, and of a wrong shape."""
+    check_names(torch_shapes(part.table, part.abstract), files, where, part.is_unused)
+    return {source.path: Leaf(source, files) for source in sources(part.table, part.abstract)}
+
+
+def nested(flat: dict) -> dict:
+    """{"a/b": x} -> {"a": {"b": x}}"""
+    tree: dict = {}
+    for path, value in flat.items():
+        *parents, leaf = path.split("/")
+        here = tree
+        for key in parents:
+            here = here.setdefault(key, {})
+        here[leaf] = value
+    return tree
+
+
+def load(part: Part, files: TensorFiles, shardings: dict, where: str) -> dict:
+    """The parameters of a network, each read straight onto its shards.
+
+    Args:
+      shardings: nested dict of jax.ShapeDtypeStruct with the sharding and dtype of each parameter.
+      where: the files' name in error messages.
+    """
+    wanted = {"/".join(str(k.key) for k in path): leaf for path, leaf in jax.tree.leaves_with_path(shardings)}
+    found = leaves(part, files, where)
+    return nested({path: _onto_shards(found[path], struct) for path, struct in wanted.items()})
+
+
+def _onto_shards(leaf: Leaf, struct: jax.ShapeDtypeStruct) -> jax.Array:
+    read: dict[str, np.ndarray] = {}  # replicas are read once
+
+    def callback(index: Index) -> np.ndarray:
+        key = str(index)
+        if key not in read:
+            read.clear()
+            read[key] = leaf.read(index, struct.dtype)
+        return read[key]
+
+    array = jax.make_array_from_callback(struct.shape, struct.sharding, callback)
+    return jax.block_until_ready(array)  # else the host copies of several leaves would wait at once
+
+
+def torch_view(part: Part, checkpoint: TensorFiles, prefix: str) -> TensorFiles:
+    """The tensors of a network by their torch names, read from our checkpoint (`prefix`: the network's name in it).
+
+    A converted checkpoint so becomes a set of official files: it is exported, and takes LoRA, as those do.
+    """
+    tensors = {}
+    for source in sources(part.table, part.abstract):
+        path = f"{prefix}/{source.path}"
+        stored = checkpoint.tensors[path]
+        for i, name in enumerate(source.names):
+            read = partial(_read_torch, source, stored, i)
+            tensors[name] = Stored(source.torch_shape, stored.dtype, stored.file, read)
+    unused = f"unused/{prefix}/"
+    for path in checkpoint.names():
+        if path.startswith(unused):
+            tensors[path.removeprefix(unused)] = checkpoint.tensors[path]
+    return TensorFiles(tensors)
+
+
+def _read_torch(source: Source, stored: Stored, layer: int, index: Index) -> np.ndarray:
+    inner = source.layout.jax_index(full_index(index, source.torch_shape))
+    value = stored.read((slice(layer, layer + 1), *inner) if source.stacked else inner)
+    return source.layout.to_torch(value[0] if source.stacked else value)

@@ -1,0 +1,124 @@
+"""LoRA (arXiv 2106.09685): deltas added to the tensors of a checkpoint as they are read, slice by slice."""
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from itjax.errors import UserError
+from itjax.weights.files import Stored, TensorFiles, open_tensors
+from itjax.weights.mapping import Index
+
+PREFIXES = ("diffusion_model.", "model.diffusion_model.", "transformer.", "")
+# what the last part of a key adds to: ending -> ending of the tensor it belongs to
+DIFFERENCES = {".diff": ".weight", ".diff_b": ".bias", ".diff_m": ".modulation"}
+PAIRS = ((".lora_down.weight", ".lora_up.weight"), (".lora_A.weight", ".lora_B.weight"))
+
+
+class Delta(NamedTuple):
+    """What is added to one tensor: scale · up @ down, or scale · difference (`down` is empty then)."""
+
+    file: TensorFiles
+    scale: float
+    up: str
+    down: str = ""
+
+    def read(self, shape: tuple[int, ...], index: Index) -> np.ndarray:
+        """The part `index` of the delta of a tensor of `shape`, float32."""
+        if not self.down:
+            difference = self.file.read(self.up).astype(np.float32).reshape(shape)
+            return np.float32(self.scale) * difference[index]
+        rows, columns = index[0], index[1] if len(index) > 1 else slice(None)
+        up = self.file.read(self.up).astype(np.float32)[rows]
+        down = self.file.read(self.down).astype(np.float32)[:, columns]
+        return np.float32(self.scale) * (up @ down)
+
+
+def with_loras(files: TensorFiles, loras: Sequence[tuple[str | Path, float]]) -> TensorFiles:
+    """The same tensors with the deltas of each (file, scale) added, in float32, to every part that is read.
+
+    Raises UserError where a file matches none of the tensors, names half a pair, or a delta has another shape than the
+    tensor. Keys that match nothing beside others that do are named in a warning.
+    """
+    deltas: dict[str, list[Delta]] = {}
+    for path, scale in loras:
+        for name, delta in _deltas(Path(path), scale, files).items():
+            deltas.setdefault(name, []).append(delta)
+    patched = dict(files.tensors)
+    for name, added in deltas.items():
+        stored = patched[name]
+        patched[name] = stored._replace(read=partial(_read_with, stored, tuple(added)))
+    return TensorFiles(patched)
+
+
+def _read_with(stored: Stored, deltas: tuple[Delta, ...], index: Index) -> np.ndarray:
+    value = stored.read(index).astype(np.float32)
+    for delta in deltas:
+        value = value + delta.read(stored.shape, index)
+    return value.astype(stored.dtype)
+
+
+def _deltas(path: Path, scale: float, files: TensorFiles) -> dict[str, Delta]:
+    """{tensor name: delta} of one LoRA file."""
+    lora = open_tensors(path)
+    known = set(files.names())
+    found: dict[str, Delta] = {}
+    unmatched = []
+    downs = {down for down, _ in PAIRS}
+    for key in lora.names():
+        if key.endswith((*downs, ".alpha")):
+            continue
+        delta, ending = _delta(path, lora, key, scale)
+        name = _tensor_name(key, ending, known) if delta else None
+        if delta is None or name is None:
+            unmatched.append(key)
+            continue
+        _check_shape(path, key, delta, name, files)
+        found[name] = delta
+    if not found:
+        raise UserError(f"the LoRA {path} fits no tensor of this network; its keys are {_some(lora.names())}")
+    if unmatched:
+        warnings.warn(f"the LoRA {path}: {len(unmatched)} keys fit no tensor and are left out: {_some(unmatched)}", stacklevel=3)
+    return found
+
+
+def _delta(path: Path, lora: TensorFiles, key: str, scale: float) -> tuple[Delta | None, str]:
+    for down, up in PAIRS:
+        if key.endswith(up):
+            stem = key.removesuffix(up)
+            if stem + down not in lora.names():
+                raise UserError(f"the LoRA {path} has {key} but not {stem + down}")
+            if f"{stem}.alpha" in lora.names():
+                scale = scale * float(lora.read(f"{stem}.alpha")) / lora.shape(stem + down)[0]
+            return Delta(lora, scale, key, stem + down), up
+    for ending in DIFFERENCES:
+        if key.endswith(ending):
+            return Delta(lora, scale, key), ending
+    return None, ""
+
+
+def _tensor_name(key: str, ending: str, known: set[str]) -> str | None:
+    stem = key.removesuffix(ending)
+    for prefix in PREFIXES:
+        name = stem.removeprefix(prefix) + DIFFERENCES.get(ending, ".weight")
+        if name in known:
+            return name
+    return None
+
+
+def _check_shape(path: Path, key: str, delta: Delta, name: str, files: TensorFiles) -> None:
+    shape = lora_shape = files.shape(name)
+    if delta.down:
+        up, down = delta.file.shape(delta.up), delta.file.shape(delta.down)
+        lora_shape = (up[0], down[1]) if len(up) == len(down) == 2 and up[1] == down[0] else (*up, *down)
+    elif np.prod(delta.file.shape(key)) != np.prod(shape):
+        lora_shape = delta.file.shape(key)
+    if lora_shape != shape:
+        raise UserError(f"the LoRA {path}: {key} makes {list(lora_shape)}, but {name} is {list(shape)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,1 @@
+"""For each network one table of rows, and the names of what its official file holds besides."""
