@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -111,9 +110,7 @@ def advance(program: Program, fixed: Fixed, state: Denoising, step: Steps, condi
     return denoise.advance(program.net, fixed.dit, guide(program.sampler), state, step, conditions)
 
 
-def finish(
-    program: Program, fixed: Fixed, latents: Float[Array, "T h w C"]
-) -> tuple[Carry, Output]:
+def finish(program: Program, fixed: Fixed, latents: Float[Array, "T h w C"]) -> tuple[Carry, Output]:
     """Latents to frames with the reference's colours, and what the next chunk goes on from."""
     sampler = program.sampler
     frames = vae.decode(fixed.vae, latents[None], program.networks.vae, program.dtype)[0]
@@ -133,15 +130,14 @@ def chunk_step(program: Program, fixed: Fixed, carry: Carry, chunk: Chunk) -> tu
 
 
 def encode_reference(
-    program: Program, parameters: dict, clip_net, picture: Float[Array, "H W 3"], clip_picture: Float[Array, "224 224 3"]
+    program: Program,
+    parameters: dict,
+    clip_net,
+    picture: Float[Array, "H W 3"],
+    clip_picture: Float[Array, "224 224 3"],
 ) -> Reference:
     """Latents of [picture, zeros ...] over the chunk, and CLIP tokens. `parameters`: those of "vae" and "clip"."""
     frames = jnp.zeros((program.sampler.frame_num, *picture.shape)).at[0].set(picture)
     latents = vae.encode(parameters["vae"], frames[None], program.networks.vae, program.dtype)[0]
     clip = clip_net.apply({"params": parameters["clip"]}, clip_picture[None])[0]
     return Reference(latents, clip.astype(jnp.float32))
-
-
-def noise_of(seed: int, number: int, shape: tuple[int, ...]) -> Float[Array, "T h w C"]:
-    """The noise of chunk `number`: it depends on the seed and the number alone, so a resumed run draws the same."""
-    return jax.random.normal(jax.random.fold_in(jax.random.key(np.uint32(seed)), number), shape, jnp.float32)

@@ -1,0 +1,76 @@
+"""Makes a talking video: `python infer.py --help`, or see README.md."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+
+import configs
+from itjax import command_line
+from itjax.dub import dub
+from itjax.errors import OutputError, UserError
+from itjax.sharding import make_mesh
+from itjax.weights.checkpoints import Weights, open_converted, open_files
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 something to put right, 3 the result could not be written (what was finished is kept)."""
+    parser = command_line.parser()
+    args = parser.parse_args(argv)
+    warnings.showwarning = _show_warning
+    try:
+        command_line.warn_without_effect(args)
+        request = command_line.request_of(args)
+        weights = open_weights(args)
+        settings = command_line.settings_of(args, weights.preset, request)
+        prepare_jax(str(settings.dtype))
+        heads = weights.preset.networks.dit.num_heads
+        mesh = make_mesh(args.ulysses_size, args.ring_size, heads=heads)
+        print(f"wrote {dub(request, settings, weights, mesh)}")
+    except OutputError as error:
+        print(f"infer.py: {error}", file=sys.stderr)
+        return 3
+    except UserError as error:
+        print(f"infer.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninfer.py: stopped; finished chunks are kept, go on with --resume", file=sys.stderr)
+        return 130
+    return 0
+
+
+def open_weights(args) -> Weights:
+    """The converted checkpoint, or the official files; a UserError where neither is named, or something is wrong."""
+    if args.task != command_line.TASK:
+        raise UserError(f"--task {args.task}: only {command_line.TASK}")
+    loras = command_line.loras_of(args)
+    if args.checkpoint is not None:
+        return open_converted(args.checkpoint, loras)
+    needed = {"--ckpt_dir": args.ckpt_dir, "--wav2vec_dir": args.wav2vec_dir}
+    if args.dit_path is None:
+        needed["--infinitetalk_dir"] = args.infinitetalk_dir
+    missing = [flag for flag, value in needed.items() if value is None]
+    if missing:
+        raise UserError(f"no weights: give --checkpoint DIR, or the official files ({', '.join(missing)} missing)")
+    preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
+    return open_files(preset, args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path, loras)
+
+
+def prepare_jax(dtype: str) -> None:
+    """A persistent compilation cache, and true float32 products where float32 is asked for."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "itjax" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    if dtype == "float32":
+        jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def _show_warning(message, category, *_, **__) -> None:
+    # ours are for the user: no file and line of ours with them
+    print(f"warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

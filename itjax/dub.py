@@ -1,0 +1,183 @@
+"""From a request to a video file: prepares what the chunk loop takes, runs it, and keeps what it makes.
+
+Everything that can be wrong with the user's input is found before the weights are read.
+"""
+
+import hashlib
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+from PIL import Image
+from tqdm import tqdm
+
+from itjax import networks
+from itjax.conditioning import persons, speech
+from itjax.conditioning.request import Request
+from itjax.conditioning.resize import resize_and_crop
+from itjax.conditioning.speech_features import frame_count
+from itjax.config import PictureSize, Sampler
+from itjax.generation import chunk, rollout
+from itjax.generation.chunk import Carry, Chunk, Program
+from itjax.generation.noise import NoiseFile, SeededNoise
+from itjax.generation.plan import ChunkPlan, plan, windows
+from itjax.generation.writer import Run, open_run
+from itjax.inputs import SAME_END, Inputs, open_inputs
+from itjax.weights.checkpoints import Weights
+
+FPS = 25
+
+
+class Settings(NamedTuple):
+    """How a request is carried out."""
+
+    sampler: Sampler
+    size: PictureSize
+    max_frames: int
+    seed: int
+    dtype: DTypeLike
+    save_file: Path
+    resume: bool = False
+    noise: Path | None = None
+    save_frames: Path | None = None
+
+
+def dub(request: Request, settings: Settings, weights: Weights, mesh: Mesh) -> Path:
+    """Makes the video, chunk by chunk; gives its path. Raises UserError (and keeps every finished chunk)."""
+    inputs = open_inputs(request, settings.size.table)
+    chunks = plan([frame_count(len(track)) for track in inputs.tracks], settings.sampler, settings.max_frames)
+    noise = _noise(inputs, settings, weights)
+    if isinstance(noise, NoiseFile):
+        noise.check(chunks)
+    _tell(inputs, settings, chunks)
+    sound = speech.sound_track(request.sounds, request.audio_type)
+    size = inputs.height, inputs.width
+    fingerprint = _fingerprint(inputs, settings, weights)
+    with open_run(settings.save_file, size, FPS, sound, fingerprint, settings.resume, settings.save_frames) as run:
+        if run.finished:
+            print(f"{run.files.video} is finished already")
+            return run.files.video
+        if inputs.masks is not None:
+            _draw_persons(inputs, run.files.video)
+        with jax.set_mesh(mesh):
+            _make(inputs, settings, weights, mesh, noise, chunks, run)
+        return run.finish()
+
+
+def _noise(inputs: Inputs, settings: Settings, weights: Weights) -> SeededNoise | NoiseFile:
+    vae = weights.preset.networks.vae
+    grid = inputs.height // vae.spatial_stride, inputs.width // vae.spatial_stride
+    shape = (settings.sampler.num_latents, *grid, vae.z_dim)
+    return NoiseFile(settings.noise, shape) if settings.noise else SeededNoise(settings.seed, shape)
+
+
+def _tell(inputs: Inputs, settings: Settings, chunks: list[ChunkPlan]) -> None:
+    frames = chunks[-1].start + chunks[-1].kept.stop
+    available = max(frame_count(len(track)) for track in inputs.tracks)
+    print(f"{frames} frames ({frames / FPS:.2f} s) of {inputs.width}x{inputs.height} in {len(chunks)} chunks")
+    if frames < available - SAME_END:
+        warnings.warn(
+            f"the speech lasts {available / FPS:.2f} s, the video is cut to {frames / FPS:.2f} s "
+            "(--mode streaming with a larger --max_frame_num makes all of it)",
+            stacklevel=2,
+        )
+    shown = inputs.source.num_frames
+    if shown is not None and shown < frames:
+        warnings.warn(
+            f"the source video has {shown / FPS:.2f} s, the video {frames / FPS:.2f} s: its last frame stays", stacklevel=2
+        )
+
+
+def _draw_persons(inputs: Inputs, video: Path) -> None:
+    picture = resize_and_crop(inputs.source.frame(0), (inputs.height, inputs.width))
+    path = video.with_suffix(".persons.png")
+    Image.fromarray(persons.draw_masks(picture, inputs.masks)).save(path)
+    print(f"who is who: {path}")
+
+
+def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[str, str | int | float]:
+    """All that decides what the frames are."""
+    request = inputs.request
+    files = [request.source, *request.sounds.values(), *(request.masks or ()), *([settings.noise] if settings.noise else ())]
+    return {
+        "prompt": request.prompt,
+        "files": ", ".join(f"{path.name} {_digest(path)}" for path in files),
+        "audio_type": str(request.audio_type),
+        "boxes": str(request.boxes),
+        "sampler": str(asdict(settings.sampler)),
+        "max_frame_num": settings.max_frames,
+        "base_seed": settings.seed,
+        "dtype": jnp.dtype(settings.dtype).name,
+        "weights": hashlib.sha256(weights.identity.encode()).hexdigest()[:16],
+    }
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+# -- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def _make(
+    inputs: Inputs, settings: Settings, weights: Weights, mesh: Mesh, noise: SeededNoise | NoiseFile,
+    chunks: list[ChunkPlan], run: Run,
+) -> None:  # fmt: skip
+    """Loads the networks and makes the chunks that `run` does not have yet."""
+    program = Program(weights.preset.networks, settings.sampler, settings.dtype)
+    size = inputs.height, inputs.width
+    with _timed("words"):
+        prompts = networks.encode_prompts(weights, inputs.request.prompt, mesh, program)
+    with _timed("speech"):
+        features = networks.encode_speech(weights, inputs.tracks, mesh, program.networks)
+    with _timed("pictures"):
+        shown = networks.open_shown(weights, mesh, program)
+        picture, reference = networks.show(shown, inputs.source.frame(0), size)
+    with _timed("the DiT"):
+        fixed = networks.fixed(weights, mesh, shown, prompts, picture, inputs.masks, settings.size.teacache)
+    carry = chunk.first_carry(picture, settings.sampler)
+    if run.state is not None:
+        carry = Carry(**{name: jnp.asarray(value) for name, value in run.state.items()})
+        print(f"going on after {run.frames_done} frames")
+    window = program.networks.dit.audio.window
+
+    def parts() -> Iterator[Chunk]:
+        for part in remaining:
+            around = windows(part, features, settings.sampler.frame_num, window)
+            shows = reference
+            if part.number and not inputs.source.is_still:
+                shows = networks.show(shown, inputs.source.frame(part.start), size)[1]
+            yield Chunk(jnp.asarray(around), shows, jnp.asarray(noise.read(part.number)))
+
+    remaining = chunks[run.next_chunk :]
+    begun, frames = time.perf_counter(), 0
+    with tqdm(total=len(remaining) * settings.sampler.steps, unit="step", smoothing=0.1) as bar:
+        bar.set_description(f"chunk {run.next_chunk + 1} of {len(chunks)}")
+        made = rollout.streamed(program, fixed, carry, parts(), lambda step: bar.update())
+        for part, (state, output) in zip(remaining, made, strict=True):
+            floats = np.asarray(output.frames)[part.kept] if settings.save_frames else None
+            kept = {name: np.asarray(value) for name, value in state._asdict().items()}
+            run.append(np.asarray(output.pixels)[part.kept], floats, kept)
+            frames += len(output.pixels[part.kept])
+            bar.set_description(f"chunk {min(part.number + 2, len(chunks))} of {len(chunks)}")
+    seconds = time.perf_counter() - begun
+    if remaining:
+        print(f"{seconds / len(remaining):.2f} s a chunk, {frames / seconds:.2f} frames a second (compilation included)")
+
+
+@contextmanager
+def _timed(what: str) -> Iterator[None]:
+    begun = time.perf_counter()
+    print(f"preparing {what} ...", end=" ", flush=True)
+    yield
+    print(f"{time.perf_counter() - begun:.1f} s")

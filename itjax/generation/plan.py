@@ -1,0 +1,84 @@
+"""Which frames each chunk makes and which speech it hears: the official loop's arithmetic, without its arrays."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from itjax.config import Sampler
+
+# P persons · F frames of a chunk · W window · N layers of the speech encoder · C its width
+
+
+@runtime_checkable
+class Features(Protocol):
+    """Speech features of one person, readable in parts (`itjax.conditioning.speech_features.SpeechFeatures`)."""
+
+    num_frames: int
+
+    def window(self, start: int, stop: int) -> Float[np.ndarray, "F N C"]: ...
+
+
+class ChunkPlan(NamedTuple):
+    """Chunk `number` covers frames start .. start + F - 1; of its F frames, those in `kept` are new and wanted."""
+
+    number: int
+    start: int
+    is_last: bool
+    kept: slice
+
+
+def total_frames(num_frames: Sequence[int], sampler: Sampler, max_frames: int) -> int:
+    """Length of the whole video: the last person's track, the frame limit, or what the first person's chunks make."""
+    made, step = sampler.frame_num, sampler.new_frames
+    limit = min(max_frames, num_frames[0])
+    if max_frames > sampler.frame_num:  # beyond one chunk, chunks are made until the first person's track ends
+        made += step * max(0, -(-(limit - made) // step))
+    return max(1, min(made, max_frames, num_frames[-1]))
+
+
+def plan(num_frames: Sequence[int], sampler: Sampler, max_frames: int) -> list[ChunkPlan]:
+    """The chunks of a video for tracks of `num_frames` each.
+
+    The chunk whose speech reaches the end of the first track (or the limit) is the last. The first chunk counts as one
+    that reaches beyond the end only where it does: the official code looks at the ends of the later ones alone.
+    """
+    total = total_frames(num_frames, sampler, max_frames)
+    chunks, done, number = [], 0, 0
+    while done < total:
+        start = number * sampler.new_frames
+        end = start + sampler.frame_num
+        limit = min(max_frames, num_frames[0])
+        is_last = end >= limit if number else end > limit
+        skip = sampler.motion_frames if number else 0
+        kept = slice(skip, min(sampler.frame_num, total - start))
+        chunks.append(ChunkPlan(number, start, is_last, kept))
+        done = start + kept.stop
+        number += 1
+    return chunks
+
+
+def window_indices(chunk: ChunkPlan, num_frames: int, frame_num: int, window: int) -> Int[np.ndarray, "F W"]:
+    """For each frame of a chunk, the track's frames around it.
+
+    Before the start the first frame is repeated. Beyond the end the last frame is, but in the last chunk the track goes
+    on backwards (the official code appends its own last features, flipped).
+    """
+    half = window // 2
+    indices = chunk.start + np.arange(frame_num)[:, None] + np.arange(-half, half + 1)
+    if chunk.is_last:
+        indices = np.where(indices < num_frames, indices, 2 * num_frames - 1 - indices)
+    return indices.clip(0, num_frames - 1)
+
+
+def windows(
+    chunk: ChunkPlan, features: Sequence[Features], frame_num: int, window: int
+) -> Float[np.ndarray, "P F W N C"]:
+    """The speech around each frame of a chunk, for each person."""
+    parts = []
+    for track in features:
+        indices = window_indices(chunk, track.num_frames, frame_num, window)
+        first = int(indices.min())
+        parts.append(track.window(first, int(indices.max()) + 1)[indices - first])
+    return np.stack(parts)

@@ -1,0 +1,79 @@
+"""Where the weights of a run come from: our converted checkpoint, or the official files. Both give the same things."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+
+from itjax.config import Preset, preset_from_json
+from itjax.errors import UserError
+from itjax.sharding import with_shardings
+from itjax.weights import checkpoint
+from itjax.weights.files import TensorFiles
+from itjax.weights.load import load, torch_view
+from itjax.weights.lora import with_loras
+from itjax.weights.official import check_all, open_official, tokenizer_folder
+from itjax.weights.parts import Part, parts
+
+
+class Weights(NamedTuple):
+    """An opened and checked set of weights. `identity` tells one set from another; `read` loads one network."""
+
+    preset: Preset
+    tokenizer: Path
+    identity: str
+    read: Callable[[str, Mesh, DTypeLike], dict]
+
+
+def open_converted(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
+    """A checkpoint made by convert_weights.py. LoRA deltas are added as the DiT is read. Raises UserError."""
+    try:
+        preset = preset_from_json(checkpoint.read_metadata(directory))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{directory}: its sizes are not those of a checkpoint of ours ({error!r})") from error
+    described = parts(preset.networks)
+    files = checkpoint.open_checkpoint(directory)
+    dit = with_loras(torch_view(described["dit"], files, "dit"), loras) if loras else None
+
+    def read(network: str, mesh: Mesh, dtype: DTypeLike) -> dict:
+        wanted = with_shardings(described[network].abstract, mesh, dtype)
+        if network == "dit" and dit is not None:
+            return load(described["dit"], dit, wanted, str(directory))
+        return checkpoint.restore(directory, {network: wanted})[network]
+
+    return Weights(preset, tokenizer_folder(checkpoint.small_files(directory)), _identity(files, loras), read)
+
+
+def open_files(
+    preset: Preset, ckpt_dir: Path, wav2vec_dir: Path, infinitetalk: Path | None, dit_path: Path | None,
+    loras: list[tuple[Path, float]],
+) -> Weights:  # fmt: skip
+    """The official files, all checked to be there, whole, and of the preset's sizes. Raises UserError."""
+    described = parts(preset.networks)
+    files = open_official(ckpt_dir, wav2vec_dir, infinitetalk, dit_path)
+    check_all(described, files)
+    if loras:
+        files["dit"] = with_loras(files["dit"], loras)
+
+    def read(network: str, mesh: Mesh, dtype: DTypeLike) -> dict:
+        part: Part = described[network]
+        return load(part, files[network], with_shardings(part.abstract, mesh, dtype), network)
+
+    everything = TensorFiles({f"{n}/{name}": t for n, tensors in files.items() for name, t in tensors.tensors.items()})
+    return Weights(preset, tokenizer_folder(ckpt_dir), _identity(everything, loras), read)
+
+
+def _identity(files: TensorFiles, loras: list[tuple[Path, float]]) -> str:
+    """Names, sizes and times of the files: enough to notice that a resumed run would go on with other weights."""
+    paths = sorted({stored.file for stored in files.tensors.values()} | {path for path, _ in loras})
+    about = lambda path: f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}"
+    return ",".join([*map(about, paths), *(str(scale) for _, scale in loras)])
+
+
+def free(parameters: dict) -> None:
+    """Gives a network's device memory back at once."""
+    for array in jax.tree.leaves(parameters):
+        array.delete()
