@@ -9,8 +9,8 @@ from jaxtyping import Float32
 from itjax.conditioning import persons, pictures, speech
 from itjax.conditioning.request import Request
 from itjax.conditioning.sizes import choose_size
+from itjax.conditioning.speech_features import FPS, frame_count
 from itjax.config import SizeTable
-from itjax.errors import UserError
 
 SAME_END = 6  # frames: tracks that end so near each other are taken to end together, as the official code does
 

@@ -7,9 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 # sRGB to XYZ (IEC 61966-2-1) and the D65 white point, 2° observer
-_RGB_TO_XYZ = np.array(
-    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
-)
+_RGB_TO_XYZ = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
 _XYZ_TO_RGB = np.linalg.inv(_RGB_TO_XYZ).astype(np.float32)
 _WHITE = np.array([0.95047, 1.0, 1.08883], np.float32)
 
@@ -48,13 +46,13 @@ def color_statistics(picture: Float[Array, "H W 3"]) -> ColorStatistics:
     return ColorStatistics(lab.mean(0), lab.std(0))
 
 
-def match_colors(
-    frames: Float[Array, "F H W 3"], target: ColorStatistics, strength: float
-) -> Float[Array, "F H W 3"]:
+def match_colors(frames: Float[Array, "F H W 3"], target: ColorStatistics, strength: float) -> Float[Array, "F H W 3"]:
     """Each frame (in -1..1) with the target's Lab statistics, blended: (1-strength)·frame + strength·matched."""
     lab = lab_from_rgb((frames + 1) / 2)
     mean, std = lab.mean((1, 2), keepdims=True), lab.std((1, 2), keepdims=True)
     # a flat channel has no contrast to stretch: it takes the target's mean
-    matched = jnp.where(std == 0, target.mean, (lab - mean) * (target.std / jnp.where(std == 0, 1.0, std)) + target.mean)
+    matched = jnp.where(
+        std == 0, target.mean, (lab - mean) * (target.std / jnp.where(std == 0, 1.0, std)) + target.mean
+    )
     matched = rgb_from_lab(matched) * 2 - 1
     return (1 - strength) * frames + strength * matched

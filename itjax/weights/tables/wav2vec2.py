@@ -2,11 +2,19 @@
 
 from itjax.weights.mapping import CONV1D, LINEAR, SAME, Row, Table
 
-UNUSED = ("masked_spec_embed",)  # stands for masked frames in pre-training
+# What stands for masked frames in pre-training, and its heads, which some files still have
+UNUSED = ("masked_spec_embed", "quantizer.*", "project_hid.*", "project_q.*", "lm_head.*")
 
 _CONVOLUTIONS = 7  # of wav2vec 2.0 at every size; they differ in shape, so they are not stacked
 _POSITIONS = "encoder.pos_conv_embed.conv"
 _LAYER = "encoder.layers.{i}"
+
+PREFIX = "wav2vec2."  # before the names, in files that have a head
+# Names from before torch 2.1 -> names now, of the weight norm's two tensors
+RENAMED = {
+    f"{_POSITIONS}.weight_g": f"{_POSITIONS}.parametrizations.weight.original0",
+    f"{_POSITIONS}.weight_v": f"{_POSITIONS}.parametrizations.weight.original1",
+}
 
 TABLE: Table = (
     *(
@@ -41,3 +49,9 @@ TABLE: Table = (
     Row(f"{_LAYER}.final_layer_norm.weight", "encoder/blocks/norm2/scale", SAME),
     Row(f"{_LAYER}.final_layer_norm.bias", "encoder/blocks/norm2/bias", SAME),
 )
+
+
+def published_name(name: str) -> str:
+    """The name in TABLE or UNUSED of a tensor that a file of another version calls `name`."""
+    name = name.removeprefix(PREFIX)
+    return RENAMED.get(name, name)

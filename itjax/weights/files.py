@@ -1,0 +1,470 @@
+"""Files of tensors: torch's files read slice by slice, and written tensor by tensor. Knows no network and no JAX.
+
+Nothing read here can run code: safetensors is a header and bytes, and pickles go through torch's weights-only loader.
+Whatever is written appears under its name only when it is complete.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import glob
+import importlib
+import json
+import math
+import mmap
+import os
+import pickle
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import ml_dtypes  # noqa: F401  (makes "bfloat16" and "float8_e4m3fn" names that numpy knows)
+import numpy as np
+
+from itjax.errors import OutputError, UserError
+from itjax.weights.mapping import Index, Shape
+
+DTYPES = {
+    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"},
+    **{"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"},
+    **{"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64"},
+    **{"U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64"},
+}
+CODES = {name: code for code, name in DTYPES.items()}
+TORCH_ENDINGS = (".pth", ".pt", ".bin")
+BLOCK = 2**26  # bytes copied at a time where a tensor does not lie in memory as it does in the file
+
+
+class Stored(NamedTuple):
+    """One tensor in a file: `read(index)` gives the part `index`, `read(())` all of it, as an array of its own."""
+
+    shape: Shape
+    dtype: np.dtype
+    file: Path
+    read: Callable[[Index], np.ndarray]
+
+
+class TensorFiles:
+    """Tensors by name, from one file or several: shapes and dtypes are known, values are read when asked for."""
+
+    def __init__(self, tensors: dict[str, Stored]):
+        self.tensors = tensors
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.tensors)
+
+    def shapes(self) -> dict[str, Shape]:
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
+
+    def shape(self, name: str) -> Shape:
+        return self.tensors[name].shape
+
+    def dtype(self, name: str) -> np.dtype:
+        return self.tensors[name].dtype
+
+    def read(self, name: str, index: Index = ()) -> np.ndarray:
+        """The part `index` of the tensor (a slice for each of the first axes; all of it by default).
+
+        Only the rows in `index[0]` are read. Raises KeyError for an unknown name, UserError where the file has changed.
+        """
+        return self.tensors[name].read(index)
+
+
+class Tensor(NamedTuple):
+    """A tensor to be written: `read` is called once, when its turn comes, and must give this shape and dtype."""
+
+    name: str
+    shape: Shape
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def open_tensors(paths: str | Path | Sequence[str | Path], key: str | None = None) -> TensorFiles:
+    """The tensors of safetensors files (one file, an index of shards, or the folder with either) or torch pickles.
+
+    `key` names the entry of a torch pickle that holds the tensors ("state_dict", "model"), where they are nested.
+    Files are checked to be complete here, from their headers; values are read later. Raises UserError naming every
+    shard of an index that is missing, incomplete or without a tensor that the index places in it; a file that is
+    damaged, wants to run code, or repeats a tensor; a folder in which there is no telling what to read.
+    """
+    found: dict[str, Stored] = {}
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        file = _the_file(Path(path))
+        tensors = _open_index(file, key) if file.name.endswith(".index.json") else _open_file(file, key)
+        for name in tensors.keys() & found.keys():
+            raise UserError(f"{name} is both in {found[name].file} and in {tensors[name].file}: leave one of them out")
+        found |= tensors
+    return TensorFiles(found)
+
+
+def _the_file(path: Path) -> Path:
+    """`path`, or in a folder: the one index, else the one .safetensors file, else pytorch_model.bin."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    if not path.is_dir():
+        return path
+    for pattern in ("*.safetensors.index.json", "*.safetensors", "pytorch_model.bin"):
+        files = sorted(path.glob(pattern))
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
+            raise UserError(f"{path} has several files of tensors ({names}): name the one to read")
+        if files:
+            return files[0]
+    raise UserError(f"{path} has neither .safetensors files nor an index of them")
+
+
+def _open_index(index: Path, key: str | None) -> dict[str, Stored]:
+    """The tensors of all shards that the index names. Every shard is looked at before anything is raised."""
+    try:
+        weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        shards = sorted(set(weight_map.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index} is not a readable index of shards ({error!r}): download it again") from error
+    found: dict[str, Stored] = {}
+    missing = [shard for shard in shards if not (index.parent / shard).is_file()]
+    problems = [f"missing: {shard}" for shard in missing]
+    for shard in sorted(set(shards) - set(missing)):
+        try:
+            tensors = _open_file(index.parent / shard, key)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        absent = [name for name, place in weight_map.items() if place == shard and name not in tensors]
+        if absent:
+            problems.append(f"{shard} lacks {len(absent)} tensors that the index places in it: {_some(absent)}")
+        found |= tensors
+    if problems:
+        listed = "\n  ".join(problems)
+        raise UserError(f"{index} names {len(shards)} shards, not all usable (download again):\n  {listed}")
+    return found
+
+
+def _open_file(path: Path, key: str | None) -> dict[str, Stored]:
+    if path.suffix == ".safetensors":
+        return _open_safetensors(path)
+    if path.suffix in TORCH_ENDINGS:
+        return _open_torch(path, key)
+    raise UserError(f"{path}: its name ends in none of .safetensors, {', '.join(TORCH_ENDINGS)}")
+
+
+def _open_safetensors(path: Path) -> dict[str, Stored]:
+    """Reads the header alone. Raises UserError where the file is not exactly as long as its header says."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 + length:
+                raise UserError(f"{path} is incomplete or no safetensors file: it has {size} bytes")
+            header = json.loads(file.read(length))
+        tensors, end = {}, 0
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            shape, dtype = tuple(entry["shape"]), np.dtype(DTYPES[entry["dtype"]])
+            start, stop = entry["data_offsets"]
+            if stop - start != math.prod(shape) * dtype.itemsize:
+                raise ValueError(f"{name} has {stop - start} bytes for {dtype}{list(shape)}")
+            read = partial(_read_rows, path, 8 + length + start, shape, dtype)
+            tensors[name], end = Stored(shape, dtype, path, read), max(end, stop)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a readable safetensors file: {error!r}") from error
+    if size != 8 + length + end:
+        raise UserError(f"{path} is incomplete or damaged: {size} bytes instead of {8 + length + end}")
+    return tensors
+
+
+def _read_rows(path: Path, offset: int, shape: Shape, dtype: np.dtype, index: Index) -> np.ndarray:
+    """Rows of a tensor that lies at `offset`, by plain file reads.
+
+    Not by safetensors.safe_open: it maps the file, and every page read stays in this process until it ends (of 16
+    tensors of 100 MiB read one after another, 1.7 GiB stay resident with it and 100 MiB without).
+    """
+    first, stop = _bounds(index[0], shape[0]) if index and shape else (0, shape[0] if shape else 1)
+    row = math.prod(shape[1:])
+    try:
+        values = np.fromfile(path, dtype, (stop - first) * row, offset=offset + first * row * dtype.itemsize)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if values.size != (stop - first) * row:
+        raise UserError(f"{path} has become shorter while it was read")
+    values = values.reshape((stop - first, *shape[1:]) if shape else ())
+    part = values[(slice(None), *index[1:])] if len(index) > 1 else values
+    return part if part.size == values.size else part.copy()
+
+
+def _bounds(rows: slice, length: int) -> tuple[int, int]:
+    first, stop, step = rows.indices(length)
+    if step != 1:
+        raise ValueError(f"rows are read with step 1, not {step}")
+    return first, max(first, stop)
+
+
+def _open_torch(path: Path, key: str | None) -> dict[str, Stored]:
+    """The tensors of a torch pickle. Raises UserError for a pickle that wants more than tensors, or a damaged file."""
+    torch = _torch()
+    try:
+        with path.open("rb") as file:
+            # Files from before torch 1.6 are no zip archives; those cannot be mapped and are held in memory whole.
+            mapped = file.read(4) == b"PK\x03\x04"
+        state = torch.load(path, weights_only=True, mmap=mapped, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        if "global" in str(error).lower():
+            wanted = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "other than tensors")
+            raise UserError(f"{path} was refused: loading it would run code from the file ({wanted[:200]})") from error
+        raise UserError(f"{path} is damaged or no torch file of tensors") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files make the loader trip in many ways
+        raise UserError(f"{path} is damaged, incomplete or no torch file of tensors: {str(error)[:200]}") from error
+    return _state_dict(path, state, key, mapped)
+
+
+def _state_dict(path: Path, state: Any, key: str | None, mapped: bool) -> dict[str, Stored]:
+    torch = _torch()
+    if key is not None:
+        if not isinstance(state, dict) or key not in state:
+            raise UserError(f"{path} has no entry {key!r}, only {_some(state if isinstance(state, dict) else [])}")
+        state = state[key]
+    if not isinstance(state, dict) or not state:
+        raise UserError(f"{path} holds no tensors by name{f' under {key!r}' if key else ''}")
+    others = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise UserError(f"{path} holds more than tensors; they may be nested under one of: {_some(others)}")
+    return {
+        name: Stored(tuple(tensor.shape), _numpy_dtype(tensor), path, partial(_read_torch, tensor, mapped))
+        for name, tensor in state.items()
+    }
+
+
+def _numpy_dtype(tensor: Any) -> np.dtype:
+    return np.dtype(str(tensor.dtype).removeprefix("torch."))
+
+
+def _read_torch(tensor: Any, mapped: bool, index: Index) -> np.ndarray:
+    """A copy of a part of the tensor. Where the file is mapped, the pages touched are handed back at once."""
+    dtype = _numpy_dtype(tensor)
+    part = tensor.detach()[index].contiguous()
+    values = np.array(part.view(getattr(_torch(), f"int{8 * dtype.itemsize}")).numpy()).view(dtype)
+    if mapped:
+        # Safe only for pages that mirror a file and were never written: they are read again when next touched.
+        storage, page = tensor.untyped_storage(), mmap.PAGESIZE
+        start = -(-storage.data_ptr() // page) * page
+        length = (storage.data_ptr() + storage.nbytes()) // page * page - start
+        if length > 0:
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
+    return values
+
+
+def _torch() -> ModuleType:
+    try:
+        return importlib.import_module("torch")
+    except ImportError as error:
+        raise UserError("reading and writing .pth files needs torch: pip install itjax[convert]") from error
+
+
+def check_names(
+    expected: dict[str, Shape],
+    found: TensorFiles,
+    where: str,
+    allowed_extra: Callable[[str], bool] = lambda name: False,
+) -> None:
+    """Raises one UserError that lists the tensors missing, left over and of a wrong shape, the first ten of each."""
+    names = set(found.names())
+    missing = [f"{name} {list(shape)}" for name, shape in expected.items() if name not in names]
+    left_over = [f"{n} {list(found.shape(n))}" for n in found.names() if n not in expected and not allowed_extra(n)]
+    wrong = [
+        f"{name}: expected {list(shape)}, found {list(found.shape(name))}"
+        for name, shape in expected.items()
+        if name in names and tuple(shape) != found.shape(name)
+    ]
+    groups = (("missing", missing), ("left over", left_over), ("of a wrong shape", wrong))
+    listed = [f"  {len(items)} {title}: {_some(items, '; ')}" for title, items in groups if items]
+    if listed:
+        raise UserError(f"{where} does not hold the expected {len(expected)} tensors:\n" + "\n".join(listed))
+
+
+def _some(items: Iterable[str], separator: str = ", ") -> str:
+    items = [str(item) for item in items]
+    return separator.join(items[:10]) + (f"{separator}and {len(items) - 10} more" if len(items) > 10 else "")
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_output(path: Path, nbytes: int) -> None:
+    """Raises UserError where the folder of `path` is missing, OutputError where it has not `nbytes` of free disk."""
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: the folder {path.parent} does not exist")
+    free = shutil.disk_usage(path.parent).free
+    if free < nbytes:
+        raise OutputError(f"cannot write {path}: it takes {nbytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A path, in a temporary folder next to `path`, for a file or folder that becomes `path` when the block ends.
+
+    If the block raises, what it made is removed. A killed run leaves its folder behind; the next one for the same
+    `path` removes it, and knows it from the folder of a run still going by the lock that this one holds.
+    """
+    for stale in path.parent.glob(f"{glob.escape(path.name)}.tmp-*"):
+        with contextlib.suppress(OSError), _locked(stale):
+            shutil.rmtree(stale)
+    folder = path.parent / f"{path.name}.tmp-{uuid.uuid4().hex[:8]}"
+    with output_errors(path):
+        folder.mkdir()
+    try:
+        with contextlib.ExitStack() as lock:
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                lock.enter_context(_locked(folder))
+            yield folder / path.name
+            with output_errors(path):
+                os.replace(folder / path.name, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the lock on a folder, which ends with the process. Raises OSError if another process has it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def write_safetensors(path: Path, tensors: Iterable[Tensor]) -> None:
+    """Writes the header, then tensor after tensor: no more than one is in memory. An existing file is replaced.
+
+    Raises UserError (no such folder), OutputError (full disk), ValueError (a tensor unlike its declaration).
+    """
+    tensors = sorted(tensors, key=lambda tensor: -np.dtype(tensor.dtype).itemsize)  # so that each one is aligned
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape, dtype, _ in tensors:
+        start, end = end, end + math.prod(shape) * np.dtype(dtype).itemsize
+        header[name] = {"dtype": CODES[np.dtype(dtype).name], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    check_output(path, 8 + len(text) + end)
+    with beside(path) as temporary, output_errors(path), temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors:
+            _append(file, tensor)
+
+
+def _append(file: Any, tensor: Tensor) -> None:
+    """Writes the values in C order. A transposed view is copied block by block, not whole."""
+    try:
+        values = tensor.read()
+    except OSError as error:
+        raise UserError(f"cannot read {tensor.name}: {error}") from error
+    if values.shape != tuple(tensor.shape) or values.dtype != tensor.dtype:
+        raise ValueError(
+            f"{tensor.name} was to be {tensor.dtype}{list(tensor.shape)} and is {values.dtype}{list(values.shape)}"
+        )
+    rows = max(1, BLOCK * len(values) // max(1, values.nbytes)) if values.ndim else 1
+    for block in (values[i : i + rows] for i in range(0, len(values), rows)) if values.ndim else [values]:
+        file.write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
+
+
+def write_sharded(folder: Path, stem: str, tensors: Iterable[Tensor], shard_bytes: int = 5 * 10**9) -> None:
+    """Writes `stem`-00001-of-0000N.safetensors and, when all are there, the index `stem`.safetensors.index.json.
+
+    A shard has no more than `shard_bytes` of tensors, but at least one. The folder is made if its parent is there.
+    Raises as `write_safetensors` does.
+    """
+    tensors = list(tensors)
+    total = sum(tensor.nbytes for tensor in tensors)
+    shards: list[list[Tensor]] = [[]]
+    for tensor in tensors:
+        if shards[-1] and sum(t.nbytes for t in shards[-1]) + tensor.nbytes > shard_bytes:
+            shards.append([])
+        shards[-1].append(tensor)
+    check_output(folder, total)
+    index = folder / f"{stem}.safetensors.index.json"
+    with output_errors(folder):
+        folder.mkdir(exist_ok=True)
+        index.unlink(missing_ok=True)  # an index beside half of its shards would lie
+    weight_map = {}
+    for number, shard in enumerate(shards, start=1):
+        name = f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
+        write_safetensors(folder / name, shard)
+        weight_map |= {tensor.name: name for tensor in shard}
+    content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    with beside(index) as temporary, output_errors(index):
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+class _Forgetting:
+    """A file for torch.save, which drops the pages of the map that torch reads from as soon as they are written.
+
+    torch.save turns an error of `write` into a RuntimeError that does not say what it was; `error` does.
+    """
+
+    def __init__(self, file: Any, source: mmap.mmap):
+        self.file, self.source = file, source
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            for start in range(0, len(data), BLOCK):
+                self.file.write(data[start : start + BLOCK])
+                self.source.madvise(mmap.MADV_DONTNEED)
+        except OSError as error:
+            self.error = error
+            raise
+        return len(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def write_pth(path: Path, tensors: Iterable[Tensor]) -> None:
+    """torch.save of {name: tensor}, with about one tensor in memory: torch wants them all, so it gets them on a map of
+    a nameless scratch file (twice the file's size of free disk is needed meanwhile). Raises as `write_safetensors`.
+    """
+    torch, tensors = _torch(), list(tensors)
+    check_output(path, 2 * sum(tensor.nbytes for tensor in tensors))
+    with beside(path) as temporary, output_errors(path), tempfile.TemporaryFile(dir=temporary.parent) as scratch:
+        offsets = []
+        for tensor in tensors:
+            scratch.write(bytes(-scratch.tell() % 64))
+            offsets.append(scratch.tell())
+            _append(scratch, tensor)
+        scratch.write(b"\0")  # an empty file cannot be mapped
+        scratch.flush()
+        source = mmap.mmap(scratch.fileno(), 0, access=mmap.ACCESS_COPY)
+        state = {}
+        for tensor, offset in zip(tensors, offsets, strict=True):
+            kind, count = getattr(torch, np.dtype(tensor.dtype).name), math.prod(tensor.shape)
+            flat = torch.frombuffer(source, dtype=kind, count=count, offset=offset) if count else torch.empty(0)
+            state[tensor.name] = flat.to(kind).reshape(tensor.shape)
+        with temporary.open("wb") as file:
+            sink = _Forgetting(file, source)
+            try:
+                torch.save(state, sink)
+            except RuntimeError as error:
+                raise sink.error or error from None

@@ -1,0 +1,139 @@
+"""What a set of official files consists of: the files that each network is read from, and the small ones beside them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from itjax.errors import UserError
+from itjax.weights.files import Stored, TensorFiles, check_names, open_tensors
+from itjax.weights.mapping import torch_shapes
+from itjax.weights.parts import Part
+from itjax.weights.tables import wav2vec2 as wav2vec2_table
+
+# The folders and the file that users know, under one parent
+WAN = "Wan2.1-I2V-14B-480P"
+WAV2VEC2 = "chinese-wav2vec2-base"
+INFINITETALK = "InfiniteTalk/single/infinitetalk.safetensors"
+
+# In the folder of --ckpt_dir
+DIT_STEM = "diffusion_pytorch_model"
+VAE_FILE = "Wan2.1_VAE.pth"
+UMT5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
+CLIP_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
+TOKENIZER = "google/umt5-xxl"
+
+# In the folder of --wav2vec_dir
+WAV2VEC2_FILE = "model.safetensors"
+WAV2VEC2_PICKLE = "pytorch_model.bin"
+
+SETTINGS = ("config.json", "preprocessor_config.json")
+
+Opener = Callable[[], Mapping[str, Stored]]
+
+
+def open_official(
+    ckpt_dir: str | Path, wav2vec_dir: str | Path, infinitetalk: str | Path | None, dit_path: str | Path | None = None
+) -> dict[str, TensorFiles]:
+    """The tensors of "dit", "vae", "umt5", "clip" and "wav2vec2" by their published names.
+
+    The DiT is the Wan shards and the `infinitetalk` file together, or the one file `dit_path` in place of both. Raises
+    one UserError that names, with the flags they belong to, all files that are missing or cannot be read.
+    """
+    opened: dict[str, dict[str, Stored]] = {}
+    problems = []
+    for network, flag, opener in _openers(Path(ckpt_dir), Path(wav2vec_dir), infinitetalk, dit_path):
+        tensors = opened.setdefault(network, {})
+        try:
+            found = opener()
+        except UserError as error:
+            problems.append(f"{flag}: {error}")
+            continue
+        for name in sorted(found.keys() & tensors.keys())[:1]:
+            problems.append(f"{flag}: {found[name].file} has {name}, which {tensors[name].file} has, too")
+        tensors |= found
+    if not (tokenizer_folder(Path(ckpt_dir)) / "tokenizer.json").is_file() and Path(ckpt_dir).is_dir():
+        problems.append(f"--ckpt_dir: {tokenizer_folder(Path(ckpt_dir)) / 'tokenizer.json'} does not exist")
+    if problems:
+        raise UserError("the official files are not all there:\n  " + "\n  ".join(dict.fromkeys(problems)))
+    return {network: TensorFiles(tensors) for network, tensors in opened.items()}
+
+
+def _openers(
+    wan: Path, wav2vec2: Path, infinitetalk: str | Path | None, dit_path: str | Path | None
+) -> Iterator[tuple[str, str, Opener]]:
+    """(network, flag, what opens one of its files)"""
+    if dit_path is not None:
+        yield "dit", "--dit_path", lambda: open_tensors(dit_path, key="state_dict").tensors
+    else:
+        yield "dit", "--ckpt_dir", partial(_open_base, wan)
+        yield "dit", "--infinitetalk_dir", partial(_open_infinitetalk, infinitetalk)
+    for network, name in (("vae", VAE_FILE), ("umt5", UMT5_FILE), ("clip", CLIP_FILE)):
+        yield network, "--ckpt_dir", partial(_open_in, wan, name)
+    yield "wav2vec2", "--wav2vec_dir", partial(_open_wav2vec2, wav2vec2)
+
+
+def _open_in(folder: Path, name: str) -> Mapping[str, Stored]:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder")
+    return open_tensors(folder / name).tensors
+
+
+def _open_base(wan: Path) -> Mapping[str, Stored]:
+    """The Wan shards by their index; without one, whatever shards there are (the names in them are checked later)."""
+    index = f"{DIT_STEM}.safetensors.index.json"
+    shards = sorted(wan.glob(f"{DIT_STEM}*.safetensors"))
+    if shards and not (wan / index).exists():
+        return open_tensors(shards).tensors
+    return _open_in(wan, index)
+
+
+def _open_infinitetalk(path: str | Path | None) -> Mapping[str, Stored]:
+    if path is None:
+        raise UserError("not given: name the file infinitetalk.safetensors")
+    return open_tensors(path).tensors
+
+
+def _open_wav2vec2(folder: Path) -> Mapping[str, Stored]:
+    """Under the published names: files of other versions have a prefix before them, and an older name of two."""
+    pickled = (folder / WAV2VEC2_PICKLE).exists() and not (folder / WAV2VEC2_FILE).exists()
+    found = _open_in(folder, WAV2VEC2_PICKLE if pickled else WAV2VEC2_FILE)
+    renamed = {wav2vec2_table.published_name(name): tensor for name, tensor in found.items()}
+    if len(renamed) < len(found):
+        raise UserError(f"{folder} has tensors twice, with and without the prefix {wav2vec2_table.PREFIX!r}")
+    return renamed
+
+
+def check_all(parts: Mapping[str, Part], files: Mapping[str, TensorFiles]) -> None:
+    """Raises one UserError that lists, network by network, the tensors missing, left over and of a wrong shape."""
+    problems = []
+    for network, part in parts.items():
+        try:
+            check_names(torch_shapes(part.table, part.abstract), files[network], _where(files[network]), part.is_unused)
+        except UserError as error:
+            problems.append(f"{network}: {error}")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _where(files: TensorFiles) -> str:
+    """The files' names, of which there may be many shards."""
+    paths = sorted({str(tensor.file) for tensor in files.tensors.values()})
+    return " + ".join(paths[:3]) + (f" + {len(paths) - 3} more" if len(paths) > 3 else "")
+
+
+def tokenizer_folder(wan: Path) -> Path:
+    """UMT5's tokenizer in the folder of --ckpt_dir, and likewise in the small files of a converted checkpoint."""
+    return wan / TOKENIZER
+
+
+def small_files(ckpt_dir: str | Path, wav2vec_dir: str | Path) -> dict[str, Path]:
+    """{name in a converted checkpoint: file} of settings and tokenizer: what the networks are used with."""
+    wan, wav2vec2 = Path(ckpt_dir), Path(wav2vec_dir)
+    named = {name: wan / name for name in SETTINGS} | {f"{WAV2VEC2}/{name}": wav2vec2 / name for name in SETTINGS}
+    named |= {f"{TOKENIZER}/{file.name}": file for file in sorted(tokenizer_folder(wan).glob("*"))}
+    return {name: file for name, file in named.items() if file.is_file()}
+
+
+def official_place(name: str) -> str:
+    """Where a small file of a converted checkpoint lies in a set of official files."""
+    return name if name.startswith(f"{WAV2VEC2}/") else f"{WAN}/{name}"
