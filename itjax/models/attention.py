@@ -44,3 +44,12 @@ def self_attention(
     q = constrain(q, "data", "context", "ulysses", None)
     k, v = (constrain(x, "data", None, "ulysses", None) for x in (k, v))
     return constrain(attention(q, k, v, num_keys), "data", SEQUENCE, None, None)
+
+
+def cross_attention(
+    q: Float[Array, "B Q H d"], k: Float[Array, "B K H d"], v: Float[Array, "B K H d"]
+) -> Float[Array, "B Q H d"]:
+    """Attention of tokens that are split over the mesh to few keys: those are gathered, and the tokens stay where they are."""
+    q = constrain(q, "data", SEQUENCE, None, None)
+    k, v = (constrain(x, "data", None, None, None) for x in (k, v))
+    return constrain(attention(q, k, v), "data", SEQUENCE, None, None)

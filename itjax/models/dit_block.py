@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from itjax.models.attention import attention, self_attention
+from itjax.models.attention import attention, cross_attention, self_attention
 from itjax.models.audio_adapter import AudioAdapterSizes
 from itjax.models.rope import label_angles, rotate
+from itjax.sharding import SEQUENCE, constrain
 
 # B batch (guidance branches) · U distinct prompts · V distinct voices · T latent frames · S tokens of a frame · L = S·T
 # N layers · H heads · d head width · D width · A audio tokens of a frame · P persons, and the background
@@ -116,6 +117,10 @@ class Block(nn.Module):
     def heads(self, x: Float[Array, "*b D"]) -> Float[Array, "*b H d"]:
         return x.reshape(*x.shape[:-1], self.sizes.num_heads, self.sizes.head_dim).astype(self.dtype)
 
+    def per_token(self, layer: nn.Module, x: Float[Array, "B L D"]) -> Float[Array, "B L E"]:
+        """A layer on every token, whose output is split as the tokens are: the mesh gathers its weights, not the tokens."""
+        return constrain(layer(x), "data", SEQUENCE, None)
+
     def keys_values(
         self,
         _,
@@ -158,7 +163,7 @@ class Block(nn.Module):
             x = x + self.attend_audio(self.norm_x(x).astype(self.dtype), kv, branches, labels)
         with jax.named_scope("mlp"):
             y = modulated(x, ffn_shift, ffn_scale, self.sizes.eps, self.dtype)
-            x = gated(self.ffn_out(nn.gelu(self.ffn_in(y), approximate=True)), ffn_gate)
+            x = gated(self.per_token(self.ffn_out, nn.gelu(self.per_token(self.ffn_in, y), approximate=True)), ffn_gate)
         self.sow("intermediates", "output", x)
         return x, None
 
@@ -168,9 +173,9 @@ class Block(nn.Module):
         # a mesh may have padded the tokens: they ask, but nobody may hear them answer
         tokens, frames = angles.shape[0], kv.audio_k.shape[1]
         turns = jnp.pad(angles, ((0, length - tokens), (0, 0)))
-        q = rotate(self.heads(self.norm_q(self.q(x))), turns)
-        k = rotate(self.heads(self.norm_k(self.k(x))), turns)
-        y = self_attention(q, k, self.heads(self.v(x)), tokens)
+        q = rotate(self.heads(self.norm_q(self.per_token(self.q, x))), turns)
+        k = rotate(self.heads(self.norm_k(self.per_token(self.k, x))), turns)
+        y = self_attention(q, k, self.heads(self.per_token(self.v, x)), tokens)
         labels = None
         if persons is not None:
             # softmax over the first frame's tokens, averaged over a mask, is attention whose values are the masks
@@ -182,19 +187,19 @@ class Block(nn.Module):
             reference = answer[..., : shares.shape[3]].mean(2).swapaxes(1, 2)
             self.sow("intermediates", "reference_attention", reference)
             labels = person_labels(reference, jnp.arange(length) < tokens) * persons.labelled[:, None]
-        return self.o(y.reshape(batch, length, -1)), labels
+        return self.per_token(self.o, y.reshape(batch, length, -1)), labels
 
     def attend_text_image(self, x, kv: KeysValues, branches: Branches):
         """Softmax over the text tokens plus a second softmax over the image tokens (Wan2.1 I2V)."""
-        q = self.heads(self.cross_norm_q(self.cross_q(x)))
+        q = self.heads(self.cross_norm_q(self.per_token(self.cross_q, x)))
         of_image = lambda part: jnp.broadcast_to(part, (x.shape[0], *part.shape[1:]))
-        y = attention(q, of_image(kv.image_k), of_image(kv.image_v))
-        y = y + attention(q, kv.text_k[branches.text], kv.text_v[branches.text])
-        return self.cross_o(y.reshape(x.shape))
+        y = cross_attention(q, of_image(kv.image_k), of_image(kv.image_v))
+        y = y + cross_attention(q, kv.text_k[branches.text], kv.text_v[branches.text])
+        return self.per_token(self.cross_o, y.reshape(x.shape))
 
     def attend_audio(self, x, kv: KeysValues, branches: Branches, labels):
         """The tokens of each latent frame attend to that frame's audio tokens alone."""
-        q = self.heads(self.audio_q(x))
+        q = self.heads(self.per_token(self.audio_q, x))
         if labels is not None:
             q = rotate(q, label_angles(labels, self.sizes.head_dim))
         batch, length, *head = q.shape
@@ -203,4 +208,4 @@ class Block(nn.Module):
         answers = lambda part: part[branches.audio].reshape(batch * frames, tokens, *head)
         y = attention(by_frame, answers(kv.audio_k), answers(kv.audio_v))
         y = y.reshape(batch, frames, length // frames, *head).swapaxes(1, 2)
-        return self.audio_o(y.reshape(x.shape))
+        return self.per_token(self.audio_o, y.reshape(x.shape))
