@@ -8,6 +8,7 @@ from itjax.sharding import SEQUENCE, constrain
 
 # B batch · Q asking tokens · K answering tokens · H heads · d head width
 _SCORES = 2**28  # elements of one block of scores outside a fused kernel: 1 GiB in float32
+_WIDEST = 128  # head width that cuDNN's kernel takes on every GPU it runs on
 
 
 def attention(
@@ -19,7 +20,8 @@ def attention(
     of them would not fit.
     """
     num_keys = None if num_keys == k.shape[1] else num_keys
-    if jax.default_backend() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] % 8 == 0:
+    fused = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= _WIDEST
+    if fused and jax.default_backend() == "gpu":
         lengths = None if num_keys is None else jnp.full(q.shape[0], num_keys, jnp.int32)
         queries = None if num_keys is None else jnp.full(q.shape[0], q.shape[1], jnp.int32)
         return jax.nn.dot_product_attention(
