@@ -1,7 +1,7 @@
 """Presets: the sizes of a set of networks with their picture sizes, as Python values. One file each."""
 
-import importlib.util
 import json
+import runpy
 from pathlib import Path
 
 from configs import infinitetalk_14b, tiny
@@ -19,12 +19,10 @@ def named(name: str) -> Preset:
     path = Path(name)
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"--preset {name}: neither a file of Python nor one of {', '.join(PRESETS)}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not isinstance(getattr(module, "PRESET", None), Preset):
+    preset = runpy.run_path(str(path)).get("PRESET")
+    if not isinstance(preset, Preset):
         raise UserError(f"--preset {name}: the file defines no PRESET of type itjax.config.Preset")
-    return module.PRESET
+    return preset
 
 
 def matching(ckpt_dir: Path) -> Preset:

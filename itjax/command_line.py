@@ -121,7 +121,9 @@ def request_of(args: argparse.Namespace) -> Request:
     source = args.image or args.video
     if args.input_json is not None:
         if source or args.audio or args.prompt or args.bbox or args.mask or args.audio_type:
-            raise UserError("--input_json says all of --image, --video, --audio, --prompt, --bbox, --mask: give one or the other")
+            raise UserError(
+                "--input_json says all of --image, --video, --audio, --prompt, --bbox, --mask: give one or the other"
+            )
         return from_json(args.input_json)
     if not source or not args.audio:
         raise UserError("nothing to do: give --input_json, or --image or --video with --audio (and --prompt)")

@@ -67,7 +67,7 @@ def dub(request: Request, settings: Settings, weights: Weights, mesh: Mesh) -> P
             print(f"{run.files.video} is finished already")
             return run.files.video
         if inputs.masks is not None:
-            _draw_persons(inputs, run.files.video)
+            _draw_persons(inputs, inputs.masks, run.files.video)
         with jax.set_mesh(mesh):
             _make(inputs, settings, weights, mesh, noise, chunks, run)
         return run.finish()
@@ -97,10 +97,10 @@ def _tell(inputs: Inputs, settings: Settings, chunks: list[ChunkPlan]) -> None:
         )
 
 
-def _draw_persons(inputs: Inputs, video: Path) -> None:
+def _draw_persons(inputs: Inputs, masks: np.ndarray, video: Path) -> None:
     picture = resize_and_crop(inputs.source.frame(0), (inputs.height, inputs.width))
     path = video.with_suffix(".persons.png")
-    Image.fromarray(persons.draw_masks(picture, inputs.masks)).save(path)
+    Image.fromarray(persons.draw_masks(picture, masks)).save(path)
     print(f"who is who: {path}")
 
 
@@ -160,7 +160,7 @@ def _make(
             yield Chunk(jnp.asarray(around), shows, jnp.asarray(noise.read(part.number)))
 
     remaining = chunks[run.next_chunk :]
-    begun, frames = time.perf_counter(), 0
+    ends = [time.perf_counter()]
     with tqdm(total=len(remaining) * settings.sampler.steps, unit="step", smoothing=0.1) as bar:
         bar.set_description(f"chunk {run.next_chunk + 1} of {len(chunks)}")
         made = rollout.streamed(program, fixed, carry, parts(), lambda step: bar.update())
@@ -168,11 +168,22 @@ def _make(
             floats = np.asarray(output.frames)[part.kept] if settings.save_frames else None
             kept = {name: np.asarray(value) for name, value in state._asdict().items()}
             run.append(np.asarray(output.pixels)[part.kept], floats, kept)
-            frames += len(output.pixels[part.kept])
             bar.set_description(f"chunk {min(part.number + 2, len(chunks))} of {len(chunks)}")
-    seconds = time.perf_counter() - begun
-    if remaining:
-        print(f"{seconds / len(remaining):.2f} s a chunk, {frames / seconds:.2f} frames a second (compilation included)")
+            ends.append(time.perf_counter())
+    _tell_speed(ends, settings.sampler)
+
+
+def _tell_speed(ends: list[float], sampler: Sampler) -> None:
+    """Seconds a chunk and frames a second; the first chunk, which waits for the compiler, by itself."""
+    seconds = np.diff(ends)
+    if len(seconds) == 1:
+        print(f"{seconds[0]:.2f} s for one chunk, compilation included")
+    if len(seconds) > 1:
+        later = seconds[1:].mean()
+        print(
+            f"{later:.2f} s a chunk, {sampler.new_frames / later:.2f} frames a second "
+            f"(the first chunk, compilation included: {seconds[0]:.2f} s)"
+        )
 
 
 @contextmanager

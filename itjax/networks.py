@@ -22,6 +22,7 @@ from itjax.generation.chunk import Fixed, Program, Reference
 from itjax.generation.color import color_statistics
 from itjax.generation.denoise import Steps
 from itjax.generation.schedule import times
+from itjax.models.apply import apply
 from itjax.models.clip import Clip
 from itjax.models.dit import DiT, TimeFeatures, sinusoid
 from itjax.models.umt5 import Umt5
@@ -41,7 +42,7 @@ class Shown(NamedTuple):
 @partial(jax.jit, static_argnums=0)
 def _prompt_states(net: Umt5, parameters: dict, ids: Array, mask: Array) -> Float[Array, "U X D"]:
     # beyond a prompt's end there are zeros: the DiT attends to them, as the official code does
-    return net.apply({"params": parameters}, ids, mask) * mask[..., None]
+    return apply(net, parameters, ids, mask) * mask[..., None]
 
 
 def encode_prompts(weights: Weights, prompt: str, mesh: Mesh, program: Program) -> Float[Array, "2 X D"]:
@@ -76,15 +77,15 @@ def _reference(program: Program, parameters: dict, picture: Array, clip_picture:
 
 def show(shown: Shown, frame: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> tuple[Array, Reference]:
     """A source frame as the video's picture in -1..1 [height, width, 3], and as the DiT is shown it."""
-    picture = to_unit(resize_and_crop(frame, size))
-    clip_picture = clip_pixels(picture, shown.program.networks.clip.image)
-    picture = jnp.asarray(picture)
+    pixels = to_unit(resize_and_crop(frame, size))
+    clip_picture = clip_pixels(pixels, shown.program.networks.clip.image)
+    picture = jnp.asarray(pixels)
     return picture, _reference(shown.program, shown.parameters, picture, clip_picture)
 
 
 @partial(jax.jit, static_argnums=0)
 def _time_features(net: DiT, parameters: dict, sinusoids: Float[Array, "n F"]) -> TimeFeatures:
-    return net.apply({"params": parameters}, sinusoids, method="time_features")
+    return apply(net, parameters, sinusoids, method="time_features")
 
 
 def euler_steps(program: Program, parameters: dict, coefficients: tuple[float, ...]) -> Steps:

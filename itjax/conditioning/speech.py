@@ -7,8 +7,8 @@ track equals the official code's to the bit; the rest (m4a, the sound of a video
 import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import av
 import librosa
@@ -19,6 +19,7 @@ from jaxtyping import Float32
 
 from itjax.conditioning.media import SLACK, PathLike, check_file, declared_seconds, open_media, start_delay
 from itjax.errors import UserError
+from itjax.generation.sound_track import SoundTrack
 
 RATE = 16_000  # Hz, of the tracks
 FRAME_RATE = 25  # frames a second, of the video
@@ -30,14 +31,6 @@ READ = 1 << 20  # samples read at a time
 
 Track = Float32[np.ndarray, "n"]
 Block = Float32[np.ndarray, "n c"]
-
-
-class SoundBlocks(NamedTuple):
-    """The sound of the finished video. `blocks()` starts anew each time; each block is float32 [n, channels]."""
-
-    sample_rate: int
-    channels: int
-    blocks: Callable[[], Iterator[Block]]
 
 
 def load_track(path: PathLike) -> Track:
@@ -62,9 +55,7 @@ def normalise_loudness(track: Track) -> Track:
         loudness = pyloudnorm.Meter(RATE).integrated_loudness(measured)
     if not abs(loudness) <= 100:
         return track
-    gain = np.power(
-        10.0, (LOUDNESS - loudness) / 20.0
-    )  # float64, as in pyloudnorm: rounded to float32 once, at the end
+    gain = np.power(10.0, (LOUDNESS - loudness) / 20.0)  # float64, as in pyloudnorm: rounded to float32 once, at the end
     return (gain * track).astype(np.float32)
 
 
@@ -83,12 +74,10 @@ def prepare_tracks(paths: Mapping[str, PathLike], audio_type: str | None = None)
 
 def num_frames(track: Track) -> int:
     """How many video frames the track lasts: a last frame that is not full does not count."""
-    return int(
-        len(track) / RATE * FRAME_RATE
-    )  # in this order: the rounding of floats decides at some lengths (1.16 s: 28)
+    return int(len(track) / RATE * FRAME_RATE)  # in this order: the rounding of floats decides at some lengths (1.16 s: 28)
 
 
-def sound_track(paths: Mapping[str, PathLike], audio_type: str | None = None) -> SoundBlocks:
+def sound_track(paths: Mapping[str, PathLike], audio_type: str | None = None) -> SoundTrack:
     """The files' own sound at 48 kHz, streamed: mono where all are mono, else stereo; persons as in `prepare_tracks`.
 
     "para" is the sum, limited to -1..1. Raises UserError as `prepare_tracks` does, but reads the headers alone; so call
@@ -103,7 +92,7 @@ def sound_track(paths: Mapping[str, PathLike], audio_type: str | None = None) ->
             return _mixed(*sounds)
         return itertools.chain(*sounds)
 
-    return SoundBlocks(SOUND_RATE, channels, blocks)
+    return SoundTrack(SOUND_RATE, channels, blocks)
 
 
 def _in_order(paths: Mapping[str, PathLike], audio_type: str | None) -> list[PathLike]:
@@ -179,9 +168,7 @@ def _check_finite(path: PathLike, block: np.ndarray, before: int, rate: int) -> 
     bad = ~np.isfinite(block if block.ndim == 1 else block.sum(axis=1))
     if bad.any():
         at = (before + int(bad.argmax())) / rate
-        raise UserError(
-            f"{path}: the sample at {at:.3f} s is not a finite number (NaN or infinity). Export the sound anew."
-        )
+        raise UserError(f"{path}: the sample at {at:.3f} s is not a finite number (NaN or infinity). Export the sound anew.")
 
 
 def _sound_stream(path: PathLike, container: Any) -> Any:

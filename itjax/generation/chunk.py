@@ -17,6 +17,7 @@ from itjax.generation.color import ColorStatistics, match_colors
 from itjax.generation.denoise import Conditions, Context, Denoising, Steps
 from itjax.generation.guidance import guide
 from itjax.models import vae
+from itjax.models.apply import apply
 from itjax.models.dit import DiT
 from itjax.models.dit_block import Branches, Persons
 
@@ -89,9 +90,9 @@ def begin(program: Program, fixed: Fixed, carry: Carry, chunk: Chunk) -> tuple[D
     windows = jnp.stack([chunk.windows, jnp.zeros_like(chunk.windows)])
     voiced = jnp.asarray([1.0, 0.0])
     text = fixed.prompts, chunk.reference.clip[None], windows, voiced if two_persons else None
-    keys_values = net.apply({"params": fixed.dit}, *text, method="keys_values")
+    keys_values = apply(net, fixed.dit, *text, method="keys_values")
     branches = branches_of(sampler)
-    persons = Persons(fixed.masks, voiced[branches.audio]) if two_persons else None
+    persons = None if fixed.masks is None else Persons(fixed.masks, voiced[branches.audio])
     context = vae.encode(fixed.vae, carry.frames[None], program.networks.vae, program.dtype)[0]
     mask = jnp.zeros((*chunk.noise.shape[:-1], 4)).at[0].set(1)
     shown = jnp.concatenate([mask, chunk.reference.latents], axis=-1)
@@ -139,5 +140,5 @@ def encode_reference(
     """Latents of [picture, zeros ...] over the chunk, and CLIP tokens. `parameters`: those of "vae" and "clip"."""
     frames = jnp.zeros((program.sampler.frame_num, *picture.shape)).at[0].set(picture)
     latents = vae.encode(parameters["vae"], frames[None], program.networks.vae, program.dtype)[0]
-    clip = clip_net.apply({"params": parameters["clip"]}, clip_picture[None])[0]
+    clip = apply(clip_net, parameters["clip"], clip_picture[None])[0]
     return Reference(latents, clip.astype(jnp.float32))

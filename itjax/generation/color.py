@@ -51,8 +51,6 @@ def match_colors(frames: Float[Array, "F H W 3"], target: ColorStatistics, stren
     lab = lab_from_rgb((frames + 1) / 2)
     mean, std = lab.mean((1, 2), keepdims=True), lab.std((1, 2), keepdims=True)
     # a flat channel has no contrast to stretch: it takes the target's mean
-    matched = jnp.where(
-        std == 0, target.mean, (lab - mean) * (target.std / jnp.where(std == 0, 1.0, std)) + target.mean
-    )
+    matched = jnp.where(std == 0, target.mean, (lab - mean) * (target.std / jnp.where(std == 0, 1.0, std)) + target.mean)
     matched = rgb_from_lab(matched) * 2 - 1
     return (1 - strength) * frames + strength * matched

@@ -1,5 +1,6 @@
 """From noise to latents: Euler steps under guidance, some of which a step cache may skip. Knows no files and no pixels."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from itjax.config import Sampler
 from itjax.generation.guidance import Guide, Momentum
+from itjax.models.apply import apply
 from itjax.models.dit import DiT, TimeFeatures
 from itjax.models.dit_block import Branches, KeysValues, Persons
 
@@ -27,7 +29,7 @@ class Context(NamedTuple):
     """Latents of the frames that the chunk goes on from, and how many of them hold (one in the first chunk)."""
 
     latents: Float[Array, "M h w C"]
-    count: Int[Array, ""]
+    held: Int[Array, ""]
 
 
 class Conditions(NamedTuple):
@@ -50,9 +52,9 @@ class Denoising(NamedTuple):
 
 def pin(latent: Float[Array, "T h w C"], context: Context) -> Float[Array, "T h w C"]:
     """The latent with its first frames replaced by those of the context that hold."""
-    held = len(context.latents)
-    keep = (jnp.arange(held) < context.count)[:, None, None, None]
-    return latent.at[:held].set(jnp.where(keep, context.latents, latent[:held]))
+    most = len(context.latents)
+    keep = (jnp.arange(most) < context.held)[:, None, None, None]
+    return latent.at[:most].set(jnp.where(keep, context.latents, latent[:most]))
 
 
 def start(noise: Float[Array, "T h w C"], net: DiT, context: Context, sampler: Sampler) -> Denoising:
@@ -68,15 +70,15 @@ def velocities(
     net: DiT, parameters: dict, state: Denoising, step: Steps, conditions: Conditions
 ) -> tuple[Float[Array, "B T h w C"], Float[Array, "B L D"] | None]:
     """noise - data as each branch predicts it, and what the blocks added to the tokens (where a step cache keeps it)."""
-    apply = lambda *args, method: net.apply({"params": parameters}, *args, method=method)
+    call = partial(apply, net, parameters)
     batch = lambda x: jnp.broadcast_to(x, (len(conditions.branches.text), *x.shape))
     latents = batch(state.latent)
     grid = net.token_grid(latents.shape)
-    tokens = apply(latents, batch(conditions.mask_and_reference), method="embed")
+    tokens = call(latents, batch(conditions.mask_and_reference), method="embed")
 
     def run(x, _):
         told = conditions.keys_values, conditions.branches, conditions.persons
-        y = apply(x, grid, step.time.blocks, *told, method="transform")
+        y = call(x, grid, step.time.blocks, *told, method="transform")
         return y, y - x
 
     if state.residual is None:
@@ -84,12 +86,10 @@ def velocities(
     else:
         skip = lambda x, residual: (x + residual, residual)
         transformed, residual = jax.lax.cond(step.run, run, skip, tokens, state.residual)
-    return apply(transformed, grid, step.time.head, method="unembed"), residual
+    return call(transformed, grid, step.time.head, method="unembed"), residual
 
 
-def advance(
-    net: DiT, parameters: dict, guide: Guide, state: Denoising, step: Steps, conditions: Conditions
-) -> Denoising:
+def advance(net: DiT, parameters: dict, guide: Guide, state: Denoising, step: Steps, conditions: Conditions) -> Denoising:
     """One Euler step, pinned: z += (t' - t)/1000 · v, with v = noise - data."""
     predicted, residual = velocities(net, parameters, state, step, conditions)
     velocity, momentum = guide(predicted, state.momentum)

@@ -1,6 +1,7 @@
 """Chunk after chunk: two drivers of the same functions. `scanned` is one program; `streamed` has constant memory."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 
@@ -28,7 +29,7 @@ def streamed(
     fixed: Fixed,
     carry: Carry,
     chunks: Iterable[Chunk],
-    on_step: Callable[[int], None] = lambda step: None,
+    on_step: Callable[[int], object] = lambda step: None,
 ) -> Iterator[tuple[Carry, Output]]:
     """One chunk at a time, for any number of them; each is handed out with the carry that the next one starts from.
 
@@ -48,4 +49,5 @@ def streamed(
 
 def compiled_programs() -> int:
     """How many programs the streamed driver has compiled in this process (a test holds it still over chunks)."""
-    return sum(function._cache_size() for function in (_begin, _advance, _finish))
+    functions: tuple[Any, ...] = (_begin, _advance, _finish)
+    return sum(function._cache_size() for function in functions)

@@ -7,5 +7,5 @@ from jaxtyping import Float
 def times(steps: int, shift: float) -> Float[np.ndarray, "steps1"]:
     """Times 1000 .. 0 of `steps` Euler steps: t = linspace(1000, 1, steps) and 0, t/1000 -> shift·t/(1 + (shift-1)·t)."""
     t = np.append(np.linspace(1000, 1, steps, dtype=np.float32), np.float32(0)) / np.float32(1000)
-    shift = np.float32(shift)
-    return (shift * t / (1 + (shift - 1) * t) * np.float32(1000)).astype(np.float32)
+    scale = np.float32(shift)
+    return (scale * t / (1 + (scale - 1) * t) * np.float32(1000)).astype(np.float32)

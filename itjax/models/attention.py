@@ -51,7 +51,7 @@ def self_attention(
 def cross_attention(
     q: Float[Array, "B Q H d"], k: Float[Array, "B K H d"], v: Float[Array, "B K H d"]
 ) -> Float[Array, "B Q H d"]:
-    """Attention of tokens that are split over the mesh to few keys: those are gathered, and the tokens stay where they are."""
+    """Attention of tokens that are split over the mesh to few keys: those are gathered, the tokens stay."""
     q = constrain(q, "data", SEQUENCE, None, None)
     k, v = (constrain(x, "data", None, None, None) for x in (k, v))
     return constrain(attention(q, k, v), "data", SEQUENCE, None, None)

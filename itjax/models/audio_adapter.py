@@ -29,9 +29,7 @@ def latent_windows(windows: Float[Array, "P F W N C"], frames_per_latent: int = 
     tracks, frames, window, *rest = windows.shape
     groups = windows[:, 1:].reshape(tracks, (frames - 1) // frames_per_latent, frames_per_latent, window, *rest)
     middle = window // 2
-    return jnp.concatenate(
-        [groups[:, :, 0, : middle + 1], groups[:, :, 1:-1, middle], groups[:, :, -1, middle:]], axis=2
-    )
+    return jnp.concatenate([groups[:, :, 0, : middle + 1], groups[:, :, 1:-1, middle], groups[:, :, -1, middle:]], axis=2)
 
 
 class AudioAdapter(nn.Module):

@@ -38,9 +38,7 @@ class DiT(nn.Module):
     def setup(self):
         sizes = self.sizes
         dense = lambda features, dtype=self.dtype: nn.Dense(features, dtype=dtype)
-        self.patch_embedding = nn.Conv(
-            sizes.dim, sizes.patch_size, sizes.patch_size, padding="VALID", dtype=self.dtype
-        )
+        self.patch_embedding = nn.Conv(sizes.dim, sizes.patch_size, sizes.patch_size, padding="VALID", dtype=self.dtype)
         self.text_in, self.text_out = dense(sizes.dim), dense(sizes.dim)
         self.time_in, self.time_out = dense(sizes.dim, jnp.float32), dense(sizes.dim, jnp.float32)
         self.time_projection = dense(6 * sizes.dim, jnp.float32)
@@ -142,7 +140,8 @@ class DiT(nn.Module):
 
     def token_grid(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """(T, h/2, w/2) of latents [B, T, h, w, C]."""
-        return tuple(n // p for n, p in zip(shape[1:4], self.sizes.patch_size, strict=True))
+        frames, height, width = (n // p for n, p in zip(shape[1:4], self.sizes.patch_size, strict=True))
+        return frames, height, width
 
     def tokens_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """[B, L, D] of the tokens of latents [B, T, h, w, C], with what the mesh pads."""

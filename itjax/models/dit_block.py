@@ -203,7 +203,7 @@ class Block(nn.Module):
         if labels is not None:
             q = rotate(q, label_angles(labels, self.sizes.head_dim))
         batch, length, *head = q.shape
-        voices, frames, tokens = kv.audio_k.shape[:3]
+        frames, tokens = kv.audio_k.shape[1:3]
         by_frame = q.reshape(batch, length // frames, frames, *head).swapaxes(1, 2).reshape(-1, length // frames, *head)
         answers = lambda part: part[branches.audio].reshape(batch * frames, tokens, *head)
         y = attention(by_frame, answers(kv.audio_k), answers(kv.audio_v))

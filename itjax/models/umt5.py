@@ -61,9 +61,7 @@ class Block(nn.Module):
         table = self.param("position_embedding", nn.initializers.normal(0.02), (sizes.buckets, sizes.heads))
         bias = jnp.moveaxis(table.astype(jnp.float32)[buckets], -1, 0)[None]  # [1, N, S, S]
         y = rms_norm("norm1")(x)
-        q, k, v = (
-            dense(sizes.attention_width, name)(y).reshape(*x.shape[:-1], sizes.heads, -1) for name in ("q", "k", "v")
-        )
+        q, k, v = (dense(sizes.attention_width, name)(y).reshape(*x.shape[:-1], sizes.heads, -1) for name in ("q", "k", "v"))
         keys = mask[:, None, None].astype(bool)
         seen = jax.nn.dot_product_attention(q, k, v, bias=bias, mask=keys, scale=1.0)
         x = x + dense(sizes.width, "out")(seen.reshape(*x.shape[:-1], -1))

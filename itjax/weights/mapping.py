@@ -109,7 +109,7 @@ def sources(table: Table, tree: dict) -> tuple[Source, ...]:
     paths = [row.path for row in table]
     unknown, unnamed = sorted(set(paths) - set(shapes)), sorted(set(shapes) - set(paths))
     if unknown or unnamed or len(set(paths)) != len(paths):
-        raise ValueError(f"the table does not fit the network: rows without an array {unknown}, arrays without a row {unnamed}")
+        raise ValueError(f"the table does not fit: rows without an array {unknown}, arrays without a row {unnamed}")
     found = []
     for row in table:
         shape = shapes[row.path]

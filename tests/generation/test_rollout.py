@@ -47,7 +47,9 @@ def setting(parameters, sampler=SAMPLER, persons=1, run=None):
     dit, h, w = NETWORKS.dit, HEIGHT // 8, WIDTH // 8
     picture = jnp.asarray(rng.uniform(-1, 1, (HEIGHT, WIDTH, 3)), jnp.float32)
     t = times(sampler.steps, 7.0)
-    features = program.net.apply({"params": parameters["dit"]}, jnp.asarray(sinusoid(t[:-1], dit.freq_dim)), method="time_features")
+    features = program.net.apply(
+        {"params": parameters["dit"]}, jnp.asarray(sinusoid(t[:-1], dit.freq_dim)), method="time_features"
+    )
     run = np.ones(sampler.steps, bool) if run is None else run
     steps = Steps(jnp.asarray(t[:-1]), jnp.asarray(t[1:]), features, jnp.asarray(run))
     masks = None
@@ -55,7 +57,9 @@ def setting(parameters, sampler=SAMPLER, persons=1, run=None):
         left = np.arange(w // 2) < w // 4
         row = np.stack([left, ~left & (np.arange(w // 2) > w // 4), np.arange(w // 2) == w // 4])
         masks = jnp.asarray(np.tile(row[:, None], (1, h // 2, 1)).reshape(3, -1), jnp.float32)
-    fixed = Fixed(parameters["dit"], parameters["vae"], normal(2, dit.text_len, dit.text_dim), steps, color_statistics(picture), masks)
+    fixed = Fixed(
+        parameters["dit"], parameters["vae"], normal(2, dit.text_len, dit.text_dim), steps, color_statistics(picture), masks
+    )
     audio, latents = dit.audio, sampler.num_latents
     windows = normal(CHUNKS, persons, sampler.frame_num, audio.window, audio.layers, audio.channels)
     reference = Reference(normal(latents, h, w, 16), normal(257, dit.clip_dim))

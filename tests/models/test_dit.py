@@ -26,7 +26,9 @@ TINY = DiTSizes(
 @pytest.fixture(scope="module")
 def parameters(recordings):
     folder = recordings / "checkpoint"
-    files = sorted(folder.glob("Wan2.1-I2V-14B-480P/*.safetensors")) + [folder / "InfiniteTalk/single/infinitetalk.safetensors"]
+    files = sorted(folder.glob("Wan2.1-I2V-14B-480P/*.safetensors")) + [
+        folder / "InfiniteTalk/single/infinitetalk.safetensors"
+    ]
     tensors = functools.reduce(lambda a, b: a | b, map(load_file, files))
     return mapping.to_jax(table.TABLE, abstract_parameters(TINY), tensors)
 
@@ -48,7 +50,9 @@ def run(parameters, recording, step, silent=False):
     audio = inputs["audio"]
     two = len(audio) == 2
     windows = jnp.asarray(np.zeros_like(audio) if silent else audio)[None]
-    time = jax.tree.map(lambda x: x[0], apply(jnp.asarray(sinusoid(inputs[f"timestep_{step}"], TINY.freq_dim)), method="time_features"))
+    time = jax.tree.map(
+        lambda x: x[0], apply(jnp.asarray(sinusoid(inputs[f"timestep_{step}"], TINY.freq_dim)), method="time_features")
+    )
     text = np.zeros((1, TINY.text_len, TINY.text_dim), np.float32)
     text[0, : len(inputs["text"])] = inputs["text"]
     labelled = jnp.full(1, 0.0 if silent else 1.0) if two else None

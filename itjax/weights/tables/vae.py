@@ -38,7 +38,8 @@ def resample(torch: str, path: str, in_time: bool) -> Table:
 
 def levels(torch: str, path: str, widths: list[tuple[int, int]], blocks: int, in_time: list[bool], move: str) -> Table:
     """Residual blocks and a resampling for each level, numbered through; widths: (channels in, channels out)."""
-    rows, number = [], 0
+    rows: list[Row] = []
+    number = 0
     for level, (before, width) in enumerate(widths):
         for i in range(blocks):
             shortcut = i == 0 and before != width
