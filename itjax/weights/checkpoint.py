@@ -9,7 +9,8 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +23,14 @@ import tensorstore as ts
 from itjax.errors import OutputError, UserError
 from itjax.weights.files import Stored, TensorFiles, beside, check_output, output_errors
 from itjax.weights.mapping import Index, Shape
+from itjax.weights.shards import onto_shards
 
 SIZES = "sizes.json"
+FILES = "files"
 VERSION = 1  # of what stands in sizes.json; a reader refuses what it does not know
 CHUNK = 2**24  # bytes of the largest chunk: the unit of reading, so a shard on one of many devices reads little more
 BLOCK = 2**25  # bytes of a leaf that are under way to the disk at a time
+READ_BLOCK = 2**27  # and from it
 
 
 class LazyArray(NamedTuple):
@@ -41,8 +45,18 @@ class LazyArray(NamedTuple):
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-def save(directory: str | Path, tree: dict, metadata: dict) -> None:
+def save(
+    directory: str | Path,
+    tree: dict,
+    metadata: dict,
+    small: Mapping[str, Path] | None = None,
+    saved: Callable[[str], None] = lambda path: None,
+) -> None:
     """Writes a checkpoint of `tree` (nested dict of LazyArray) and its `metadata` (JSON): one leaf in memory at a time.
+
+    Args:
+      small: {name: file} of files copied along, to where `small_files` tells.
+      saved: called with the path of each leaf when it has been written.
 
     The folder appears under its name when it is complete; leftovers of killed runs are removed first. Raises UserError
     where `directory` exists or its parent does not, OutputError where the disk is or gets full (nothing stays behind),
@@ -59,8 +73,18 @@ def save(directory: str | Path, tree: dict, metadata: dict) -> None:
         _save_skeleton(folder, target, tree)
         for path, leaf in leaves.items():
             _save_leaf(folder, target, path, leaf)
+            saved(path)
         with output_errors(target):
+            for name, file in (small or {}).items():
+                place = small_files(folder) / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, place)
             (folder / SIZES).write_text(sizes + "\n")
+
+
+def small_files(directory: str | Path) -> Path:
+    """The folder of the files that `save` copied along."""
+    return Path(directory) / FILES
 
 
 def _save_skeleton(folder: Path, target: Path, tree: dict) -> None:
@@ -153,25 +177,8 @@ def restore(directory: str | Path, abstract_tree: dict) -> dict:
     ]
     if wrong:
         raise UserError(f"{directory} holds networks of other sizes:\n  " + "\n  ".join(wrong[:10]))
-    arrays = {path: _restore_leaf(Path(directory), path, stores[path], leaf) for path, leaf in wanted.items()}
-    return _nested(abstract_tree, arrays)
-
-
-def _restore_leaf(directory: Path, path: str, store: ts.TensorStore, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    indices = sharding.addressable_devices_indices_map(tuple(leaf.shape))
-    devices: dict[tuple, list[jax.Device]] = {}  # by what they hold: replicas are read once
-    for device, index in indices.items():
-        bounds = tuple(part.indices(length)[:2] for part, length in zip(index, leaf.shape, strict=True))
-        devices.setdefault(bounds, []).append(device)
-    parts = {}
-    for bounds, holders in devices.items():
-        values = _read_store(directory, path, store, leaf.dtype, tuple(slice(*bound) for bound in bounds))
-        for device in holders:
-            place = jax.sharding.SingleDeviceSharding(device, memory_kind=sharding.memory_kind)
-            parts[device] = jax.device_put(values, place)
-        jax.block_until_ready([parts[device] for device in holders])  # else all shards wait in host memory
-    return jax.make_array_from_single_device_arrays(tuple(leaf.shape), sharding, [parts[d] for d in indices])
+    read = lambda path, dtype: partial(_read_store, Path(directory), path, stores[path], dtype)
+    return _nested(abstract_tree, {path: onto_shards(leaf, read(path, leaf.dtype)) for path, leaf in wanted.items()})
 
 
 def open_checkpoint(directory: str | Path) -> TensorFiles:
@@ -194,10 +201,22 @@ def _read_whole(directory: Path, path: str, store: ts.TensorStore, index: Index)
 
 
 def _read_store(directory: Path, path: str, store: ts.TensorStore, dtype: Any, index: Index) -> np.ndarray:
+    """The part `index`, block by block: tensorstore would fetch all chunks of it at once, and hold it twice."""
+    row_bytes = max(1, math.prod(store.shape[1:]) * store.dtype.numpy_dtype.itemsize)
+    rows = READ_BLOCK // row_bytes
+    if store.ndim:  # whole chunks, so that none is read twice
+        chunk_rows = (store.chunk_layout.read_chunk.shape or (1,))[0] or 1
+        rows = max(1, rows // chunk_rows) * chunk_rows
     store = store if store.dtype.numpy_dtype == dtype else ts.cast(store, ts.dtype(np.dtype(dtype)))
     starts = tuple(slice(*part.indices(n)[:2]) for part, n in zip(index, store.shape, strict=False))
     try:
-        return store[starts].read().result()
+        part = store[starts][ts.d[:].translate_to[0]]
+        if not store.ndim or part.shape[0] <= rows:
+            return part.read().result()
+        values = np.empty(part.shape, dtype)
+        for start in range(0, part.shape[0], rows):
+            values[start : start + rows] = part[start : min(start + rows, part.shape[0])].read().result()
+        return values
     except ValueError as error:  # what tensorstore raises for anything that is wrong with its files
         raise _damaged(directory, path, error) from error
 
@@ -279,7 +298,7 @@ def _name(path: str) -> str:
 
 def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
     """{'a/b': leaf}. Raises ValueError for a key that would not be a part of a path and of a file's name."""
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for key, value in tree.items():
         if not isinstance(key, str) or not re.fullmatch(r"[\w.-]+", key):
             raise ValueError(f"{prefix}{key!r} cannot be a part of a path")

@@ -28,12 +28,17 @@ class Weights(NamedTuple):
     read: Callable[[str, Mesh, DTypeLike], dict]
 
 
-def open_converted(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
-    """A checkpoint made by convert_weights.py. LoRA deltas are added as the DiT is read. Raises UserError."""
+def preset_of(directory: Path) -> Preset:
+    """The sizes that a converted checkpoint was made with. Raises UserError."""
     try:
-        preset = preset_from_json(checkpoint.read_metadata(directory))
+        return preset_from_json(checkpoint.read_metadata(directory))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{directory}: its sizes are not those of a checkpoint of ours ({error!r})") from error
+
+
+def open_converted(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
+    """A checkpoint made by convert_weights.py. LoRA deltas are added as the DiT is read. Raises UserError."""
+    preset = preset_of(directory)
     described = parts(preset.networks)
     files = checkpoint.open_checkpoint(directory)
     dit = with_loras(torch_view(described["dit"], files, "dit"), loras) if loras else None

@@ -408,7 +408,7 @@ def write_sharded(folder: Path, stem: str, tensors: Iterable[Tensor], shard_byte
     with output_errors(folder):
         folder.mkdir(exist_ok=True)
         index.unlink(missing_ok=True)  # an index beside half of its shards would lie
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
         write_safetensors(folder / name, shard)

@@ -8,8 +8,9 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from itjax.weights.files import Stored, TensorFiles, check_names
-from itjax.weights.mapping import Index, Shape, Source, sources, torch_shapes
+from itjax.weights.mapping import Index, Shape, Source, flat_shapes, sources, torch_shapes
 from itjax.weights.parts import Part
+from itjax.weights.shards import onto_shards
 
 
 class Leaf(NamedTuple):
@@ -74,28 +75,18 @@ def load(part: Part, files: TensorFiles, shardings: dict, where: str) -> dict:
     """
     wanted = {"/".join(str(k.key) for k in path): leaf for path, leaf in jax.tree.leaves_with_path(shardings)}
     found = leaves(part, files, where)
-    return nested({path: _onto_shards(found[path], struct) for path, struct in wanted.items()})
-
-
-def _onto_shards(leaf: Leaf, struct: jax.ShapeDtypeStruct) -> jax.Array:
-    read: dict[str, np.ndarray] = {}  # replicas are read once
-
-    def callback(index: Index) -> np.ndarray:
-        key = str(index)
-        if key not in read:
-            read.clear()
-            read[key] = leaf.read(index, struct.dtype)
-        return read[key]
-
-    array = jax.make_array_from_callback(struct.shape, struct.sharding, callback)
-    return jax.block_until_ready(array)  # else the host copies of several leaves would wait at once
+    read = lambda path, dtype: partial(found[path].read, dtype=dtype)
+    return nested({path: onto_shards(struct, read(path, struct.dtype)) for path, struct in wanted.items()})
 
 
 def torch_view(part: Part, checkpoint: TensorFiles, prefix: str) -> TensorFiles:
     """The tensors of a network by their torch names, read from our checkpoint (`prefix`: the network's name in it).
 
-    A converted checkpoint so becomes a set of official files: it is exported, and takes LoRA, as those do.
+    A converted checkpoint so becomes a set of official files: it is exported, and takes LoRA, as those do. Raises
+    UserError that lists the arrays missing, left over and of a wrong shape.
     """
+    expected = {f"{prefix}/{path}": shape for path, shape in flat_shapes(part.abstract).items()}
+    check_names(expected, checkpoint, f"the checkpoint's {prefix}", lambda path: not path.startswith(f"{prefix}/"))
     tensors = {}
     for source in sources(part.table, part.abstract):
         path = f"{prefix}/{source.path}"

@@ -1,5 +1,6 @@
 """LoRA (arXiv 2106.09685): deltas added to the tensors of a checkpoint as they are read, slice by slice."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -31,7 +32,7 @@ class Delta(NamedTuple):
         if not self.down:
             difference = self.file.read(self.up).astype(np.float32).reshape(shape)
             return np.float32(self.scale) * difference[index]
-        rows, columns = index[0], index[1] if len(index) > 1 else slice(None)
+        rows, columns = (*index, slice(None), slice(None))[:2]
         up = self.file.read(self.up).astype(np.float32)[rows]
         down = self.file.read(self.down).astype(np.float32)[:, columns]
         return np.float32(self.scale) * (up @ down)
@@ -45,7 +46,7 @@ def with_loras(files: TensorFiles, loras: Sequence[tuple[str | Path, float]]) ->
     """
     deltas: dict[str, list[Delta]] = {}
     for path, scale in loras:
-        for name, delta in _deltas(Path(path), scale, files).items():
+        for name, delta in _deltas(Path(path), scale, files):
             deltas.setdefault(name, []).append(delta)
     patched = dict(files.tensors)
     for name, added in deltas.items():
@@ -61,15 +62,14 @@ def _read_with(stored: Stored, deltas: tuple[Delta, ...], index: Index) -> np.nd
     return value.astype(stored.dtype)
 
 
-def _deltas(path: Path, scale: float, files: TensorFiles) -> dict[str, Delta]:
-    """{tensor name: delta} of one LoRA file."""
+def _deltas(path: Path, scale: float, files: TensorFiles) -> list[tuple[str, Delta]]:
+    """(tensor name, delta) of one LoRA file; a tensor may have a pair and a difference."""
     lora = open_tensors(path)
     known = set(files.names())
-    found: dict[str, Delta] = {}
+    found: list[tuple[str, Delta]] = []
     unmatched = []
-    downs = {down for down, _ in PAIRS}
     for key in lora.names():
-        if key.endswith((*downs, ".alpha")):
+        if _belongs_to_another(path, lora, key):
             continue
         delta, ending = _delta(path, lora, key, scale)
         name = _tensor_name(key, ending, known) if delta else None
@@ -77,12 +77,21 @@ def _deltas(path: Path, scale: float, files: TensorFiles) -> dict[str, Delta]:
             unmatched.append(key)
             continue
         _check_shape(path, key, delta, name, files)
-        found[name] = delta
+        found.append((name, delta))
     if not found:
         raise UserError(f"the LoRA {path} fits no tensor of this network; its keys are {_some(lora.names())}")
     if unmatched:
-        warnings.warn(f"the LoRA {path}: {len(unmatched)} keys fit no tensor and are left out: {_some(unmatched)}", stacklevel=3)
+        left_out = f"{len(unmatched)} keys fit no tensor and are left out"
+        warnings.warn(f"the LoRA {path}: {left_out}: {_some(unmatched)}", stacklevel=3)
     return found
+
+
+def _belongs_to_another(path: Path, lora: TensorFiles, key: str) -> bool:
+    """Whether the key is read along with its `up`. Raises UserError where that is missing."""
+    for down, up in PAIRS:
+        if key.endswith(down) and key.removesuffix(down) + up not in lora.names():
+            raise UserError(f"the LoRA {path} has {key} but not {key.removesuffix(down) + up}")
+    return key.endswith((*(down for down, _ in PAIRS), ".alpha"))
 
 
 def _delta(path: Path, lora: TensorFiles, key: str, scale: float) -> tuple[Delta | None, str]:
@@ -92,7 +101,7 @@ def _delta(path: Path, lora: TensorFiles, key: str, scale: float) -> tuple[Delta
             if stem + down not in lora.names():
                 raise UserError(f"the LoRA {path} has {key} but not {stem + down}")
             if f"{stem}.alpha" in lora.names():
-                scale = scale * float(lora.read(f"{stem}.alpha")) / lora.shape(stem + down)[0]
+                scale = scale * lora.read(f"{stem}.alpha").item() / lora.shape(stem + down)[0]
             return Delta(lora, scale, key, stem + down), up
     for ending in DIFFERENCES:
         if key.endswith(ending):
@@ -114,7 +123,7 @@ def _check_shape(path: Path, key: str, delta: Delta, name: str, files: TensorFil
     if delta.down:
         up, down = delta.file.shape(delta.up), delta.file.shape(delta.down)
         lora_shape = (up[0], down[1]) if len(up) == len(down) == 2 and up[1] == down[0] else (*up, *down)
-    elif np.prod(delta.file.shape(key)) != np.prod(shape):
+    elif math.prod(delta.file.shape(key)) != math.prod(shape):
         lora_shape = delta.file.shape(key)
     if lora_shape != shape:
         raise UserError(f"the LoRA {path}: {key} makes {list(lora_shape)}, but {name} is {list(shape)}")

@@ -1,0 +1,101 @@
+"""Converts weights: the official files to one checkpoint of ours, or (--to-torch) back to official files.
+
+    python convert_weights.py --ckpt_dir Wan2.1-I2V-14B-480P --wav2vec_dir chinese-wav2vec2-base \\
+        --infinitetalk_dir InfiniteTalk/single/infinitetalk.safetensors --output checkpoint
+    python convert_weights.py --to-torch --checkpoint checkpoint --output official
+"""
+
+import argparse
+import ctypes
+import resource
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import jax
+
+import configs
+from itjax import command_line
+from itjax.config import to_json
+from itjax.errors import UserError
+from itjax.weights.checkpoints import preset_of
+from itjax.weights.convert import to_checkpoint, to_official
+from itjax.weights.lora import with_loras
+from itjax.weights.official import check_all, open_official, small_files
+from itjax.weights.parts import parts
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 something to put right, 130 stopped."""
+    args = arguments(argv)
+    begun = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        try:
+            export(args) if args.to_torch else convert(args)
+        except UserError as error:
+            print(f"convert_weights.py: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("\nconvert_weights.py: stopped; nothing was written", file=sys.stderr)
+            return 130
+    print(f"wrote {args.output} in {time.perf_counter() - begun:.1f} s; peak host memory {peak_memory() / 1e9:.2f} GB")
+    return 0
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("convert_weights.py", description=__doc__.split("\n")[0])
+    command_line.add_official_files(parser.add_argument_group("from official files"))
+    back = parser.add_argument_group("back to official files")
+    back.add_argument("--to-torch", action="store_true", help="write official files from --checkpoint")
+    back.add_argument("--checkpoint", type=Path, help="folder made by this program")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make")
+    args = parser.parse_args(argv)
+    infinitetalk = ["infinitetalk_dir"] if args.dit_path is None else []
+    needed = ["checkpoint"] if args.to_torch else ["ckpt_dir", "wav2vec_dir", *infinitetalk]
+    missing = [f"--{flag}" for flag in needed if getattr(args, flag) is None]
+    if missing:
+        parser.error(f"missing: {', '.join(missing)}")
+    if args.to_torch and args.lora_dir:
+        parser.error("--lora_dir is for converting from official files, not for --to-torch")
+    return args
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Official files, with LoRA merged where given, to a checkpoint."""
+    loras = command_line.loras_of(args)
+    files = open_official(args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path)
+    preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
+    described = parts(preset.networks)
+    check_all(described, files)
+    files["dit"] = with_loras(files["dit"], loras)
+    small = small_files(args.ckpt_dir, args.wav2vec_dir)
+    to_checkpoint(described, files, to_json(preset), small, args.output)
+
+
+def export(args: argparse.Namespace) -> None:
+    """A checkpoint to official files."""
+    to_official(parts(preset_of(args.checkpoint).networks), args.checkpoint, args.output)
+
+
+def peak_memory() -> int:
+    """Bytes that this process has had in memory at most."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def prepare_process() -> None:
+    """No accelerator, which would be taken for nothing; and one heap for all threads.
+
+    By default glibc gives the writing threads heaps of their own, which keep 0.4 GB that was freed.
+    """
+    jax.config.update("jax_platforms", "cpu")
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-8, 1)  # M_ARENA_MAX
+
+
+if __name__ == "__main__":
+    prepare_process()
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Converts whole sets of weights: official files -> our checkpoint -> official files, tensor after tensor."""
+
+import math
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from itjax.errors import UserError
+from itjax.weights import checkpoint, official
+from itjax.weights.checkpoint import LazyArray
+from itjax.weights.files import (
+    Tensor,
+    TensorFiles,
+    beside,
+    check_output,
+    output_errors,
+    write_pth,
+    write_safetensors,
+    write_sharded,
+)
+from itjax.weights.load import leaves, nested, torch_view
+from itjax.weights.mapping import sources
+from itjax.weights.parts import Part
+from itjax.weights.tables.dit import AUDIO
+
+PICKLES = {"vae": official.VAE_FILE, "umt5": official.UMT5_FILE, "clip": official.CLIP_FILE}
+
+
+class Report:
+    """A bar over all bytes, and one line for each part of the work when it is done: its bytes and seconds."""
+
+    def __init__(self, nbytes: int):
+        self.bar = tqdm(total=nbytes, unit="B", unit_scale=True, disable=None)
+        self.begun = time.perf_counter()
+
+    def watched(self, read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
+        """`read`, moving the bar."""
+
+        def call() -> np.ndarray:
+            values = read()
+            self.bar.update(values.nbytes)
+            return values
+
+        return call
+
+    def finished(self, what: str, nbytes: int) -> None:
+        now = time.perf_counter()
+        self.bar.write(f"{what}: {nbytes / 1e9:.3f} GB in {now - self.begun:.1f} s")
+        self.begun = now
+
+
+def to_checkpoint(
+    parts: Mapping[str, Part], files: Mapping[str, TensorFiles], metadata: dict, small: Mapping[str, Path], output: Path
+) -> None:
+    """Writes our checkpoint of all networks; what they do not use is kept under "unused/<network>/<torch name>".
+
+    Raises UserError where `files` do not hold the networks of `parts`, and as `checkpoint.save` does.
+    """
+    arrays: dict[str, LazyArray] = {}
+    for network, part in parts.items():
+        for path, leaf in leaves(part, files[network], network).items():
+            arrays[f"{network}/{path}"] = LazyArray(leaf.shape, leaf.dtype, leaf.read)
+    for network, part in parts.items():
+        for name, tensor in files[network].tensors.items():
+            if part.is_unused(name):
+                arrays[f"unused/{network}/{name}"] = LazyArray(tensor.shape, tensor.dtype, partial(tensor.read, ()))
+
+    branch = lambda path: path.split("/")[0]
+    report = Report(sum(array.nbytes for array in arrays.values()))
+    left, nbytes = Counter(map(branch, arrays)), Counter[str]()
+
+    def saved(path: str) -> None:
+        left[branch(path)] -= 1
+        nbytes[branch(path)] += arrays[path].nbytes
+        if not left[branch(path)]:
+            report.finished(branch(path), nbytes[branch(path)])
+
+    watched = {path: array._replace(read=report.watched(array.read)) for path, array in arrays.items()}
+    with report.bar:
+        checkpoint.save(output, nested(watched), metadata, small, saved)
+
+
+def to_official(parts: Mapping[str, Part], directory: Path, output: Path) -> None:
+    """Writes the folders and files of a set of official files from our checkpoint `directory`.
+
+    Raises UserError where the checkpoint does not hold the networks of `parts`, where `output` exists or its parent does
+    not; OutputError where the disk is or gets full. Nothing half-done stays behind.
+    """
+    target, stored = Path(output).absolute(), checkpoint.open_checkpoint(directory)
+    if target.exists():
+        raise UserError(f"{target} exists already: remove it, or name another folder")
+    views = {network: torch_view(part, stored, network) for network, part in parts.items()}
+    sizes = {network: sum(map(_nbytes, view.tensors.values())) for network, view in views.items()}
+    scratch = max(sizes[network] for network in PICKLES)  # what write_pth takes meanwhile
+    check_output(target, sum(sizes.values()) + scratch)
+    report = Report(sum(sizes.values()))
+    with beside(target) as folder, report.bar:
+        with output_errors(target):
+            for place in (official.WAN, official.WAV2VEC2, Path(official.INFINITETALK).parent):
+                (folder / place).mkdir(parents=True)
+            _copy_small_files(checkpoint.small_files(directory), folder)
+        _write_networks(parts, views, folder, report)
+
+
+def _write_networks(parts: Mapping[str, Part], views: Mapping[str, TensorFiles], folder: Path, report: Report) -> None:
+    wan = folder / official.WAN
+    audio = audio_names(parts["dit"])
+    tensors = {network: _tensors(view, report) for network, view in views.items()}
+    base = [tensor for tensor in tensors["dit"] if tensor.name not in audio]
+    write_sharded(wan, official.DIT_STEM, base)
+    report.finished("dit, base", sum(tensor.nbytes for tensor in base))
+    spoken = [tensor for tensor in tensors["dit"] if tensor.name in audio]
+    write_safetensors(folder / official.INFINITETALK, spoken)
+    report.finished("dit, audio", sum(tensor.nbytes for tensor in spoken))
+    for network, name in PICKLES.items():
+        write_pth(wan / name, tensors[network])
+        report.finished(network, sum(tensor.nbytes for tensor in tensors[network]))
+    write_safetensors(folder / official.WAV2VEC2 / official.WAV2VEC2_FILE, tensors["wav2vec2"])
+    report.finished("wav2vec2", sum(tensor.nbytes for tensor in tensors["wav2vec2"]))
+
+
+def audio_names(dit: Part) -> frozenset[str]:
+    """The names of the DiT's tensors that InfiniteTalk added to Wan's."""
+    paths = {row.path for row in AUDIO}
+    rows = sources(dit.table, dit.abstract)
+    return frozenset(name for source in rows if source.path in paths for name in source.names)
+
+
+def _tensors(view: TensorFiles, report: Report) -> list[Tensor]:
+    return [
+        Tensor(name, tensor.shape, tensor.dtype, report.watched(partial(tensor.read, ())))
+        for name, tensor in view.tensors.items()
+    ]
+
+
+def _nbytes(tensor) -> int:
+    return math.prod(tensor.shape) * tensor.dtype.itemsize
+
+
+def _copy_small_files(source: Path, folder: Path) -> None:
+    """A checkpoint that was not made from official files has none."""
+    for file in sorted(source.rglob("*")):
+        if file.is_file():
+            place = folder / official.official_place(file.relative_to(source).as_posix())
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)

@@ -1,0 +1,159 @@
+"""Sets of official files in all the forms that are about, and what is said before anything long starts."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from itjax.errors import UserError
+from itjax.weights.files import TensorFiles
+from itjax.weights.official import check_all, open_official, small_files
+
+SHARD = "diffusion_pytorch_model-00002-of-00002.safetensors"
+INDEX = "diffusion_pytorch_model.safetensors.index.json"
+
+
+def merge_shards(copied, name: str) -> None:
+    shards = sorted(copied.ckpt_dir.glob("diffusion_pytorch_model-*.safetensors"))
+    whole = {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
+    for file in (*shards, copied.ckpt_dir / INDEX):
+        file.unlink()
+    save_file(whole, copied.ckpt_dir / name)
+
+
+def test_what_belongs_to_what(tiny_files, tiny_parts):
+    assert set(tiny_files) == {"dit", "vae", "umt5", "clip", "wav2vec2"} == set(tiny_parts)
+    check_all(tiny_parts, tiny_files)
+    files = {tensor.file.name for tensor in tiny_files["dit"].tensors.values()}
+    assert files == {SHARD.replace("00002-", "00001-"), SHARD, "infinitetalk.safetensors"}
+
+
+def test_a_dit_in_a_single_safetensors_file(copied, tiny_files, assert_equal_files):
+    merge_shards(copied, "diffusion_pytorch_model.safetensors")
+    assert_equal_files(open_official(*copied)["dit"], tiny_files["dit"])
+
+
+def test_shards_whose_index_is_lost(copied, tiny_files, assert_equal_files):
+    (copied.ckpt_dir / INDEX).unlink()
+    assert_equal_files(open_official(*copied)["dit"], tiny_files["dit"])
+
+
+@pytest.mark.parametrize("name", ["whole.safetensors", "whole.pth"])
+def test_a_whole_dit_in_place_of_both(name, tiny_official, tiny_files, tmp_path, assert_equal_files):
+    tensors = {key: tiny_files["dit"].read(key) for key in tiny_files["dit"].names()}
+    if name.endswith(".pth"):
+        torch = pytest.importorskip("torch")
+        torch.save({"state_dict": {key: torch.from_numpy(value) for key, value in tensors.items()}}, tmp_path / name)
+    else:
+        save_file(tensors, tmp_path / name)
+    found = open_official(tiny_official.ckpt_dir, tiny_official.wav2vec_dir, None, tmp_path / name)
+    assert_equal_files(found["dit"], tiny_files["dit"])
+
+
+def test_infinitetalk_may_be_named_by_its_folder(tiny_official, tiny_files, assert_equal_files):
+    found = open_official(tiny_official.ckpt_dir, tiny_official.wav2vec_dir, tiny_official.infinitetalk.parent)
+    assert_equal_files(found["dit"], tiny_files["dit"])
+
+
+def test_a_folder_with_several_files_has_to_be_narrowed(copied):
+    shutil.copyfile(copied.infinitetalk, copied.infinitetalk.parent / "other.safetensors")
+    with pytest.raises(
+        UserError, match=r"--infinitetalk_dir: .* several files.*infinitetalk\.safetensors, other\.safetensors"
+    ):
+        open_official(copied.ckpt_dir, copied.wav2vec_dir, copied.infinitetalk.parent)
+
+
+def test_wav2vec2_with_a_head_and_older_names(copied, tiny_files, tiny_parts):
+    """A file saved as Wav2Vec2ForPreTraining by a torch before 2.1."""
+    file = copied.wav2vec_dir / "model.safetensors"
+    published = load_file(file)
+    older = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
+    renamed = {}
+    for name, tensor in published.items():
+        for now, before in older.items():
+            name = name.replace(now, before)
+        renamed[f"wav2vec2.{name}"] = tensor
+    assert {"wav2vec2.encoder.pos_conv_embed.conv.weight_g", "wav2vec2.masked_spec_embed"} <= renamed.keys()
+    heads = {
+        name: np.ones(3, np.float32)
+        for name in ("quantizer.codevectors", "project_hid.bias", "project_q.bias", "lm_head.bias")
+    }
+    save_file(renamed | heads, file)
+    found = open_official(*copied)["wav2vec2"]
+    check_all({"wav2vec2": tiny_parts["wav2vec2"]}, {"wav2vec2": found})
+    assert set(found.names()) == set(tiny_files["wav2vec2"].names()) | heads.keys()
+    for name, tensor in published.items():
+        np.testing.assert_array_equal(found.read(name), tensor, strict=True)
+
+
+def test_wav2vec2_as_a_pickle(copied, tiny_files, assert_equal_files):
+    torch = pytest.importorskip("torch")
+    file = copied.wav2vec_dir / "model.safetensors"
+    state = {name: torch.from_numpy(tensor) for name, tensor in load_file(file).items()}
+    torch.save(state, copied.wav2vec_dir / "pytorch_model.bin")
+    file.unlink()
+    assert_equal_files(open_official(*copied)["wav2vec2"], tiny_files["wav2vec2"])
+
+
+def test_wav2vec2_names_twice(copied):
+    file = copied.wav2vec_dir / "model.safetensors"
+    tensors = load_file(file)
+    save_file(tensors | {"wav2vec2.encoder.layer_norm.bias": tensors["encoder.layer_norm.bias"]}, file)
+    with pytest.raises(UserError, match=r"--wav2vec_dir: .* twice"):
+        open_official(*copied)
+
+
+def test_all_missing_files_are_named_at_once_with_their_flags(copied):
+    gone = (SHARD, "Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth", "google/umt5-xxl/tokenizer.json")
+    for name in gone:
+        (copied.ckpt_dir / name).unlink()
+    copied.infinitetalk.unlink()
+    (copied.wav2vec_dir / "model.safetensors").unlink()
+    with pytest.raises(UserError) as error:
+        open_official(*copied)
+    lines = str(error.value).splitlines()[1:]
+    for name in gone:
+        assert name in str(error.value)
+    assert [line.split(":")[0].strip() for line in lines if line.startswith("  --")] == [
+        *("--ckpt_dir", "--infinitetalk_dir", "--ckpt_dir", "--ckpt_dir", "--wav2vec_dir", "--ckpt_dir")
+    ]
+
+
+def test_a_folder_that_is_none_is_said_once(copied):
+    with pytest.raises(UserError) as error:
+        open_official(Path("/nowhere"), copied.wav2vec_dir, copied.infinitetalk)
+    assert str(error.value).count("--ckpt_dir: /nowhere is not a folder") == len(str(error.value).splitlines()) - 1 == 1
+
+
+def test_a_tensor_in_both_the_base_and_the_audio_file(copied):
+    tensors = load_file(copied.infinitetalk)
+    save_file(tensors | {"head.head.bias": np.zeros(64, np.float32)}, copied.infinitetalk)
+    with pytest.raises(UserError, match=r"--infinitetalk_dir: .*infinitetalk\.safetensors has head\.head\.bias"):
+        open_official(*copied)
+
+
+def test_tensors_missing_left_over_and_of_a_wrong_shape_are_named_for_all_networks(tiny_parts, tiny_files):
+    files = {network: dict(found.tensors) for network, found in tiny_files.items()}
+    files["dit"]["surplus"] = files["dit"].pop("head.head.weight")
+    files["vae"]["conv1.bias"] = files["vae"]["conv2.bias"]
+    with pytest.raises(UserError) as error:
+        check_all(tiny_parts, {network: TensorFiles(tensors) for network, tensors in files.items()})
+    message = str(error.value)
+    assert re.search(r"dit: .*infinitetalk\.safetensors.* does not hold", message)
+    assert "1 missing: head.head.weight [64, 96]" in message and "1 left over: surplus [64, 96]" in message
+    assert re.search(r"vae: .*Wan2\.1_VAE\.pth does not hold", message)
+    assert "1 of a wrong shape: conv1.bias: expected [32], found [16]" in message
+    assert not re.search("^(umt5|clip|wav2vec2):", message, re.MULTILINE)
+
+
+def test_small_files(tiny_official):
+    found = small_files(tiny_official.ckpt_dir, tiny_official.wav2vec_dir)
+    assert {
+        "config.json",
+        "google/umt5-xxl/tokenizer.json",
+        "chinese-wav2vec2-base/preprocessor_config.json",
+    } <= found.keys()
+    assert len(found) == 7 and all(file.is_file() for file in found.values())
