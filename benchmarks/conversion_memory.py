@@ -57,9 +57,9 @@ def generate(folder: Path, preset: Path) -> None:
     import configs
     from itjax.weights import official
     from itjax.weights.convert import PICKLES, audio_names
-    from itjax.weights.files import Tensor, write_pth, write_safetensors, write_sharded
     from itjax.weights.mapping import torch_shapes
     from itjax.weights.parts import parts
+    from itjax.weights.write import Tensor, write_pth, write_safetensors, write_sharded
 
     described = parts(configs.named(str(preset)).networks)
     wan, wav2vec2, infinitetalk = (folder / place for place in (official.WAN, official.WAV2VEC2, official.INFINITETALK))

@@ -26,13 +26,21 @@ WITHOUT_EFFECT = {
     "audio_save_dir": "speech features are not written to disk",
     "scene_seg": "scenes are not told apart; the source video is followed as it is",
 }
+NOTHING = "no effect here"
 
 
 def parser() -> argparse.ArgumentParser:
     """All flags, in groups."""
-    p = argparse.ArgumentParser("infer.py", description="A picture or a video and a voice in, a talking video out.")
+    p = argparse.ArgumentParser(
+        "infer.py",
+        usage="%(prog)s WEIGHTS WHAT --mode streaming --save_file FILE [options]\n"
+        "  WEIGHTS: --checkpoint DIR, or --ckpt_dir DIR --wav2vec_dir DIR --infinitetalk_dir FILE\n"
+        "  WHAT:    --input_json FILE, or --image FILE (--video FILE) --audio FILE [FILE] --prompt TEXT",
+        description="A picture or a video and a voice in, a talking video out.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=36, width=110),
+    )
     weights = p.add_argument_group("weights: a converted checkpoint, or the official files")
-    weights.add_argument("--checkpoint", type=Path, help="folder made by convert_weights.py")
+    weights.add_argument("--checkpoint", type=Path, metavar="DIR", help="folder made by convert_weights.py")
     add_official_files(weights)
     weights.add_argument("--task", default=TASK, help=f"only {TASK}")
     _add_what(p.add_argument_group("what: an input JSON, or plain flags"))
@@ -44,67 +52,83 @@ def parser() -> argparse.ArgumentParser:
 
 def add_official_files(group) -> None:
     """The flags that name the official files (shared with convert_weights.py)."""
-    group.add_argument("--ckpt_dir", type=Path, help="folder of the Wan2.1-I2V-14B-480P files")
-    group.add_argument("--wav2vec_dir", type=Path, help="folder of chinese-wav2vec2-base")
-    group.add_argument("--infinitetalk_dir", type=Path, help="the infinitetalk.safetensors file (single or multi)")
-    group.add_argument("--dit_path", type=Path, help="a whole DiT in one file instead of the DiT's official ones")
-    group.add_argument("--lora_dir", type=Path, nargs="+", action="extend", default=[], help="one or more LoRA files")
-    group.add_argument("--lora_scale", type=float, nargs="+", action="extend", default=[], help="default 1.2 each")
+    group.add_argument("--ckpt_dir", type=Path, metavar="DIR", help="folder of the Wan2.1-I2V-14B-480P files")
+    group.add_argument("--wav2vec_dir", type=Path, metavar="DIR", help="folder of chinese-wav2vec2-base")
+    file = {"type": Path, "metavar": "FILE"}
+    group.add_argument("--infinitetalk_dir", **file, help="the infinitetalk.safetensors file (single or multi)")
+    group.add_argument("--dit_path", **file, help="a whole DiT in one file instead of the DiT's official ones")
+    group.add_argument("--lora_dir", **file, nargs="+", action="extend", default=[], help="one or more LoRA files")
+    group.add_argument(
+        "--lora_scale", type=float, metavar="X", nargs="+", action="extend", default=[], help="of each file (1.2)"
+    )
     group.add_argument("--preset", help="sizes of other networks: a name, or a Python file with PRESET")
 
 
 def _add_what(group) -> None:
-    group.add_argument("--input_json", type=Path, help="prompt, cond_video, cond_audio, audio_type, bbox, mask")
+    file = {"type": Path, "metavar": "FILE"}
+    group.add_argument("--input_json", **file, help="prompt, cond_video, cond_audio, audio_type, bbox, mask")
     source = group.add_mutually_exclusive_group()
-    source.add_argument("--image", type=Path, help="a picture")
-    source.add_argument("--video", type=Path, help="a video to dub")
-    group.add_argument("--audio", type=Path, nargs="+", help="a sound file (or video with sound) a person")
-    group.add_argument("--prompt", default=None)
+    source.add_argument("--image", **file, help="a picture")
+    source.add_argument("--video", **file, help="a video to dub")
+    group.add_argument("--audio", **file, nargs="+", help="a sound file (or video with sound) a person")
+    group.add_argument("--prompt", metavar="TEXT", help="what is to be seen: who, doing what, where")
     group.add_argument("--audio_type", choices=("para", "add"), help="two persons: together, or one after the other")
-    group.add_argument("--bbox", type=float, nargs=4, action="append", help="a person's top left bottom right; repeat")
-    group.add_argument("--mask", type=Path, nargs="+", help="a mask picture a person, in place of --bbox")
-    group.add_argument("--audio_mode", default="localfile", choices=("localfile", "tts"))
-    group.add_argument("--audio_save_dir")
-    group.add_argument("--scene_seg", action="store_true", default=None)
+    group.add_argument(
+        "--bbox", type=float, nargs=4, action="append", metavar=("TOP", "LEFT", "BOTTOM", "RIGHT"),
+        help="where a person is, in pixels of the picture; once a person",
+    )  # fmt: skip
+    group.add_argument("--mask", **file, nargs="+", help="a mask picture a person, in place of --bbox")
+    group.add_argument("--audio_mode", default="localfile", choices=("localfile", "tts"), help="only localfile")
+    group.add_argument("--audio_save_dir", metavar="DIR", help=NOTHING)
+    group.add_argument("--scene_seg", action="store_true", default=None, help=NOTHING)
 
 
 def _add_sampling(group) -> None:
-    group.add_argument("--size", default="infinitetalk-480", help="infinitetalk-480 or infinitetalk-720")
-    group.add_argument("--mode", default="clip", choices=("clip", "streaming"), help="one chunk, or all")
-    group.add_argument("--frame_num", type=int, default=81, help="frames a chunk, 4n+1")
-    group.add_argument("--max_frame_num", type=int, default=1000, help="limit of the video in streaming mode")
-    group.add_argument("--motion_frame", type=int, default=9, help="frames that a chunk goes on from, 4n+1")
-    group.add_argument("--sample_steps", type=int, default=40)
-    group.add_argument("--sample_shift", type=float, help="default: 7 at 480, 11 at 720")
-    group.add_argument("--sample_text_guide_scale", type=float, default=5.0)
-    group.add_argument("--sample_audio_guide_scale", type=float, default=4.0)
-    group.add_argument("--color_correction_strength", type=float, default=1.0, help="0..1")
-    group.add_argument("--use_teacache", action="store_true")
-    group.add_argument("--teacache_thresh", type=float, default=0.2)
-    group.add_argument("--use_apg", action="store_true")
-    group.add_argument("--apg_momentum", type=float, default=-0.75)
-    group.add_argument("--apg_norm_threshold", type=float, default=55.0)
-    group.add_argument("--base_seed", type=int, default=42, help="negative: random")
-    group.add_argument("--noise", type=Path, help="safetensors with noise_0, noise_1 ... [16, T, h, w]")
+    number = {"type": int, "metavar": "N"}
+    real = {"type": float, "metavar": "X"}
+    group.add_argument("--size", default="infinitetalk-480", help="or infinitetalk-720; the shape follows the picture's")
+    group.add_argument("--mode", default="clip", choices=("clip", "streaming"), help="one chunk (default), or all")
+    group.add_argument("--frame_num", **number, default=81, help="frames a chunk, 4n+1 (%(default)s)")
+    group.add_argument("--max_frame_num", **number, default=1000, help="limit when streaming (%(default)s = 40 s)")
+    group.add_argument("--motion_frame", **number, default=9, help="frames a chunk goes on from, 4n+1 (%(default)s)")
+    group.add_argument("--sample_steps", **number, default=40, help="Euler steps a chunk (%(default)s)")
+    group.add_argument("--sample_shift", **real, help="of the time steps (7 at 480, 11 at 720)")
+    group.add_argument("--sample_text_guide_scale", **real, default=5.0, help="(%(default)s; 1.0 with a distilled LoRA)")
+    group.add_argument("--sample_audio_guide_scale", **real, default=4.0, help="(%(default)s; 2.0 with a distilled LoRA)")
+    group.add_argument(
+        "--color_correction_strength",
+        **real,
+        default=1.0,
+        help="how far colours are held to the source's, 0..1 (%(default)s)",
+    )
+    group.add_argument("--use_teacache", action="store_true", help="leave out steps that would change little")
+    group.add_argument("--teacache_thresh", **real, default=0.2, help="higher leaves out more (%(default)s)")
+    group.add_argument("--use_apg", action="store_true", help="adaptive projected guidance")
+    group.add_argument("--apg_momentum", **real, default=-0.75, help="(%(default)s)")
+    group.add_argument("--apg_norm_threshold", **real, default=55.0, help="(%(default)s)")
+    group.add_argument("--base_seed", **number, default=42, help="of the noise (%(default)s); negative: random")
+    group.add_argument("--noise", type=Path, metavar="FILE", help="safetensors with noise_0, noise_1 ... [16, T, h, w]")
     group.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: bfloat16, on CPU float32")
 
 
 def _add_output(group) -> None:
-    group.add_argument("--save_file", type=Path, help="name of the video, with or without .mp4")
-    group.add_argument("--save_frames", type=Path, help=".npy for the frames, float32 [F, H, W, 3] in -1..1")
+    file = {"type": Path, "metavar": "FILE"}
+    group.add_argument("--save_file", **file, help="name of the video, with or without .mp4")
+    group.add_argument("--save_frames", **file, help=".npy for the frames, float32 [F, H, W, 3] in -1..1")
     group.add_argument("--resume", action="store_true", help="go on at the first unfinished chunk")
 
 
 def _add_devices(group) -> None:
-    group.add_argument("--ulysses_size", type=int, default=0, help="parts of the heads; 0: chosen")
-    group.add_argument("--ring_size", type=int, default=0, help="parts of the asking tokens; 0: chosen")
+    number = {"type": int, "metavar": "N"}
+    group.add_argument("--ulysses_size", **number, default=0, help="parts of the heads; 0 (default): chosen")
+    group.add_argument("--ring_size", **number, default=0, help="parts of the asking tokens; 0 (default): chosen")
     on_or_off = lambda text: text.lower() in ("true", "1", "yes", "y", "t")
-    group.add_argument("--offload_model", type=on_or_off)
-    group.add_argument("--num_persistent_param_in_dit", type=int)
+    group.add_argument("--offload_model", type=on_or_off, metavar="BOOL", help=NOTHING)
+    group.add_argument("--num_persistent_param_in_dit", **number, help=NOTHING)
     for flag in ("--t5_cpu", "--t5_fsdp", "--dit_fsdp"):
-        group.add_argument(flag, action="store_true", default=None)
-    group.add_argument("--quant")
-    group.add_argument("--quant_dir")
+        group.add_argument(flag, action="store_true", default=None, help=NOTHING)
+    group.add_argument("--quant", metavar="TYPE", help=NOTHING)
+    group.add_argument("--quant_dir", metavar="FILE", help=NOTHING)
 
 
 def warn_without_effect(args: argparse.Namespace) -> None:
@@ -131,9 +155,10 @@ def request_of(args: argparse.Namespace) -> Request:
     for flag, values in (("--bbox", args.bbox), ("--mask", args.mask)):
         if values and len(values) != len(sounds):
             raise UserError(f"{len(values)} {flag} for {len(sounds)} persons (--audio)")
-    for path in (source, *args.audio, *(args.mask or ())):
+    flags = {"--image": [args.image], "--video": [args.video], "--audio": args.audio, "--mask": args.mask or []}
+    for flag, path in ((flag, path) for flag, paths in flags.items() for path in paths if path):
         if not path.exists():
-            raise UserError(f"there is no file {path}")
+            raise UserError(f"{flag} {path}: there is no such file")
     return Request(args.prompt or "", source, sounds, args.audio_type, args.bbox, args.mask)
 
 

@@ -26,6 +26,7 @@ from itjax.conditioning.request import Request
 from itjax.conditioning.resize import resize_and_crop
 from itjax.conditioning.speech_features import frame_count
 from itjax.config import PictureSize, Sampler
+from itjax.errors import OutputError
 from itjax.generation import chunk, rollout
 from itjax.generation.chunk import Carry, Chunk, Program
 from itjax.generation.noise import NoiseFile, SeededNoise
@@ -51,8 +52,8 @@ class Settings(NamedTuple):
     save_frames: Path | None = None
 
 
-def dub(request: Request, settings: Settings, weights: Weights, mesh: Mesh) -> Path:
-    """Makes the video, chunk by chunk; gives its path. Raises UserError (and keeps every finished chunk)."""
+def dub(request: Request, settings: Settings, weights: Weights, mesh: Mesh) -> None:
+    """Makes the video, chunk by chunk. Raises UserError (and keeps every finished chunk)."""
     inputs = open_inputs(request, settings.size.table)
     chunks = plan([frame_count(len(track)) for track in inputs.tracks], settings.sampler, settings.max_frames)
     noise = _noise(inputs, settings, weights)
@@ -64,13 +65,13 @@ def dub(request: Request, settings: Settings, weights: Weights, mesh: Mesh) -> P
     fingerprint = _fingerprint(inputs, settings, weights)
     with open_run(settings.save_file, size, FPS, sound, fingerprint, settings.resume, settings.save_frames) as run:
         if run.finished:
-            print(f"{run.files.video} is finished already")
-            return run.files.video
+            print(f"{run.files.video} is finished already: nothing to do")
+            return
         if inputs.masks is not None:
             _draw_persons(inputs, inputs.masks, run.files.video)
         with jax.set_mesh(mesh):
             _make(inputs, settings, weights, mesh, noise, chunks, run)
-        return run.finish()
+        print(f"wrote {run.finish()}")
 
 
 def _noise(inputs: Inputs, settings: Settings, weights: Weights) -> SeededNoise | NoiseFile:
@@ -83,7 +84,7 @@ def _noise(inputs: Inputs, settings: Settings, weights: Weights) -> SeededNoise 
 def _tell(inputs: Inputs, settings: Settings, chunks: list[ChunkPlan]) -> None:
     frames = chunks[-1].start + chunks[-1].kept.stop
     available = max(frame_count(len(track)) for track in inputs.tracks)
-    print(f"{frames} frames ({frames / FPS:.2f} s) of {inputs.width}x{inputs.height} in {len(chunks)} chunks")
+    print(f"{frames} frames ({frames / FPS:.2f} s) of {inputs.width}x{inputs.height} in {_count(len(chunks), 'chunk')}")
     if frames < available - SAME_END:
         warnings.warn(
             f"the speech lasts {available / FPS:.2f} s, the video is cut to {frames / FPS:.2f} s "
@@ -100,8 +101,15 @@ def _tell(inputs: Inputs, settings: Settings, chunks: list[ChunkPlan]) -> None:
 def _draw_persons(inputs: Inputs, masks: np.ndarray, video: Path) -> None:
     picture = resize_and_crop(inputs.source.frame(0), (inputs.height, inputs.width))
     path = video.with_suffix(".persons.png")
-    Image.fromarray(persons.draw_masks(picture, masks)).save(path)
+    try:
+        Image.fromarray(persons.draw_masks(picture, masks)).save(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     print(f"who is who: {path}")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[str, str | int | float]:

@@ -26,12 +26,14 @@ def make_mesh(ulysses: int = 0, context: int = 0, *, heads: int, devices: list |
     """
     devices = devices or jax.devices()
     count = len(devices)
-    ulysses = ulysses or math.gcd(heads, count // (context or 1))
+    if min(ulysses, context) < 0:
+        raise UserError(f"--ulysses_size {ulysses}, --ring_size {context}: at least 1, or 0 to have them chosen")
+    ulysses = ulysses or math.gcd(heads, max(1, count // (context or 1)))
     if heads % ulysses:
         raise UserError(f"--ulysses_size {ulysses} does not divide the {heads} attention heads")
-    context = context or count // ulysses
+    context = context or max(1, count // ulysses)
     if count % (ulysses * context):
-        raise UserError(f"ulysses {ulysses} x context {context} does not fit on {count} devices")
+        raise UserError(f"--ulysses_size {ulysses} times --ring_size {context} does not divide the {count} device(s)")
     shape = (count // (ulysses * context), context, ulysses)
     # Auto axes: under the default (Explicit) every reshape would need its sharding spelled out
     return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 3)

@@ -1,13 +1,14 @@
 """What a user asks for: prompt, source, voices, and who is where. From the official input JSON, or from plain flags."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from itjax.errors import UserError
 
-KNOWN = ("prompt", "cond_video", "cond_image", "cond_audio", "audio_type", "bbox", "mask")
+KNOWN = ("prompt", "cond_video", "cond_image", "cond_audio", "tts_audio", "audio_type", "bbox", "mask")
 
 
 class Request(NamedTuple):
@@ -29,28 +30,31 @@ def from_json(path: str | Path) -> Request:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"--input_json {path}: there is no such file") from None
     except (OSError, ValueError) as error:
         raise UserError(f"--input_json {path} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"--input_json {path}: an object with prompt, cond_video and cond_audio is expected")
-    if "tts_audio" in content and "cond_audio" not in content:
+    if content.get("tts_audio") and not content.get("cond_audio"):
         raise UserError(f"{path}: speech from text (tts_audio) is not made here; give sound files as cond_audio")
     source = "cond_image" if "cond_image" in content and "cond_video" not in content else "cond_video"
     missing = [key for key in ("prompt", source, "cond_audio") if key not in content]
     if missing:
         raise UserError(f"{path}: the key {', '.join(missing)} is missing; it has {', '.join(content) or 'none'}")
+    if unknown := [key for key in content if key not in KNOWN]:
+        warnings.warn(f"{path}: no meaning is known for {', '.join(unknown)}; left out", stacklevel=2)
     sounds = _by_person(path, "cond_audio", content["cond_audio"])
+    audio_type = content.get("audio_type")
     find = lambda key, name: _file(path, key, name)
     persons = list(sounds)
     return Request(
         prompt=_text(path, "prompt", content["prompt"]),
         source=find(source, content[source]),
         sounds={person: find(f"cond_audio.{person}", name) for person, name in sounds.items()},
-        audio_type=content.get("audio_type"),
-        boxes=_each(path, "bbox", content.get("bbox"), persons),
+        audio_type=None if audio_type is None else _text(path, "audio_type", audio_type),
+        boxes=_boxes(path, content.get("bbox"), persons),
         masks=_mask_files(path, content.get("mask"), persons),
     )
 
@@ -70,6 +74,15 @@ def _each(path: Path, key: str, value: Any, persons: list[str]) -> list | None:
     if list(entries) != persons:
         raise UserError(f"{path}: {key} names {', '.join(entries)}, but cond_audio names {', '.join(persons)}")
     return list(entries.values())
+
+
+def _boxes(path: Path, value: Any, persons: list[str]) -> list[list[float]] | None:
+    """Four numbers a person; whether they make sense is for the picture to say."""
+    boxes = _each(path, "bbox", value, persons)
+    for person, box in zip(persons, boxes or (), strict=False):
+        if not isinstance(box, list) or [type(n) in (int, float) for n in box] != [True] * 4:
+            raise UserError(f"{path}: bbox.{person} must be [top, left, bottom, right], and is {json.dumps(box)}")
+    return boxes
 
 
 def _mask_files(path: Path, value: Any, persons: list[str]) -> list[Path] | None:

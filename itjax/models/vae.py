@@ -41,6 +41,32 @@ class VaeSizes:
         return 2 ** sum(self.time_downsample)
 
 
+class Conv3D(nn.Module):
+    """3-D convolution without padding in time, as a 2-D one: the frames that it sees at once lie side by side in channels.
+
+    XLA makes much faster programs of it: on CPU by ten times, and on GPU only 2-D convolutions run channels-last.
+    """
+
+    features: int
+    kernel_size: tuple[int, int, int]
+    dtype: DTypeLike
+    time_stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B G H W D"]:
+        taps, height, width = self.kernel_size
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (*self.kernel_size, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        last = x.shape[1] - taps  # the last window's first frame
+        seen = [x[:, tap : last + tap + 1 : self.time_stride] for tap in range(taps)]
+        frames = jnp.concatenate(seen, axis=-1).astype(self.dtype)
+        kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(height, width, -1, self.features).astype(self.dtype)
+        y = jax.lax.conv_general_dilated(
+            frames.reshape(-1, *frames.shape[2:]), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return y.reshape(*frames.shape[:-1], self.features) + bias.astype(self.dtype)
+
+
 class CausalConv(nn.Module):
     """3-D convolution that sees the frames before through its cache (zeros at the start)."""
 
@@ -53,8 +79,7 @@ class CausalConv(nn.Module):
         before = self.variable("cache", "before", jnp.zeros, shape, x.dtype)
         x = jnp.concatenate([before.value, x], axis=1)
         before.value = x[:, -2:]
-        padding = ((0, 0), (1, 1), (1, 1))
-        return nn.Conv(self.features, (3, 3, 3), padding=padding, dtype=self.dtype, name="conv")(x)
+        return Conv3D(self.features, (3, 3, 3), self.dtype, name="conv")(x)
 
 
 class Norm(nn.Module):
@@ -77,7 +102,7 @@ class ResidualBlock(nn.Module):
         y = CausalConv(self.features, self.dtype, name="conv1")(nn.silu(Norm(name="norm1")(x)))
         y = CausalConv(self.features, self.dtype, name="conv2")(nn.silu(Norm(name="norm2")(y)))
         if x.shape[-1] != self.features:
-            x = nn.Conv(self.features, (1, 1, 1), dtype=self.dtype, name="shortcut")(x)
+            x = Conv3D(self.features, (1, 1, 1), self.dtype, name="shortcut")(x)
         return x + y
 
 
@@ -123,7 +148,7 @@ class Downsample(nn.Module):
         before.value = x[:, -1:]
         if first:
             return x
-        return nn.Conv(channels, (3, 1, 1), (2, 1, 1), padding="VALID", dtype=self.dtype, name="time_conv")(seen)
+        return Conv3D(channels, (3, 1, 1), self.dtype, time_stride=2, name="time_conv")(seen)
 
 
 class Upsample(nn.Module):
@@ -140,8 +165,8 @@ class Upsample(nn.Module):
             if not first:
                 seen = jnp.concatenate([before.value, x], axis=1)
                 before.value = seen[:, -2:]
-                conv = nn.Conv(2 * channels, (3, 1, 1), padding="VALID", dtype=self.dtype, name="time_conv")
-                x = conv(seen).reshape(*x.shape[:4], 2, channels)
+                x = Conv3D(2 * channels, (3, 1, 1), self.dtype, name="time_conv")(seen)
+                x = x.reshape(*x.shape[:4], 2, channels)
                 x = jnp.moveaxis(x, 4, 2).reshape(x.shape[0], -1, *x.shape[2:4], channels)
         x = x.repeat(2, axis=2).repeat(2, axis=3)
         return nn.Conv(channels // 2, (3, 3), padding=1, dtype=self.dtype, name="conv")(x)
@@ -164,7 +189,7 @@ class Encoder(nn.Module):
                 x = Downsample(sizes.time_downsample[level], self.dtype, name=f"level{level}_down")(x, first)
         x = nn.silu(Norm(name="norm_out")(Middle(self.dtype, name="middle")(x)))
         x = CausalConv(2 * sizes.z_dim, self.dtype, name="conv_out")(x)
-        moments = nn.Conv(2 * sizes.z_dim, (1, 1, 1), dtype=jnp.float32, name="to_moments")(x)
+        moments = Conv3D(2 * sizes.z_dim, (1, 1, 1), jnp.float32, name="to_moments")(x)
         return moments[..., : sizes.z_dim]
 
 
@@ -177,7 +202,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, z: Float[Array, "B 1 h w C"], first: bool) -> Float[Array, "B F H W 3"]:
         sizes = self.sizes
-        x = nn.Conv(sizes.z_dim, (1, 1, 1), dtype=jnp.float32, name="from_latent")(z).astype(self.dtype)
+        x = Conv3D(sizes.z_dim, (1, 1, 1), jnp.float32, name="from_latent")(z).astype(self.dtype)
         x = CausalConv(sizes.dim * sizes.multipliers[-1], self.dtype, name="conv_in")(x)
         x = Middle(self.dtype, name="middle")(x)
         for level, multiplier in enumerate(reversed(sizes.multipliers)):

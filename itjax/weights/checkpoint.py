@@ -21,9 +21,10 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from itjax.errors import OutputError, UserError
-from itjax.weights.files import Stored, TensorFiles, beside, check_output, output_errors
+from itjax.weights.files import Stored, TensorFiles
 from itjax.weights.mapping import Index, Shape
 from itjax.weights.shards import onto_shards
+from itjax.weights.write import beside, check_output, output_errors
 
 SIZES = "sizes.json"
 FILES = "files"

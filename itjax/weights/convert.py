@@ -14,9 +14,13 @@ from tqdm import tqdm
 from itjax.errors import UserError
 from itjax.weights import checkpoint, official
 from itjax.weights.checkpoint import LazyArray
-from itjax.weights.files import (
+from itjax.weights.files import TensorFiles
+from itjax.weights.load import leaves, nested, torch_view
+from itjax.weights.mapping import sources
+from itjax.weights.parts import Part
+from itjax.weights.tables.dit import AUDIO
+from itjax.weights.write import (
     Tensor,
-    TensorFiles,
     beside,
     check_output,
     output_errors,
@@ -24,10 +28,6 @@ from itjax.weights.files import (
     write_safetensors,
     write_sharded,
 )
-from itjax.weights.load import leaves, nested, torch_view
-from itjax.weights.mapping import sources
-from itjax.weights.parts import Part
-from itjax.weights.tables.dit import AUDIO
 
 PICKLES = {"vae": official.VAE_FILE, "umt5": official.UMT5_FILE, "clip": official.CLIP_FILE}
 

@@ -17,7 +17,9 @@ import torch
 
 from itjax.errors import OutputError, UserError
 from itjax.weights import files
-from itjax.weights.files import Tensor, beside, check_names, open_tensors, write_pth, write_safetensors, write_sharded
+from itjax.weights import write as writing
+from itjax.weights.files import check_names, open_tensors
+from itjax.weights.write import Tensor, beside, write_pth, write_safetensors, write_sharded
 
 
 @pytest.fixture
@@ -139,7 +141,7 @@ def test_pth_written_is_read_by_torch(state, tmp_path):
 
 
 def test_transposed_views_are_written_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "BLOCK", 64)
+    monkeypatch.setattr(writing, "BLOCK", 64)
     values = np.arange(600, dtype=np.float32).reshape(20, 30).T
     for write, name in ((write_safetensors, "x.safetensors"), (write_pth, "x.pth")):
         write(tmp_path / name, [Tensor("w", values.shape, values.dtype, lambda: values)])

@@ -1,0 +1,204 @@
+"""Files written tensor by tensor, in the memory of one; each appears under its name only when it is complete."""
+
+import contextlib
+import fcntl
+import glob
+import json
+import math
+import mmap
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes  # noqa: F401  (makes "bfloat16" and "float8_e4m3fn" names that numpy knows)
+import numpy as np
+
+from itjax.errors import OutputError, UserError
+from itjax.weights.files import CODES, torch_module
+from itjax.weights.mapping import Shape
+
+BLOCK = 2**26  # bytes copied at a time where a tensor does not lie in memory as it does in the file
+
+
+class Tensor(NamedTuple):
+    """A tensor to be written: `read` is called once, when its turn comes, and must give this shape and dtype."""
+
+    name: str
+    shape: Shape
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@contextlib.contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_output(path: Path, nbytes: int) -> None:
+    """Raises UserError where the folder of `path` is missing, OutputError where it has not `nbytes` of free disk."""
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: the folder {path.parent} does not exist")
+    free = shutil.disk_usage(path.parent).free
+    if free < nbytes:
+        raise OutputError(f"cannot write {path}: it takes {nbytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A path, in a temporary folder next to `path`, for a file or folder that becomes `path` when the block ends.
+
+    If the block raises, what it made is removed. A killed run leaves its folder behind; the next one for the same
+    `path` removes it, and knows it from the folder of a run still going by the lock that this one holds.
+    """
+    for stale in path.parent.glob(f"{glob.escape(path.name)}.tmp-*"):
+        with contextlib.suppress(OSError), _locked(stale):
+            shutil.rmtree(stale)
+    folder = path.parent / f"{path.name}.tmp-{uuid.uuid4().hex[:8]}"
+    with output_errors(path):
+        folder.mkdir()
+    try:
+        with contextlib.ExitStack() as lock:
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                lock.enter_context(_locked(folder))
+            yield folder / path.name
+            with output_errors(path):
+                os.replace(folder / path.name, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the lock on a folder, which ends with the process. Raises OSError if another process has it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def write_safetensors(path: Path, tensors: Iterable[Tensor]) -> None:
+    """Writes the header, then tensor after tensor: no more than one is in memory. An existing file is replaced.
+
+    Raises UserError (no such folder), OutputError (full disk), ValueError (a tensor unlike its declaration).
+    """
+    tensors = sorted(tensors, key=lambda tensor: -np.dtype(tensor.dtype).itemsize)  # so that each one is aligned
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape, dtype, _ in tensors:
+        start, end = end, end + math.prod(shape) * np.dtype(dtype).itemsize
+        header[name] = {"dtype": CODES[np.dtype(dtype).name], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    check_output(path, 8 + len(text) + end)
+    with beside(path) as temporary, output_errors(path), temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors:
+            _append(file, tensor)
+
+
+def _append(file: Any, tensor: Tensor) -> None:
+    """Writes the values in C order. A transposed view is copied block by block, not whole."""
+    try:
+        values = tensor.read()
+    except OSError as error:
+        raise UserError(f"cannot read {tensor.name}: {error}") from error
+    if values.shape != tuple(tensor.shape) or values.dtype != tensor.dtype:
+        raise ValueError(
+            f"{tensor.name} was to be {tensor.dtype}{list(tensor.shape)} and is {values.dtype}{list(values.shape)}"
+        )
+    rows = max(1, BLOCK * len(values) // max(1, values.nbytes)) if values.ndim else 1
+    for block in (values[i : i + rows] for i in range(0, len(values), rows)) if values.ndim else [values]:
+        file.write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
+
+
+def write_sharded(folder: Path, stem: str, tensors: Iterable[Tensor], shard_bytes: int = 5 * 10**9) -> None:
+    """Writes `stem`-00001-of-0000N.safetensors and, when all are there, the index `stem`.safetensors.index.json.
+
+    A shard has no more than `shard_bytes` of tensors, but at least one. The folder is made if its parent is there.
+    Raises as `write_safetensors` does.
+    """
+    tensors = list(tensors)
+    total = sum(tensor.nbytes for tensor in tensors)
+    shards: list[list[Tensor]] = [[]]
+    for tensor in tensors:
+        if shards[-1] and sum(t.nbytes for t in shards[-1]) + tensor.nbytes > shard_bytes:
+            shards.append([])
+        shards[-1].append(tensor)
+    check_output(folder, total)
+    index = folder / f"{stem}.safetensors.index.json"
+    with output_errors(folder):
+        folder.mkdir(exist_ok=True)
+        index.unlink(missing_ok=True)  # an index beside half of its shards would lie
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
+        write_safetensors(folder / name, shard)
+        weight_map |= {tensor.name: name for tensor in shard}
+    content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    with beside(index) as temporary, output_errors(index):
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+class _Forgetting:
+    """A file for torch.save, which drops the pages of the map that torch reads from as soon as they are written.
+
+    torch.save turns an error of `write` into a RuntimeError that does not say what it was; `error` does.
+    """
+
+    def __init__(self, file: Any, source: mmap.mmap):
+        self.file, self.source = file, source
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            for start in range(0, len(data), BLOCK):
+                self.file.write(data[start : start + BLOCK])
+                self.source.madvise(mmap.MADV_DONTNEED)
+        except OSError as error:
+            self.error = error
+            raise
+        return len(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def write_pth(path: Path, tensors: Iterable[Tensor]) -> None:
+    """torch.save of {name: tensor}, with about one tensor in memory: torch wants them all, so it gets them on a map of
+    a nameless scratch file (twice the file's size of free disk is needed meanwhile). Raises as `write_safetensors`.
+    """
+    torch, tensors = torch_module(), list(tensors)
+    check_output(path, 2 * sum(tensor.nbytes for tensor in tensors))
+    with beside(path) as temporary, output_errors(path), tempfile.TemporaryFile(dir=temporary.parent) as scratch:
+        offsets = []
+        for tensor in tensors:
+            scratch.write(bytes(-scratch.tell() % 64))
+            offsets.append(scratch.tell())
+            _append(scratch, tensor)
+        scratch.write(b"\0")  # an empty file cannot be mapped
+        scratch.flush()
+        source = mmap.mmap(scratch.fileno(), 0, access=mmap.ACCESS_COPY)
+        state = {}
+        for tensor, offset in zip(tensors, offsets, strict=True):
+            kind, count = getattr(torch, np.dtype(tensor.dtype).name), math.prod(tensor.shape)
+            flat = torch.frombuffer(source, dtype=kind, count=count, offset=offset) if count else torch.empty(0)
+            state[tensor.name] = flat.to(kind).reshape(tensor.shape)
+        with temporary.open("wb") as file:
+            sink = _Forgetting(file, source)
+            try:
+                torch.save(state, sink)
+            except RuntimeError as error:
+                raise sink.error or error from None
