@@ -151,7 +151,7 @@ def request_of(args: argparse.Namespace) -> Request:
         return from_json(args.input_json)
     if not source or not args.audio:
         raise UserError("nothing to do: give --input_json, or --image or --video with --audio (and --prompt)")
-    sounds = {f"person{i}": path for i, path in enumerate(args.audio, 1)}
+    sounds: dict[str, Path | None] = {f"person{i}": path for i, path in enumerate(args.audio, 1)}
     for flag, values in (("--bbox", args.bbox), ("--mask", args.mask)):
         if values and len(values) != len(sounds):
             raise UserError(f"{len(values)} {flag} for {len(sounds)} persons (--audio)")

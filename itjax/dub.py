@@ -115,10 +115,10 @@ def _count(n: int, what: str) -> str:
 def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[str, str | int | float]:
     """All that decides what the frames are."""
     request = inputs.request
-    files = [request.source, *request.sounds.values(), *(request.masks or ()), *([settings.noise] if settings.noise else ())]
+    files = [request.source, *request.sounds.values(), *(request.masks or ()), settings.noise]
     return {
         "prompt": request.prompt,
-        "files": ", ".join(f"{path.name} {_digest(path)}" for path in files),
+        "files": ", ".join("none" if path is None else f"{path.name} {_digest(path)}" for path in files),
         "audio_type": str(request.audio_type),
         "boxes": str(request.boxes),
         "sampler": str(asdict(settings.sampler)),

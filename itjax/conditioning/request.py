@@ -12,11 +12,14 @@ KNOWN = ("prompt", "cond_video", "cond_image", "cond_audio", "tts_audio", "audio
 
 
 class Request(NamedTuple):
-    """One video to be made. `sounds` maps persons, in order, to their files; `boxes` are [top, left, bottom, right]."""
+    """One video to be made. `sounds` maps persons, in order, to their files (None: one who is silent throughout).
+
+    `boxes` are [top, left, bottom, right].
+    """
 
     prompt: str
     source: Path
-    sounds: dict[str, Path]
+    sounds: dict[str, Path | None]
     audio_type: str | None = None
     boxes: list[list[float]] | None = None
     masks: list[Path] | None = None
@@ -52,7 +55,7 @@ def from_json(path: str | Path) -> Request:
     return Request(
         prompt=_text(path, "prompt", content["prompt"]),
         source=find(source, content[source]),
-        sounds={person: find(f"cond_audio.{person}", name) for person, name in sounds.items()},
+        sounds={person: _sound(path, person, name) for person, name in sounds.items()},
         audio_type=None if audio_type is None else _text(path, "audio_type", audio_type),
         boxes=_boxes(path, content.get("bbox"), persons),
         masks=_mask_files(path, content.get("mask"), persons),
@@ -94,6 +97,11 @@ def _text(path: Path, key: str, value: Any) -> str:
     if not isinstance(value, str):
         raise UserError(f"{path}: {key} must be a text, and is {json.dumps(value)}")
     return value
+
+
+def _sound(path: Path, person: str, name: Any) -> Path | None:
+    """The person's file; the official JSON writes "None" for one who is silent."""
+    return None if name in (None, "None") else _file(path, f"cond_audio.{person}", name)
 
 
 def _file(path: Path, key: str, name: Any) -> Path:

@@ -59,13 +59,17 @@ def normalise_loudness(track: Track) -> Track:
     return (gain * track).astype(np.float32)
 
 
-def prepare_tracks(paths: Mapping[str, PathLike], audio_type: str | None = None) -> list[Track]:
+def prepare_tracks(paths: Mapping[str, PathLike | None], audio_type: str | None = None) -> list[Track]:
     """The tracks of one or two persons (name -> file, persons in the order of their names), each at -23 LUFS, [n_i].
 
-    "para" (default): both from the start. "add": the second person speaks after the first, each silent meanwhile.
+    "para" (default): both from the start. "add": the second person speaks after the first, each silent meanwhile. Where
+    one of two has no file (None), that one is silent throughout.
     Raises UserError for an unknown `audio_type`, for no person or more than two, and as `load_track` does.
     """
-    tracks = [normalise_loudness(load_track(path)) for path in _in_order(paths, audio_type)]
+    files = _in_order(paths, audio_type)
+    tracks = [normalise_loudness(load_track(path)) for path in files if path is not None]
+    if len(tracks) < len(files):
+        return [np.zeros_like(tracks[0]) if path is None else tracks[0] for path in files]
     if audio_type == "add" and len(tracks) == 2:
         first, second = tracks
         return [np.concatenate([first, np.zeros_like(second)]), np.concatenate([np.zeros_like(first), second])]
@@ -77,13 +81,13 @@ def num_frames(track: Track) -> int:
     return int(len(track) / RATE * FRAME_RATE)  # in this order: the rounding of floats decides at some lengths (1.16 s: 28)
 
 
-def sound_track(paths: Mapping[str, PathLike], audio_type: str | None = None) -> SoundTrack:
+def sound_track(paths: Mapping[str, PathLike | None], audio_type: str | None = None) -> SoundTrack:
     """The files' own sound at 48 kHz, streamed: mono where all are mono, else stereo; persons as in `prepare_tracks`.
 
     "para" is the sum, limited to -1..1. Raises UserError as `prepare_tracks` does, but reads the headers alone; so call
     that first. Damage inside is left out with a warning.
     """
-    files = _in_order(paths, audio_type)
+    files = [path for path in _in_order(paths, audio_type) if path is not None]
     channels = max(_channels(path) for path in files)
 
     def blocks() -> Iterator[Block]:
@@ -95,7 +99,7 @@ def sound_track(paths: Mapping[str, PathLike], audio_type: str | None = None) ->
     return SoundTrack(SOUND_RATE, channels, blocks)
 
 
-def _in_order(paths: Mapping[str, PathLike], audio_type: str | None) -> list[PathLike]:
+def _in_order(paths: Mapping[str, PathLike | None], audio_type: str | None) -> list[PathLike | None]:
     if audio_type is not None and audio_type not in AUDIO_TYPES:
         raise UserError(
             f'audio_type "{audio_type}" is unknown. Write "para" (both persons speak from the start) or "add" (the '
@@ -103,6 +107,8 @@ def _in_order(paths: Mapping[str, PathLike], audio_type: str | None) -> list[Pat
         )
     if not 1 <= len(paths) <= 2:
         raise UserError(f"cond_audio names {len(paths)} persons ({', '.join(paths)}). Name one or two.")
+    if all(path is None for path in paths.values()):
+        raise UserError("cond_audio: nobody has a sound file. Name one for at least one person.")
     return [paths[name] for name in sorted(paths)]
 
 

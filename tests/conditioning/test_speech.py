@@ -249,6 +249,18 @@ def test_two_persons():
     assert first.dtype == second.dtype == np.float32
 
 
+def test_one_of_two_persons_is_silent():
+    """The official JSON writes "None" for one who does not speak."""
+    paths = {"person1": None, "person2": MEDIA / "a16000.wav"}
+    for audio_type in (None, "para", "add"):
+        first, second = speech.prepare_tracks(paths, audio_type)
+        assert first.shape == second.shape and not first.any() and second.any()
+        alone = np.concatenate(list(speech.sound_track({"person1": paths["person2"]}).blocks()))
+        np.testing.assert_array_equal(np.concatenate(list(speech.sound_track(paths, audio_type).blocks())), alone)
+    with pytest.raises(UserError, match="nobody"):
+        speech.prepare_tracks({"person1": None, "person2": None})
+
+
 @pytest.mark.parametrize(("samples", "frames"), [(1, 0), (640, 1), (16000, 25), (18560, 28), (20800, 32), (46537, 72)])
 def test_num_frames_rounds_as_the_official_code(samples, frames):
     assert speech.num_frames(np.zeros(samples, np.float32)) == frames
