@@ -1,11 +1,13 @@
 """Makes a talking video: `python infer.py --help`, or see README.md."""
 
+import argparse
 import os
 import sys
 import warnings
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 
 import configs
 from itjax import command_line
@@ -19,6 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 something to put right, 3 the result could not be written (what was finished is kept)."""
     parser = command_line.parser()
     args = parser.parse_args(argv)
+    if os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("RANK", "0") != "0":
+        return 0  # started by torchrun, as the official example with eight GPUs: one process drives all devices
     warnings.showwarning = _show_warning
     try:
         command_line.warn_without_effect(args)
@@ -26,9 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         weights = open_weights(args)
         settings = command_line.settings_of(args, weights.preset, request)
         prepare_jax(str(settings.dtype))
-        heads = weights.preset.networks.dit.num_heads
-        mesh = make_mesh(args.ulysses_size, args.ring_size, heads=heads)
-        print(f"wrote {dub(request, settings, weights, mesh)}")
+        dub(request, settings, weights, mesh_of(args, weights.preset.networks.dit.num_heads))
     except OutputError as error:
         print(f"infer.py: {error}", file=sys.stderr)
         return 3
@@ -41,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def open_weights(args) -> Weights:
+def open_weights(args: argparse.Namespace) -> Weights:
     """The converted checkpoint, or the official files; a UserError where neither is named, or something is wrong."""
     if args.task != command_line.TASK:
         raise UserError(f"--task {args.task}: only {command_line.TASK}")
@@ -56,6 +58,15 @@ def open_weights(args) -> Weights:
         raise UserError(f"no weights: give --checkpoint DIR, or the official files ({', '.join(missing)} missing)")
     preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
     return open_files(preset, args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path, loras)
+
+
+def mesh_of(args: argparse.Namespace, heads: int) -> Mesh:
+    """The mesh that the flags ask for; where it does not fit the devices, with a warning, one that does."""
+    try:
+        return make_mesh(args.ulysses_size, args.ring_size, heads=heads)
+    except UserError as error:
+        warnings.warn(f"{error}: split another way (the speed changes, the video does not)", stacklevel=2)
+        return make_mesh(heads=heads)
 
 
 def prepare_jax(dtype: str) -> None:

@@ -1,0 +1,205 @@
+"""What a chunk of the tiny preset costs on this machine: compilation, seconds a chunk and where they go, memory.
+
+    python benchmarks/cpu_chunk.py [--frames 13|81] [--steps 4] [--repeats 20]
+
+Weights and inputs are random: no checkpoint is needed. With PyTorch installed, the forwards of a PyTorch DiT with the
+same weights (torch_dit.py says what they do) take turns with ours in the same run, and the ratio is printed.
+"""
+
+import argparse
+import importlib.util
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import configs
+from itjax import networks
+from itjax.config import Sampler
+from itjax.generation import chunk, denoise, rollout
+from itjax.generation.chunk import Carry, Chunk, Fixed, Program, Reference
+from itjax.generation.color import color_statistics
+from itjax.generation.denoise import Conditions, Denoising
+from itjax.weights import mapping
+from itjax.weights.parts import parts
+from itjax.weights.tables import dit as dit_table
+
+PRESET = configs.PRESETS["tiny"]
+HEIGHT, WIDTH = PRESET.sizes["infinitetalk-480"].table[1.00]
+MOTION = {13: 5, 81: 9}  # frames that a chunk goes on from, by its length
+
+
+def main() -> None:
+    args = arguments()
+    jax.config.update("jax_enable_compilation_cache", False)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    sampler = Sampler(frame_num=args.frames, motion_frames=MOTION[args.frames], steps=args.steps)
+    print(f"{os.cpu_count()} cores, jax {jax.__version__}, device {jax.devices()[0].device_kind}")
+    print(f"{args.frames} frames of {WIDTH}x{HEIGHT}, {args.steps} steps, {sampler.branches} branches, float32")
+    program, fixed, carry, part = inputs(sampler)
+    before = peak_memory()
+    first = once(lambda: whole_chunk(program, fixed, carry, part))
+    print(f"first chunk, compilation in it: {first:.2f} s")
+    tell(turns(chunk_and_parts(program, fixed, carry, part), args.repeats))
+    print(f"peak memory {peak_memory():.0f} MiB, of that {before:.0f} before the first chunk")
+    if importlib.util.find_spec("torch") is None:
+        print("torch is not installed: nothing to compare with")
+    else:
+        compare(program, fixed, carry, part, args.repeats)
+
+
+def arguments() -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("--frames", type=int, default=13, choices=sorted(MOTION), help="frames a chunk")
+    p.add_argument("--steps", type=int, default=4)
+    p.add_argument("--repeats", type=int, default=20, help="chunks to time; medians are printed")
+    return p.parse_args()
+
+
+def random_parameters(abstract: dict, key: jax.Array) -> dict:
+    """Small matrices, scales of norms near one."""
+    leaves, structure = jax.tree.flatten_with_path(abstract)
+    made = [
+        (path[-1].key in ("scale", "gamma")) + 0.08 * jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
+        for i, (path, x) in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(structure, made)
+
+
+def inputs(sampler: Sampler):
+    """(program, fixed, first carry, chunk) with random weights and inputs, at the tiny size of ratio 1."""
+    program = Program(PRESET.networks, sampler, jnp.dtype("float32"))
+    dit, vae = PRESET.networks.dit, PRESET.networks.vae
+    described = parts(PRESET.networks)
+    keys = iter(jax.random.split(jax.random.key(0), 8))
+    normal = lambda *shape: jax.random.normal(next(keys), shape)
+    weights = {name: random_parameters(described[name].abstract, next(keys)) for name in ("dit", "vae")}
+    picture = jnp.clip(normal(HEIGHT, WIDTH, 3) / 2, -1, 1)
+    latents = (sampler.num_latents, HEIGHT // vae.spatial_stride, WIDTH // vae.spatial_stride, vae.z_dim)
+    prompts = normal(2, dit.text_len, dit.text_dim)
+    steps = networks.euler_steps(program, weights["dit"], ())
+    fixed = Fixed(weights["dit"], weights["vae"], prompts, steps, color_statistics(picture), None)
+    audio = dit.audio
+    windows = normal(1, sampler.frame_num, audio.window, audio.layers, audio.channels)
+    part = Chunk(windows, Reference(normal(*latents), normal(257, dit.clip_dim)), normal(*latents))
+    return program, fixed, chunk.first_carry(picture, sampler), part
+
+
+# -- measuring --------------------------------------------------------------------------------------------------------
+
+
+def once(work: Callable) -> float:
+    """Seconds that `work` takes until its arrays are there."""
+    begun = time.perf_counter()
+    jax.block_until_ready(work())
+    return time.perf_counter() - begun
+
+
+def turns(works: dict[str, Callable], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each work, `repeats` times. They take turns: a busy moment of the machine is nobody's alone."""
+    for work in works.values():
+        once(work)
+    rounds = [{name: once(work) for name, work in works.items()} for _ in range(repeats)]
+    return {name: [taken[name] for taken in rounds] for name in works}
+
+
+def tell(seconds: dict[str, list[float]]) -> None:
+    """A table of the fastest and the median of each work."""
+    print(f"{'seconds':<44} {'fastest':>9} {'median':>9}")
+    for name, taken in seconds.items():
+        print(f"{name:<44} {min(taken):9.4f} {statistics.median(taken):9.4f}")
+
+
+def peak_memory() -> float:
+    """Largest resident size of this process so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def whole_chunk(program, fixed, carry, part):
+    return next(rollout.streamed(program, fixed, carry, [part]))
+
+
+def chunk_and_parts(program, fixed, carry, part) -> dict[str, Callable]:
+    """A chunk as it is made, and its parts alone."""
+    begin, advance, finish = (jax.jit(f, static_argnums=0) for f in (chunk.begin, chunk.advance, chunk.finish))
+    state, conditions = begin(program, fixed, carry, part)
+    step = jax.tree.map(lambda x: x[0], fixed.steps)
+    return {
+        "chunk": lambda: whole_chunk(program, fixed, carry, part),
+        "  begin (VAE of the context, keys, values)": lambda: begin(program, fixed, carry, part),
+        "  one step (of all branches)": lambda: advance(program, fixed, state, step, conditions),
+        "  finish (VAE decode, colours)": lambda: finish(program, fixed, state.latent),
+    }
+
+
+# -- against torch ----------------------------------------------------------------------------------------------------
+
+
+def compare(program: Program, fixed: Fixed, carry: Carry, part: Chunk, repeats: int) -> None:
+    """Times the DiT of a whole chunk, ours and torch's, and nothing else; stops where the two do not agree.
+
+    Ours: keys and values once, then each step's branches as one batch. Torch's: one forward a step and branch, each with
+    its keys and values. Both are shown the chunk's first latent in every step.
+    """
+    import torch
+    from torch_dit import TorchDiT
+
+    state, conditions = jax.jit(chunk.begin, static_argnums=0)(program, fixed, carry, part)
+    net = TorchDiT(program.networks.dit, dict(mapping.to_torch(dit_table.TABLE, fixed.dit)))
+    told = [[torch.tensor(x) for x in branch] for branch in branches(fixed, part, state, conditions)]
+    times = np.asarray(fixed.steps.now).tolist()
+    ours = our_forwards(program, fixed, part, state, conditions)
+
+    def torchs(threads: int) -> list:
+        torch.set_num_threads(threads)
+        return [torch.stack([net(time, *branch) for branch in told]) for time in times]
+
+    pairs = zip(ours(), torchs(1), strict=True)
+    apart = max(np.abs(np.moveaxis(np.asarray(a), -1, 1) - b.numpy()).max() for a, b in pairs)
+    print(f"\nthe DiT alone, {len(times)} steps x {len(told)} branches, and torch {torch.__version__}")
+    print(f"velocities at most {apart:.1e} apart")
+    if not apart < 1e-4:
+        raise SystemExit("the two networks do not agree: nothing to compare")
+    works = {"ours": ours}
+    for threads in sorted({1, os.cpu_count() or 1}):
+        works[f"torch, {threads} threads"] = partial(torchs, threads)
+    seconds = turns(works, repeats)
+    tell(seconds)
+    mine, *others = seconds.values()
+    for what, of in (("fastest", min), ("median", statistics.median)):
+        print(f"ours/torch, {what}, torch at its better number of threads: {of(mine) / min(map(of, others)):.2f}")
+
+
+def our_forwards(program: Program, fixed: Fixed, part: Chunk, state: Denoising, conditions: Conditions) -> Callable:
+    """The velocities of each step, [B, T, h, w, C]."""
+    net = program.net
+    prepare = jax.jit(lambda dit, *told: net.apply({"params": dit}, *told, method="keys_values"))
+    predict = jax.jit(lambda dit, *args: denoise.velocities(net, dit, *args)[0])
+    steps = [jax.tree.map(lambda x, i=i: x[i], fixed.steps) for i in range(len(fixed.steps.now))]
+    windows = jnp.stack([part.windows, jnp.zeros_like(part.windows)])
+
+    def forwards() -> list[jax.Array]:
+        keys_values = prepare(fixed.dit, fixed.prompts, part.reference.clip[None], windows)
+        told = conditions._replace(keys_values=keys_values)
+        return [predict(fixed.dit, state, step, told) for step in steps]
+
+    return forwards
+
+
+def branches(fixed: Fixed, part: Chunk, state: Denoising, conditions: Conditions) -> Iterator[tuple[np.ndarray, ...]]:
+    """What torch's forwards are told besides the time, for each guidance branch."""
+    windows = part.windows[0], jnp.zeros_like(part.windows[0])
+    for text, audio in zip(*conditions.branches, strict=True):
+        latents, condition = (np.moveaxis(np.asarray(x), -1, 0) for x in (state.latent, conditions.mask_and_reference))
+        told = latents, condition, fixed.prompts[text], part.reference.clip[None], windows[int(audio)]
+        yield tuple(np.array(x) for x in told)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,341 @@
+"""What the official code fails on: odd lengths, broken media, wrong flags, disks that refuse. Through infer.py."""
+
+import json
+import os
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+from safetensors.numpy import save_file
+
+AAC = 1024 / 48_000  # seconds of an AAC packet: the sound may be longer than the pictures by less than one
+
+# -- speech of any length ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("frames", "made"), [(1 / 640, 1), (1 / 64, 1), (1, 1), (2.5, 2), (5, 5), (6, 6), (11, 11)])
+def test_speech_from_a_single_sample_on(frames, made, run, talk, face):
+    video = run("--image", face, "--audio", talk(frames)).video
+    assert len(video.frames) == made
+    assert 0 <= video.seconds_of_sound - made / 25 < AAC
+    assert np.abs(video.sound).max() > 0.01 or frames < 1  # AAC smooths away a click
+
+
+def test_digital_silence(run, face, tmp_path):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(6 * 640), 16000)
+    video = run("--image", face, "--audio", tmp_path / "silence.wav").video
+    assert len(video.frames) == 6
+    assert not video.sound.any()
+
+
+@pytest.mark.parametrize(("samples", "reason"), [([], "not one sample"), ([0.1, np.nan], "not a finite number")])
+def test_speech_without_a_usable_sample(samples, reason, run, face, tmp_path, no_weights_read):
+    soundfile.write(tmp_path / "voice.wav", np.asarray(samples), 16000, subtype="FLOAT")
+    result = run("--image", face, "--audio", tmp_path / "voice.wav")
+    assert result.status == 2
+    assert "voice.wav" in result.said and reason in result.said
+
+
+@pytest.mark.parametrize("mode", ["--mode clip", "--max_frame_num 7"])
+def test_a_video_cut_short_says_so(mode, run, talk, face):
+    result = run("--image", face, "--audio", talk(20), *mode.split())
+    assert len(result.video.frames) == (5 if "clip" in mode else 7)
+    assert "the speech lasts 0.80 s, the video is cut to" in result.said
+
+
+# -- two persons ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lengths", [(4, 18), (18, 4)])
+def test_nobody_is_cut_where_tracks_differ(lengths, run, talk, face):
+    result = run("--image", face, "--audio", *map(talk, lengths))
+    video = result.video
+    assert len(video.frames) == 18
+    assert np.abs(video.sound[-1920:]).max() > 0.01  # the last frame is heard
+    assert "the shorter one is silent after its end" in result.said
+
+
+@pytest.mark.parametrize(("lengths", "made"), [((9, 13), 9), ((10, 13), 13), ((13, 10), 10)])
+def test_a_small_difference_is_cut_by_the_official_rule(lengths, made, run, talk, face):
+    """Chunks (5, 9, 13 frames) until the first track ends, cut to the last track's length."""
+    result = run("--image", face, "--audio", *map(talk, lengths))
+    assert len(result.video.frames) == made
+    assert "silent" not in result.said
+
+
+def test_one_after_the_other(run_json, talk, face):
+    sounds = {"person1": talk(4), "person2": talk(7)}
+    video = run_json({"prompt": "two", "cond_video": face, "cond_audio": sounds, "audio_type": "add"}).video
+    assert len(video.frames) == 11
+    assert np.abs(video.sound[-1920:]).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("boxes", "reason"),
+    [
+        ([(0, 0, 97, 40)], "1 --bbox for 2 persons"),
+        ([(0, 0, 97, 40), (0, 43, 97, 84)], "bbox of person 2: [0.0, 43.0, 97.0, 84.0]: it reaches beyond"),
+        ([(0, 0, 97, 40), (-1, 43, 97, 83)], "beyond the picture: the picture is 97 high and 83 wide"),
+        ([(0, 0, 1, 1), (0, 43, 97, 83)], "Person 1: the box or mask is too small"),
+        ([(0, 40, 97, 40), (0, 43, 97, 83)], "bbox of person 1: [0.0, 40.0, 97.0, 40.0]: the box is empty"),
+        ([(0, 0, "nan", 40), (0, 43, 97, 83)], "four numbers are needed"),
+    ],
+)
+def test_boxes_that_make_no_sense(boxes, reason, run, talk, face, no_weights_read):
+    flags = [x for box in boxes for x in ("--bbox", *box)]
+    result = run("--image", face, "--audio", talk(4), talk(5), *flags)
+    assert result.status == 2
+    assert reason in result.said
+
+
+@pytest.mark.parametrize(
+    ("boxes", "reason"),
+    [
+        ({"person1": [0, 0, 97, 40]}, "bbox names person1, but cond_audio names person1, person2"),
+        ([[0, 0, 97, 40], [0, 43, 97, 83]], "bbox must be"),
+        ({"person1": 5, "person2": [0, 43, 97, 83]}, "bbox.person1 must be [top, left, bottom, right], and is 5"),
+        (
+            {"person1": [0, 0, 97, "x"], "person2": [0, 43, 97, 83]},
+            'bbox.person1 must be [top, left, bottom, right], and is [0, 0, 97, "x"]',
+        ),
+    ],
+)
+def test_boxes_that_make_no_sense_in_the_json(boxes, reason, run_json, talk, face, no_weights_read):
+    sounds = {"person1": talk(4), "person2": talk(5)}
+    result = run_json({"prompt": "two", "cond_video": face, "cond_audio": sounds, "bbox": boxes})
+    assert result.status == 2
+    assert reason in result.said
+
+
+def test_boxes_and_masks_say_the_same(run, talk, face, tmp_path):
+    """A mask image of the box gives the very frames of the box; who is who is drawn."""
+    voices = "--image", face, "--audio", talk(4), talk(5)
+    boxes = (0, 45, 97, 83), (0, 0, 80, 35)  # the other way round than without boxes
+    for number, (top, left, bottom, right) in enumerate(boxes):
+        mask = np.zeros((97, 83), np.uint8)
+        mask[top:bottom, left:right] = 255
+        Image.fromarray(mask).save(tmp_path / f"mask{number}.png")
+    said = run(*voices, *(x for box in boxes for x in ("--bbox", *box))).video.frames
+    drawn = run(*voices, "--mask", tmp_path / "mask0.png", tmp_path / "mask1.png").video.frames
+    halves = run(*voices).video.frames
+    assert np.array_equal(said, drawn)
+    assert not np.array_equal(said, halves)
+    assert Image.open(tmp_path / "out.persons.png").size == (48, 64)
+
+
+# -- the source -------------------------------------------------------------------------------------------------------
+
+
+def film(path, frames, sound=False):
+    """A video whose picture changes from frame to frame, with a tone if asked."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"qp": "0"})
+        video.width, video.height, video.pix_fmt = 48, 64, "yuv444p"
+        audio = container.add_stream("aac", rate=48000, layout="mono") if sound else None
+        for i in range(frames):
+            picture = np.full((64, 48, 3), 255 * i // frames, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture)))
+            if audio:
+                tone = np.sin(np.arange(1920 * i, 1920 * (i + 1), dtype=np.float32) / 20)[None] * 0.3
+                block = av.AudioFrame.from_ndarray(tone, "fltp", "mono")
+                block.sample_rate, block.pts = 48000, 1920 * i
+                container.mux(audio.encode(block))
+        for stream in container.streams:
+            container.mux(stream.encode(None))
+    return path
+
+
+def test_a_source_shorter_than_the_speech_stays_at_its_last_frame(run, talk, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("itjax.networks.resize_and_crop", lambda frame, size: shown.append(frame) or frame)
+    result = run("--video", film(tmp_path / "film.mp4", 6), "--audio", talk(16))
+    assert len(result.video.frames) == 16
+    assert "the source video has 0.24 s, the video 0.64 s: its last frame stays" in result.said
+    brightness = [float(frame.mean()) for frame in shown]
+    assert brightness == pytest.approx([0, 255 * 4 // 6, 255 * 5 // 6, 255 * 5 // 6], abs=2)  # chunks start at 0 4 8 12
+
+
+def test_a_film_dubbed_with_its_own_sound(run, tmp_path):
+    path = film(tmp_path / "film.mp4", 8, sound=True)
+    video = run("--video", path, "--audio", path).video
+    assert len(video.frames) in (8, 9)  # the encoder fills its last packet
+    assert np.sqrt((video.sound[3840:-3840] ** 2).mean()) == pytest.approx(0.3 / 2**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["picture", "video", "sound"])
+@pytest.mark.parametrize("state", ["cut off", "something else", "empty", "missing", "a folder"])
+def test_unreadable_files_are_named(kind, state, run, talk, face, recordings, tmp_path, no_weights_read):
+    media = recordings / "runs/media"
+    whole = {"picture": media / "face.png", "video": media / "clip.mp4", "sound": media / "a_short.wav"}[kind]
+    bad = tmp_path / f"bad{whole.suffix}"
+    if state == "a folder":
+        bad.mkdir()
+    elif state != "missing":
+        content = whole.read_bytes()
+        bad.write_bytes({"cut off": content[: len(content) // 2], "something else": b"hello", "empty": b""}[state])
+    source, sound = (face, bad) if kind == "sound" else (bad, talk(3))
+    result = run("--video" if kind == "video" else "--image", source, "--audio", sound)
+    assert result.status == 2
+    assert str(bad) in result.said.splitlines()[-1]
+
+
+# -- the input JSON ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"prompt": None}, "the key prompt is missing"),
+        ({"cond_video": None}, "the key cond_video is missing"),
+        ({"cond_audio": None}, "the key cond_audio is missing"),
+        ({"cond_video": "no.png"}, "cond_video: there is no file no.png"),
+        ({"cond_audio": {"person1": "no.wav"}}, "cond_audio.person1: there is no file no.wav"),
+        ({"cond_audio": {}}, "cond_audio must be"),
+        ({"cond_audio": {}, "tts_audio": {"text": "hello"}}, "speech from text (tts_audio) is not made here"),
+        ({"prompt": 5}, "prompt must be a text, and is 5"),
+        ({"audio_type": ["para"]}, 'audio_type must be a text, and is ["para"]'),
+        ({"audio_type": "both"}, 'audio_type "both" is unknown'),
+    ],
+)
+def test_what_is_wrong_in_the_json_is_named(change, reason, run_json, talk, face, no_weights_read):
+    content = {"prompt": "p", "cond_video": str(face), "cond_audio": {"person1": str(talk(3))}} | change
+    result = run_json({key: value for key, value in content.items() if value is not None})
+    assert result.status == 2
+    assert reason in result.said
+
+
+@pytest.mark.parametrize("content", ['{"prompt": "p",}', "[]", "", "\x00"])
+def test_a_broken_json_is_named(content, run_json, no_weights_read):
+    result = run_json(content)
+    assert result.status == 2
+    assert "input.json" in result.said
+
+
+def test_a_json_from_windows_with_keys_of_its_own(run_json, talk, face):
+    content = {"prompt": "p", "cond_video": str(face), "cond_audio": {"person1": str(talk(3))}, "author": "me"}
+    result = run_json("\ufeff" + json.dumps(content))
+    assert len(result.video.frames) == 3
+    assert "no meaning is known for author" in result.said
+
+
+# -- flags ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ("--size infinitetalk-540", "--size infinitetalk-540: tiny has infinitetalk-480, infinitetalk-720"),
+        ("--frame_num 12", "--frame_num 12: must be 4n+1"),
+        ("--motion_frame 4", "--motion_frame 4: must be 4n+1"),
+        ("--motion_frame 5", "leaves no new frame"),
+        ("--sample_steps 0", "--sample_steps 0"),
+        ("--max_frame_num 0", "--max_frame_num 0"),
+        ("--color_correction_strength 2", "--color_correction_strength 2.0"),
+        ("--lora_scale 1 2", "0 LoRA files (--lora_dir) but 2 scales (--lora_scale)"),
+        ("--audio_mode tts", "--audio_mode tts"),
+        ("--task t2v-14B", "--task t2v-14B"),
+        ("--resume --base_seed -1", "--resume needs"),
+        ("--input_json input.json", "--input_json says all of --image"),
+        ("--mode all", "argument --mode: invalid choice: 'all'"),
+        ("--ckpt_dir nowhere", "--ckpt_dir nowhere"),
+        ("--wav2vec_dir nowhere", "--wav2vec_dir: nowhere"),
+        ("--infinitetalk_dir nowhere", "--infinitetalk_dir: nowhere"),
+        ("--noise nowhere", "--noise nowhere cannot be read"),
+        ("--lora_dir {modules}/vae.safetensors", "vae.safetensors fits no tensor of this network"),
+        ("--lora_dir nowhere.safetensors", "nowhere.safetensors"),
+    ],
+)
+def test_wrong_flags_are_named(flags, reason, run, talk, face, recordings, no_weights_read):
+    result = run("--image", face, "--audio", talk(3), *flags.format(modules=recordings / "modules").split())
+    assert result.status == 2
+    assert reason in result.said
+
+
+@pytest.mark.parametrize(
+    ("shapes", "reason"),
+    [
+        ({"noise_0": (16, 2, 8, 6)}, "has no noise_1, and 2 chunks are to be made"),
+        ({"noise_0": (16, 2, 8, 6), "noise_1": (16, 2, 6, 8)}, "noise_1 is [16, 2, 6, 8], expected [16, 2, 8, 6]"),
+    ],
+)
+def test_noise_that_does_not_fit(shapes, reason, run, talk, face, tmp_path, no_weights_read):
+    save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, tmp_path / "noise.safetensors")
+    result = run("--image", face, "--audio", talk(9), "--noise", tmp_path / "noise.safetensors")
+    assert result.status == 2
+    assert reason in result.said
+
+
+WITHOUT_EFFECT = (
+    "--quant fp8 --quant_dir infinitetalk_single_fp8.safetensors --offload_model False --num_persistent_param_in_dit 0 "
+    "--t5_cpu --t5_fsdp --dit_fsdp --audio_save_dir save_audio --scene_seg"
+)
+LORA = (
+    "--lora_dir {modules}/lora.safetensors --lora_scale 1.0 --sample_text_guide_scale 1.0 --sample_audio_guide_scale 2.0 "
+    "--sample_steps 2 --sample_shift 2"
+)
+README = {
+    "480": "--size infinitetalk-480",
+    "720": "--size infinitetalk-720",
+    "low memory": "--size infinitetalk-480 --num_persistent_param_in_dit 0",
+    "eight GPUs": "--dit_fsdp --t5_fsdp --ulysses_size=8",
+    "LoRA": LORA,
+    "quantised": WITHOUT_EFFECT,
+    "TeaCache and APG": "--use_teacache --use_apg --sample_steps 3",
+}
+
+
+@pytest.mark.parametrize("example", README)
+def test_the_official_examples_run(example, run_json, talk, face, recordings):
+    content = {"prompt": "p", "cond_video": str(face), "cond_audio": {"person1": str(talk(6))}}
+    flags = README[example].format(modules=recordings / "modules").split()
+    result = run_json(content, *flags)
+    assert len(result.video.frames) == 6
+    idle = {flag for flag in WITHOUT_EFFECT.split() if flag.startswith("--")} & set(flags)
+    assert {line.split()[1] for line in result.said.splitlines() if "has no effect" in line} == idle
+    assert ("--ulysses_size 8 does not divide the 4 attention heads: split another way" in result.said) == (
+        "ulysses" in str(flags)
+    )
+
+
+def test_only_one_of_torchruns_processes_works(run, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("RANK", "3")
+    result = run("--input_json", "that_nobody_looks_at.json")
+    assert (result.status, result.out, result.said) == (0, "", "")
+
+
+# -- the output -------------------------------------------------------------------------------------------------------
+
+
+def test_places_that_cannot_be_written_are_said_before_the_work(run, talk, face, tmp_path, no_weights_read):
+    (tmp_path / "folder.mp4").mkdir()
+    voice = "--image", face, "--audio", talk(3)
+    for name in ("no/out.mp4", "folder.mp4", "folder", "/proc/out.mp4"):
+        result = run(*voice, save_file=name)
+        assert result.status == 2
+        assert str(tmp_path / name).removesuffix("/out.mp4") in result.said
+    result = run(*voice, "--save_frames", tmp_path / "no/frames.npy")
+    assert result.status == 2 and f"The folder {tmp_path}/no does not exist" in result.said
+
+
+def test_a_full_disk_keeps_what_was_made(run, talk, face, monkeypatch):
+    voice = "--image", face, "--audio", talk(13)
+    written, room, pwrite = 0, 30_000, os.pwrite
+
+    def limited(descriptor, data, offset):
+        nonlocal written
+        written += len(data)
+        if written > room:
+            raise OSError(28, "No space left on device")
+        return pwrite(descriptor, data, offset)
+
+    monkeypatch.setattr("itjax.generation.journal.os.pwrite", limited)
+    result = run(*voice)
+    assert result.status == 3
+    assert "out.mp4 cannot be written: No space left on device. " in result.said and "--resume" in result.said
+    kept = len(result.path.read_bytes()) and result._replace(status=0).video
+    assert 5 <= len(kept.frames) < 13
+    monkeypatch.undo()
+    assert len(run(*voice, "--resume").video.frames) == 13
