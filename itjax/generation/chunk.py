@@ -20,6 +20,7 @@ from itjax.models import vae
 from itjax.models.apply import apply
 from itjax.models.dit import DiT
 from itjax.models.dit_block import Branches, Persons
+from itjax.sharding import constrain
 
 # P persons · F frames of a chunk · M context frames · T latent frames · U prompts · h w latent grid · S tokens of a frame
 
@@ -82,6 +83,11 @@ def first_carry(picture: Float[Array, "H W 3"], sampler: Sampler) -> Carry:
     return Carry(jnp.tile(picture, (sampler.motion_frames, 1, 1, 1)), jnp.asarray(1, jnp.int32))
 
 
+def settled(carry: Carry) -> Carry:
+    """The carry whole on every device of a mesh: where one chunk leaves it, and the next one looks for it."""
+    return jax.tree.map(constrain, carry)
+
+
 def begin(program: Program, fixed: Fixed, carry: Carry, chunk: Chunk) -> tuple[Denoising, Conditions]:
     """Everything that depends on the chunk but not on the time step, and the state before the first step."""
     net, sampler = program.net, program.sampler
@@ -119,7 +125,8 @@ def finish(program: Program, fixed: Fixed, latents: Float[Array, "T h w C"]) -> 
         frames = match_colors(frames, fixed.color, sampler.color_strength)
     pixels = jnp.round((jnp.clip(frames, -1, 1) + 1) * 127.5).astype(jnp.uint8)
     held = jnp.asarray(sampler.context_latents, jnp.int32)
-    return Carry(frames[-sampler.motion_frames :], held), Output(pixels, frames, latents)
+    carry = Carry(frames[-sampler.motion_frames :], held)
+    return settled(carry), Output(pixels, frames, latents)
 
 
 def chunk_step(program: Program, fixed: Fixed, carry: Carry, chunk: Chunk) -> tuple[Carry, Output]:

@@ -12,6 +12,7 @@ from itjax.generation.guidance import Guide, Momentum
 from itjax.models.apply import apply
 from itjax.models.dit import DiT, TimeFeatures
 from itjax.models.dit_block import Branches, KeysValues, Persons
+from itjax.sharding import SEQUENCE, constrain
 
 # B guidance branches · T h w C latents · L video tokens · D width
 
@@ -57,13 +58,19 @@ def pin(latent: Float[Array, "T h w C"], context: Context) -> Float[Array, "T h 
     return latent.at[:most].set(jnp.where(keep, context.latents, latent[:most]))
 
 
+def settled(state: Denoising) -> Denoising:
+    """The state where every step finds and leaves it on a mesh: a step that moved it would be compiled once more."""
+    residual = None if state.residual is None else constrain(state.residual, "data", SEQUENCE, None)
+    return Denoising(constrain(state.latent), constrain(state.momentum), residual)
+
+
 def start(noise: Float[Array, "T h w C"], net: DiT, context: Context, sampler: Sampler) -> Denoising:
     """Before the first step: noise, pinned, and empty buffers."""
     momentum = jnp.zeros((sampler.branches - 1 if sampler.apg else 0, *noise.shape))
     residual = None
     if sampler.teacache_threshold is not None:
         residual = jnp.zeros(net.tokens_shape((sampler.branches, *noise.shape)), net.dtype)
-    return Denoising(pin(noise, context), momentum, residual)
+    return settled(Denoising(pin(noise, context), momentum, residual))
 
 
 def velocities(
@@ -94,4 +101,4 @@ def advance(net: DiT, parameters: dict, guide: Guide, state: Denoising, step: St
     predicted, residual = velocities(net, parameters, state, step, conditions)
     velocity, momentum = guide(predicted, state.momentum)
     latent = state.latent + (step.then - step.now) / 1000 * velocity
-    return Denoising(pin(latent, conditions.context), momentum, residual)
+    return settled(Denoising(pin(latent, conditions.context), momentum, residual))

@@ -11,6 +11,7 @@ from itjax.generation.chunk import Carry, Chunk, Fixed, Output, Program
 _begin = jax.jit(chunk.begin, static_argnums=0)
 _advance = jax.jit(chunk.advance, static_argnums=0, donate_argnums=2)
 _finish = jax.jit(chunk.finish, static_argnums=0)
+_settled = jax.jit(chunk.settled)
 
 
 def scanned(program: Program, fixed: Fixed, carry: Carry, chunks: Chunk) -> tuple[Carry, Output]:
@@ -37,6 +38,7 @@ def streamed(
     compilation cache), so `on_step` hears of each as it ends, and an interrupt is heeded between two.
     """
     steps = [jax.tree.map(lambda x, i=i: x[i], fixed.steps) for i in range(len(fixed.steps.now))]
+    carry = _settled(carry)
     for part in chunks:
         state, conditions = _begin(program, fixed, carry, part)
         for number, step in enumerate(steps):

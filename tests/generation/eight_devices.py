@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 import tests.generation.test_rollout as setup
+from itjax.generation import rollout
 from itjax.sharding import make_mesh, with_shardings
 
 
@@ -22,7 +23,10 @@ def run(devices, ulysses, persons):
         parameters[name] = jax.device_put(host, shardings)
     with jax.set_mesh(mesh):
         program, fixed, carry, chunks = setup.setting(parameters, persons=persons)
+        before = rollout.compiled_programs()
         output = setup.streamed(program, fixed, carry, chunks)
+        compiled = rollout.compiled_programs() - before
+        assert compiled == 3, f"{compiled} programs for begin, advance and finish of {setup.CHUNKS} chunks"
     split = sum(not x.sharding.is_fully_replicated for x in jax.tree.leaves(parameters["dit"]))
     return output, split
 
