@@ -42,7 +42,9 @@ def main() -> None:
     devices = list(topologies.get_topology_desc(args.topology, "tpu", **bounds).devices)
     networks = configs.PRESETS["infinitetalk-14b"].networks
     mesh = make_mesh(heads=networks.dit.num_heads, devices=devices)
-    print(f"{args.topology}, mesh {dict(mesh.shape)}, {args.size}p, {args.persons} person(s), bfloat16, jax {jax.__version__}")
+    print(
+        f"{args.topology}, mesh {dict(mesh.shape)}, {args.size}p, {args.persons} person(s), bfloat16, jax {jax.__version__}"
+    )
     described = parts(networks)  # before the mesh: its devices can run nothing
     with jax.set_mesh(mesh):
         for name, function, inputs in programs(networks, described, mesh, *SIZES[args.size], args.persons):
@@ -50,7 +52,10 @@ def main() -> None:
             memory = jax.jit(function).trace(*inputs).lower(lowering_platforms=("tpu",)).compile().memory_analysis()
             gib = [n / 2**30 for n in (memory.argument_size_in_bytes, memory.temp_size_in_bytes)]
             seconds = time.perf_counter() - begun
-            print(f"{name:10} arguments {gib[0]:6.2f} GiB  temporary {gib[1]:6.2f} GiB  compiled in {seconds:.0f} s", flush=True)
+            print(
+                f"{name:10} arguments {gib[0]:6.2f} GiB  temporary {gib[1]:6.2f} GiB  compiled in {seconds:.0f} s",
+                flush=True,
+            )
 
 
 def programs(networks, described, mesh, height: int, width: int, persons: int):

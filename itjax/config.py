@@ -1,6 +1,7 @@
 """What can be set: the sizes of a set of networks, and how a video is sampled. Values only; presets live in configs/."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,8 +108,11 @@ class Sampler:
             )
         if self.steps < 1:
             raise UserError(f"--sample_steps {self.steps}: at least 1")
-        if self.shift <= 0:
-            raise UserError(f"--sample_shift {self.shift}: must be above 0")
+        if not 0 < self.shift < math.inf:
+            raise UserError(f"--sample_shift {self.shift}: must be a number above 0")
+        for flag, scale in (("text", self.text_scale), ("audio", self.audio_scale)):
+            if not math.isfinite(scale):
+                raise UserError(f"--sample_{flag}_guide_scale {scale}: must be a number")
         if not 0 <= self.color_strength <= 1:
             raise UserError(f"--color_correction_strength {self.color_strength}: must be within 0..1")
 

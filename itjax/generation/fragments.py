@@ -32,9 +32,7 @@ X264 = {
     "color_trc": "bt709",
     "color_range": "tv",
 }
-ENCODER = (
-    f"PyAV {av.__version__}"  # another x264 may write another SPS, which the first fragment's header would not fit
-)
+ENCODER = f"PyAV {av.__version__}"  # another x264 may write another SPS, which the first fragment's header would not fit
 
 
 class Format(NamedTuple):
@@ -55,9 +53,7 @@ class Counts(NamedTuple):
     packets: int = 0
 
 
-def fragment(
-    fmt: Format, before: Counts, frames: UInt8[np.ndarray, "n H W 3"], sound_packets: Sequence[bytes]
-) -> bytes:
+def fragment(fmt: Format, before: Counts, frames: UInt8[np.ndarray, "n H W 3"], sound_packets: Sequence[bytes]) -> bytes:
     """The bytes to append for one chunk; those of the first chunk begin with the header (ftyp, moov) for all."""
     flags = "empty_moov+default_base_moof+delay_moov+skip_trailer" + ("+frag_discont" if before.chunks else "")
     options = {"movflags": flags, "fragment_index": str(before.chunks + 1), "fflags": "+bitexact"}

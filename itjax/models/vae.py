@@ -44,7 +44,7 @@ class VaeSizes:
 class Conv3D(nn.Module):
     """3-D convolution without padding in time, as a 2-D one: the frames that it sees at once lie side by side in channels.
 
-    XLA makes much faster programs of it: on CPU by ten times, and on GPU only 2-D convolutions run channels-last.
+    XLA makes faster programs of it: on CPU three to eleven times, and on GPU it runs only 2-D ones channels-last.
     """
 
     features: int

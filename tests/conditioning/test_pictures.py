@@ -73,9 +73,7 @@ def same_from_anywhere(path: Path, expected: list[np.ndarray]) -> None:
     for i in np.random.default_rng(0).permutation(count).tolist():
         np.testing.assert_array_equal(jumble.frame(i), expected[i], err_msg=f"{path.name}, frame {i}, jumbled")
     for i in range(3, count, 13):
-        np.testing.assert_array_equal(
-            open_source(path).frame(i), expected[i], err_msg=f"{path.name}, frame {i}, at once"
-        )
+        np.testing.assert_array_equal(open_source(path).frame(i), expected[i], err_msg=f"{path.name}, frame {i}, at once")
 
 
 @pytest.fixture(params=[10, 0.2], ids=["decode on", "seek"])
@@ -209,9 +207,7 @@ def test_display_matrix_is_followed(tmp_path, name):
 
 @pytest.mark.parametrize(("codec", "suffix"), [("libx264", "mp4"), ("libx264", "mkv"), ("libvpx-vp9", "webm")])
 def test_a_missing_end_holds_the_last_good_frame(tmp_path, codec, suffix):
-    path = write(
-        tmp_path / f"clip.{suffix}", codec, 100, options={"bf": "0"}
-    )  # else one before the last may be missing
+    path = write(tmp_path / f"clip.{suffix}", codec, 100, options={"bf": "0"})  # else one before the last may be missing
     frames, whole = in_order(path), path.read_bytes()
     path.write_bytes(whole[: len(whole) * 6 // 10])
     with pytest.warns(UserWarning, match=rf"clip\.{suffix}: .*last good"):

@@ -187,9 +187,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
 @pytest.mark.filterwarnings("ignore:.*damaged pieces")  # the cut m4a ends in half a packet
 def test_refusals_name_the_file_and_the_reason(tmp_path):
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "error", message=".*(audioread|PySoundFile).*"
-        )  # librosa's old way round must stay unused
+        warnings.filterwarnings("error", message=".*(audioread|PySoundFile).*")  # librosa's old way round must stay unused
         for path, reason in bad_files(tmp_path).values():
             with pytest.raises(UserError, match=f"(?s)^{path}: .*{reason}"):
                 speech.load_track(path)

@@ -62,7 +62,7 @@ def test_memory_does_not_grow_with_length(peaks, talk, face, tmp_path):
     short = peaks(tmp_path, *source, "--audio", talk(frames(10)))
     long = peaks(tmp_path, *source, "--audio", talk(frames(100)))
     assert (len(short), len(long)) == (10, 100)
-    # All frames of 100 chunks in float32 are 30 MB, those of the film 185 MB. Measured: up to 10 MB within a run (the allocator
-    # settles), and up to 50 MB between two processes of the same command.
+    # All frames of 100 chunks in float32 are 30 MB, those of the film 185 MB. Measured: up to 10 MB within a run (the
+    # allocator settles), and up to 50 MB between two processes of the same command.
     assert long[-1] - long[9] < 15
     assert long[-1] - short[-1] < 100

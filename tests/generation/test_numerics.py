@@ -77,7 +77,15 @@ def test_step_cache_skips_by_the_accumulated_change():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"frame_num": 80}, {"motion_frames": 4}, {"frame_num": 9}, {"steps": 0}, {"color_strength": 1.5}]
+    "settings",
+    [
+        {"frame_num": 80},
+        {"motion_frames": 4},
+        {"frame_num": 9},
+        {"steps": 0},
+        {"color_strength": 1.5},
+        {"shift": float("nan")},
+    ],
 )
 def test_settings_that_no_chunk_can_be_made_of(settings):
     with pytest.raises(UserError, match="--"):
