@@ -76,11 +76,6 @@ def prepare_tracks(paths: Mapping[str, PathLike | None], audio_type: str | None 
     return tracks
 
 
-def num_frames(track: Track) -> int:
-    """How many video frames the track lasts: a last frame that is not full does not count."""
-    return int(len(track) / RATE * FRAME_RATE)  # in this order: the rounding of floats decides at some lengths (1.16 s: 28)
-
-
 def sound_track(paths: Mapping[str, PathLike | None], audio_type: str | None = None) -> SoundTrack:
     """The files' own sound at 48 kHz, streamed: mono where all are mono, else stereo; persons as in `prepare_tracks`.
 

@@ -33,6 +33,7 @@ LONG = Windows(core=60 * FPS, context=10 * FPS)
 
 def frame_count(num_samples: int) -> int:
     """Video frames of so many samples, rounded down as the official code does, but at least one."""
+    # in this order: the rounding of floats decides at some lengths (1.16 s: 28 frames)
     return max(1, int(num_samples / SAMPLE_RATE * FPS))
 
 

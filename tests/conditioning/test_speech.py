@@ -259,11 +259,6 @@ def test_one_of_two_persons_is_silent():
         speech.prepare_tracks({"person1": None, "person2": None})
 
 
-@pytest.mark.parametrize(("samples", "frames"), [(1, 0), (640, 1), (16000, 25), (18560, 28), (20800, 32), (46537, 72)])
-def test_num_frames_rounds_as_the_official_code(samples, frames):
-    assert speech.num_frames(np.zeros(samples, np.float32)) == frames
-
-
 # --- the sound of the video -------------------------------------------------------------------------------------------
 
 

@@ -119,3 +119,8 @@ def test_chunks_in_turn_encode_each_window_once_with_one_compilation(params, spe
 def test_frames_that_are_not_there_are_refused(start, stop, params, speech):
     with pytest.raises(ValueError, match=f"{start}..{stop}"):
         speech_features(MODEL, params, speech).window(start, stop)
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(1, 1), (640, 1), (16000, 25), (18560, 28), (20800, 32), (46537, 72)])
+def test_frame_count_rounds_as_the_official_code(samples, frames):
+    assert frame_count(samples) == frames  # 18560 samples are 1.16 s: 28.999.. frames in floats, so 28
