@@ -44,7 +44,7 @@ class VaeSizes:
 class Conv3D(nn.Module):
     """3-D convolution without padding in time, as a 2-D one: the frames that it sees at once lie side by side in channels.
 
-    XLA makes faster programs of it: on CPU three to eleven times, and on GPU it runs only 2-D ones channels-last.
+    XLA makes faster programs of it: on CPU three to eleven times (benchmarks/results/cpu_chunk.md). Not measured elsewhere.
     """
 
     features: int
