@@ -17,6 +17,8 @@ PathLike = str | os.PathLike[str]
 MEANT_DELAY = 0.1  # seconds
 # How much shorter than its header says a stream may be before we call it cut off.
 SLACK = 0.5  # seconds
+# Tags in an old encoding are no obstacle: PyAV takes them so from 19 on, and has to be told before.
+_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def check_file(path: PathLike, what: str) -> None:
@@ -36,8 +38,8 @@ def open_media(path: PathLike, what: str) -> InputContainer:
     """The file as a PyAV container; UserError where FFmpeg's libraries cannot make sense of it."""
     check_file(path, what)
     try:
-        # absolute: a name such as "12:30.mp4" would be taken for a protocol; tags in an old encoding are no obstacle
-        container = av.open(str(Path(path).absolute()), metadata_errors="replace")
+        # absolute: a name such as "12:30.mp4" would be taken for a protocol
+        container = av.open(str(Path(path).absolute()), **_TAGS)
     except (av.FFmpegError, ValueError) as error:
         raise UserError(_unreadable(path, what, getattr(error, "strerror", None) or type(error).__name__)) from error
     if not container.streams:

@@ -251,10 +251,8 @@ def _has_times(container: Any, stream: Any) -> bool:
 
 def _display_matrix(frame: Any) -> tuple[int, ...] | None:
     """The nine numbers a b u c d v x y w of the display matrix (how a phone was held), if the file has one."""
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            return struct.unpack("=9i", bytes(data)[:36])
-    return None
+    data = frame.side_data.get("DISPLAYMATRIX")
+    return None if data is None else struct.unpack("=9i", bytes(data)[:36])
 
 
 def _turned(image: Picture, matrix: tuple[int, ...] | None) -> UInt8[np.ndarray, "h w 3"]:
