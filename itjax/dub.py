@@ -24,7 +24,7 @@ from itjax import networks
 from itjax.conditioning import persons, speech
 from itjax.conditioning.request import Request
 from itjax.conditioning.resize import resize_and_crop
-from itjax.conditioning.speech_features import frame_count
+from itjax.conditioning.speech_features import FPS, frame_count
 from itjax.config import PictureSize, Sampler
 from itjax.errors import OutputError
 from itjax.generation import chunk, rollout
@@ -34,8 +34,6 @@ from itjax.generation.plan import ChunkPlan, plan, windows
 from itjax.generation.writer import Run, open_run
 from itjax.inputs import SAME_END, Inputs, open_inputs
 from itjax.weights.checkpoints import Weights
-
-FPS = 25
 
 
 class Settings(NamedTuple):

@@ -12,6 +12,8 @@ from itjax.errors import UserError
 
 PathLike = str | os.PathLike[str]
 
+FRAME_RATE = 25  # frames a second, of the video
+SAMPLE_RATE = 16_000  # Hz, of the tracks that the speech encoder hears
 # Encoders delay a stream's start by up to some 80 ms (reordered frames, padding of the sound) without meaning it. A
 # stream that starts later than this after its file is meant to.
 MEANT_DELAY = 0.1  # seconds

@@ -15,11 +15,10 @@ from av.stream import Disposition
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from itjax.conditioning.media import SLACK, PathLike, check_file, declared_seconds, open_media, start_delay
+from itjax.conditioning.media import FRAME_RATE, SLACK, PathLike, check_file, declared_seconds, open_media, start_delay
 from itjax.conditioning.sizes import Size
 from itjax.errors import UserError
 
-FRAME_RATE = 25  # frames a second
 FORWARD = 10  # seconds: decode on to a frame that is at most so far ahead, else go to the keyframe before it
 
 Picture = UInt8[np.ndarray, "H W 3"]

@@ -17,12 +17,11 @@ import pyloudnorm
 import soundfile
 from jaxtyping import Float32
 
-from itjax.conditioning.media import SLACK, PathLike, check_file, declared_seconds, open_media, start_delay
+from itjax.conditioning.media import FRAME_RATE, SLACK, PathLike, check_file, declared_seconds, open_media, start_delay
+from itjax.conditioning.media import SAMPLE_RATE as RATE
 from itjax.errors import UserError
 from itjax.generation.sound_track import SoundTrack
 
-RATE = 16_000  # Hz, of the tracks
-FRAME_RATE = 25  # frames a second, of the video
 LOUDNESS = -23.0  # LUFS
 LOUDNESS_BLOCK = RATE * 4 // 10  # samples: what the loudness measure needs at least
 AUDIO_TYPES = ("para", "add")

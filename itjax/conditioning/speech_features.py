@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from itjax.conditioning.media import FRAME_RATE as FPS
+from itjax.conditioning.media import SAMPLE_RATE
 from itjax.models.wav2vec2 import Grid, Moments, Wav2Vec2, first_layer_moments, frame_grid, resample
 
-SAMPLE_RATE = 16_000
-FPS = 25
 LONGEST_WHOLE = 180 * FPS
 BLOCK = 1 << 22  # samples read at once where a whole track is measured
 
