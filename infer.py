@@ -63,7 +63,10 @@ def open_weights(args: argparse.Namespace) -> Weights:
 def mesh_of(args: argparse.Namespace, heads: int) -> Mesh:
     """The mesh that the flags ask for; where it does not fit the devices, with a warning, one that does."""
     try:
-        return make_mesh(args.ulysses_size, args.ring_size, heads=heads)
+        mesh = make_mesh(args.ulysses_size, args.ring_size, heads=heads)
+        if mesh.shape["data"] > 1:  # one video has no batch to split: its branches are two or three
+            raise UserError(f"--ulysses_size x --ring_size leaves devices idle: there are {mesh.size}")
+        return mesh
     except UserError as error:
         warnings.warn(f"{error}: split another way (the speed changes, the video does not)", stacklevel=2)
         return make_mesh(heads=heads)

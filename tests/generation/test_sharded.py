@@ -39,3 +39,15 @@ def test_parameters_lie_along_their_output_features():
     assert parameter_sharding((40, 5120, 13824), mesh).spec == P(None, None, AXES)
     assert parameter_sharding((320, 5121), mesh).spec == P(AXES, None)
     assert parameter_sharding((40, 96), mesh).spec == P()
+
+
+def test_a_video_leaves_no_device_to_the_batch():
+    """Its guidance branches are two or three: a mesh with a part for data would not divide them."""
+    script = (
+        "import argparse, infer\n"
+        "mesh = infer.mesh_of(argparse.Namespace(ulysses_size=2, ring_size=1), 4)\n"
+        "print(dict(mesh.shape))"
+    )
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert "{'data': 1, 'context': 2, 'ulysses': 4}" in done.stdout and "leaves devices idle" in done.stderr
