@@ -3,6 +3,8 @@
     python convert_weights.py --ckpt_dir Wan2.1-I2V-14B-480P --wav2vec_dir chinese-wav2vec2-base \\
         --infinitetalk_dir InfiniteTalk/single/infinitetalk.safetensors --output checkpoint
     python convert_weights.py --to-torch --checkpoint checkpoint --output official
+
+Of a training run (--checkpoint RUN, or RUN/checkpoints/STEP) what was trained goes out: the audio parts, LoRA, or the DiT.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import configs
 from itjax import command_line
 from itjax.config import to_json
 from itjax.errors import UserError
+from itjax.training import result
 from itjax.weights.checkpoints import preset_of
 from itjax.weights.convert import to_checkpoint, to_official
 from itjax.weights.lora import with_loras
@@ -49,7 +52,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     command_line.add_official_files(parser.add_argument_group("from official files"))
     back = parser.add_argument_group("back to official files")
     back.add_argument("--to-torch", action="store_true", help="write official files from --checkpoint")
-    back.add_argument("--checkpoint", type=Path, help="folder made by this program")
+    back.add_argument("--checkpoint", type=Path, help="folder made by this program, or a training run")
     parser.add_argument("--output", type=Path, required=True, help="folder to make")
     args = parser.parse_args(argv)
     infinitetalk = ["infinitetalk_dir"] if args.dit_path is None else []
@@ -75,7 +78,11 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """A checkpoint to official files."""
+    """A checkpoint to official files; of a training run those that it changed."""
+    if result.is_result(args.checkpoint):
+        for path in result.export(args.checkpoint, args.output):
+            print(path)
+        return
     to_official(parts(preset_of(args.checkpoint).networks), args.checkpoint, args.output)
 
 

@@ -4,17 +4,17 @@ import argparse
 import os
 import sys
 import warnings
-from pathlib import Path
 
-import jax
 from jax.sharding import Mesh
 
 import configs
 from itjax import command_line
 from itjax.dub import dub
 from itjax.errors import OutputError, UserError
+from itjax.process import prepare_jax
 from itjax.sharding import make_mesh
-from itjax.weights.checkpoints import Weights, open_converted, open_files
+from itjax.training import result
+from itjax.weights.checkpoints import Weights, open_files
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def open_weights(args: argparse.Namespace) -> Weights:
         raise UserError(f"--task {args.task}: only {command_line.TASK}")
     loras = command_line.loras_of(args)
     if args.checkpoint is not None:
-        return open_converted(args.checkpoint, loras)
+        return result.open_weights(args.checkpoint, loras)
     needed = {"--ckpt_dir": args.ckpt_dir, "--wav2vec_dir": args.wav2vec_dir}
     if args.dit_path is None:
         needed["--infinitetalk_dir"] = args.infinitetalk_dir
@@ -70,15 +70,6 @@ def mesh_of(args: argparse.Namespace, heads: int) -> Mesh:
     except UserError as error:
         warnings.warn(f"{error}: split another way (the speed changes, the video does not)", stacklevel=2)
         return make_mesh(heads=heads)
-
-
-def prepare_jax(dtype: str) -> None:
-    """A persistent compilation cache, and true float32 products where float32 is asked for."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "itjax" / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-    if dtype == "float32":
-        jax.config.update("jax_default_matmul_precision", "highest")
 
 
 def _show_warning(message, category, *_, **__) -> None:

@@ -88,7 +88,8 @@ def inputs(sampler: Sampler):
     fixed = Fixed(weights["dit"], weights["vae"], prompts, steps, color_statistics(picture), None)
     audio = dit.audio
     windows = normal(1, sampler.frame_num, audio.window, audio.layers, audio.channels)
-    part = Chunk(windows, Reference(normal(*latents), normal(257, dit.clip_dim)), normal(*latents))
+    reference = Reference(normal(*latents), normal(257, dit.clip_dim), chunk.shown_mask(sampler.num_latents))
+    part = Chunk(windows, reference, normal(*latents))
     return program, fixed, chunk.first_carry(picture, sampler), part
 
 

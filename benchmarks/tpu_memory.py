@@ -24,7 +24,6 @@ from itjax.generation import chunk
 from itjax.generation.chunk import Carry, Chunk, Fixed, Program, Reference
 from itjax.generation.color import ColorStatistics
 from itjax.generation.denoise import Steps
-from itjax.models.clip import Clip
 from itjax.models.dit import TimeFeatures
 from itjax.sharding import AXES, make_mesh, with_shardings
 from itjax.weights.parts import parts
@@ -71,7 +70,7 @@ def programs(networks, described, mesh, height: int, width: int, persons: int):
     color = ColorStatistics(spec(3), spec(3))
     fixed = Fixed(weights["dit"], weights["vae"], spec(2, dit.text_len, dit.text_dim), step, color, masks)
     carry = Carry(spec(sampler.motion_frames, height, width, 3), spec(dtype=jnp.int32))
-    audio, reference = dit.audio, Reference(spec(*latents), spec(257, dit.clip_dim))
+    audio, reference = dit.audio, Reference(spec(*latents), spec(257, dit.clip_dim), spec(sampler.num_latents, 4))
     windows = spec(persons, sampler.frame_num, audio.window, audio.layers, audio.channels)
     part = Chunk(windows, reference, spec(*latents))
     begin = lambda *inputs: chunk.begin(program, *inputs)
@@ -82,7 +81,7 @@ def programs(networks, described, mesh, height: int, width: int, persons: int):
     conditions = replicated(conditions)._replace(keys_values=split)
     shown = {"vae": weights["vae"], "clip": weights["clip"]}
     pictures = spec(height, width, 3), spec(224, 224, 3)
-    show = lambda *inputs: chunk.encode_reference(program, inputs[0], Clip(networks.clip, program.dtype), *inputs[1:])
+    show = lambda *inputs: chunk.encode_reference(program, *inputs)
     yield "reference", show, (shown, *pictures)
     yield "begin", begin, (fixed, carry, part)
     yield "advance", lambda *inputs: chunk.advance(program, *inputs), (fixed, replicated(state), step, conditions)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from itjax.conditioning.request import Request, from_json
-from itjax.config import Apg, Preset, Sampler
+from itjax.config import STRATEGIES, Apg, Preset, Sampler
 from itjax.dub import Settings
 from itjax.errors import UserError
 
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=36, width=110),
     )
     weights = p.add_argument_group("weights: a converted checkpoint, or the official files")
-    weights.add_argument("--checkpoint", type=Path, metavar="DIR", help="folder made by convert_weights.py")
+    weights.add_argument("--checkpoint", type=Path, metavar="DIR", help="made by convert_weights.py, or a training run")
     add_official_files(weights)
     weights.add_argument("--task", default=TASK, help=f"only {TASK}")
     _add_what(p.add_argument_group("what: an input JSON, or plain flags"))
@@ -90,7 +90,14 @@ def _add_sampling(group) -> None:
     group.add_argument("--mode", default="clip", choices=("clip", "streaming"), help="one chunk (default), or all")
     group.add_argument("--frame_num", **number, default=81, help="frames a chunk, 4n+1 (%(default)s)")
     group.add_argument("--max_frame_num", **number, default=1000, help="limit when streaming (%(default)s = 40 s)")
-    group.add_argument("--motion_frame", **number, default=9, help="frames a chunk goes on from, 4n+1 (%(default)s)")
+    group.add_argument("--motion_frame", **number, help="frames a chunk goes on from, 4n+1 (9; 1 with i2v and fl2v)")
+    group.add_argument(
+        "--strategy",
+        default="soft",
+        choices=STRATEGIES,
+        help="what steers a chunk: the source's frame at its start and the motion before it (soft, the default), or the "
+        "paper's baselines: the last generated frame alone (i2v), the source's frames at its start and end (fl2v)",
+    )
     group.add_argument("--sample_steps", **number, default=40, help="Euler steps a chunk (%(default)s)")
     group.add_argument("--sample_shift", **real, help="of the time steps (7 at 480, 11 at 720)")
     group.add_argument("--sample_text_guide_scale", **real, default=5.0, help="(%(default)s; 1.0 with a distilled LoRA)")
@@ -180,9 +187,11 @@ def settings_of(args: argparse.Namespace, preset: Preset, request: Request) -> S
     if args.resume and (args.save_file is None or args.base_seed < 0):
         raise UserError("--resume needs the --save_file and the --base_seed (not negative) of the run to go on with")
     size = preset.sizes[args.size]
+    usual = 9 if args.strategy == "soft" else 1
+    motion_frames = usual if args.motion_frame is None else args.motion_frame
     sampler = Sampler(
         frame_num=args.frame_num,
-        motion_frames=args.motion_frame,
+        motion_frames=motion_frames,
         steps=args.sample_steps,
         shift=size.shift if args.sample_shift is None else args.sample_shift,
         text_scale=args.sample_text_guide_scale,
@@ -190,6 +199,7 @@ def settings_of(args: argparse.Namespace, preset: Preset, request: Request) -> S
         color_strength=args.color_correction_strength,
         apg=Apg(args.apg_momentum, args.apg_norm_threshold) if args.use_apg else None,
         teacache_threshold=args.teacache_thresh if args.use_teacache else None,
+        strategy=args.strategy,
     )
     on_cpu = jax.default_backend() == "cpu"
     return Settings(

@@ -14,6 +14,8 @@ from itjax.models.umt5 import Umt5Sizes
 from itjax.models.vae import VaeSizes
 from itjax.models.wav2vec2 import Wav2Vec2Sizes
 
+STRATEGIES = ("soft", "i2v", "fl2v")  # of `Sampler`: InfiniteTalk's own, and two that its paper argues against
+
 SizeTable = Mapping[float, tuple[int, int]]  # height/width ratio: (height, width) in pixels
 
 
@@ -85,6 +87,10 @@ class Apg:
 class Sampler:
     """How each chunk is sampled. The defaults are the official command line's at 480p.
 
+    `strategy`: "soft" shows each chunk the source's frame at its start, and goes on from `motion_frames` generated ones.
+    "i2v" shows it the last generated frame and nothing else; "fl2v" makes it between the source's frames at its start and
+    its end, from no generated frame. In both the chunk's first frame alone is held, and chunks share that frame.
+
     Raises UserError for settings that no chunk can be made of.
     """
 
@@ -97,11 +103,19 @@ class Sampler:
     color_strength: float = 1.0
     apg: Apg | None = None
     teacache_threshold: float | None = None
+    strategy: str = "soft"
 
     def __post_init__(self):
         for flag, value, least in (("--frame_num", self.frame_num, 5), ("--motion_frame", self.motion_frames, 1)):
             if value < least or value % 4 != 1:
                 raise UserError(f"{flag} {value}: must be 4n+1 and at least {least}, e.g. {max(least, value // 4 * 4 + 1)}")
+        if self.strategy not in STRATEGIES:
+            raise UserError(f"--strategy {self.strategy}: one of {', '.join(STRATEGIES)}")
+        if self.strategy != "soft" and self.motion_frames != 1:
+            raise UserError(
+                f"--motion_frame {self.motion_frames}: with --strategy {self.strategy} a chunk starts from one frame; leave "
+                "--motion_frame out, or give 1"
+            )
         if self.motion_frames >= self.frame_num:
             raise UserError(
                 f"--motion_frame {self.motion_frames} leaves no new frame in chunks of --frame_num {self.frame_num}"

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
+from jaxtyping import Array
 from PIL import Image
 from tqdm import tqdm
 
@@ -28,7 +29,7 @@ from itjax.conditioning.speech_features import FPS, frame_count
 from itjax.config import PictureSize, Sampler
 from itjax.errors import OutputError
 from itjax.generation import chunk, rollout
-from itjax.generation.chunk import Carry, Chunk, Program
+from itjax.generation.chunk import Carry, Chunk, Program, Reference
 from itjax.generation.noise import NoiseFile, SeededNoise
 from itjax.generation.plan import ChunkPlan, plan, windows
 from itjax.generation.writer import Run, open_run
@@ -90,7 +91,7 @@ def _tell(inputs: Inputs, settings: Settings, chunks: list[ChunkPlan]) -> None:
             stacklevel=2,
         )
     shown = inputs.source.num_frames
-    if shown is not None and shown < frames:
+    if shown is not None and shown < frames and settings.sampler.strategy != "i2v":  # which takes its first frame only
         warnings.warn(
             f"the source video has {shown / FPS:.2f} s, the video {frames / FPS:.2f} s: its last frame stays", stacklevel=2
         )
@@ -113,13 +114,16 @@ def _count(n: int, what: str) -> str:
 def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[str, str | int | float]:
     """All that decides what the frames are."""
     request = inputs.request
+    sampler = asdict(settings.sampler)
+    if sampler["strategy"] == "soft":
+        del sampler["strategy"]  # so that runs begun when there was no other can be gone on with
     files = [request.source, *request.sounds.values(), *(request.masks or ()), settings.noise]
     return {
         "prompt": request.prompt,
         "files": ", ".join("none" if path is None else f"{path.name} {_digest(path)}" for path in files),
         "audio_type": str(request.audio_type),
         "boxes": str(request.boxes),
-        "sampler": str(asdict(settings.sampler)),
+        "sampler": str(sampler),
         "max_frame_num": settings.max_frames,
         "base_seed": settings.seed,
         "dtype": jnp.dtype(settings.dtype).name,
@@ -141,14 +145,13 @@ def _make(
 ) -> None:  # fmt: skip
     """Loads the networks and makes the chunks that `run` does not have yet."""
     program = Program(weights.preset.networks, settings.sampler, settings.dtype)
-    size = inputs.height, inputs.width
     with _timed("words"):
         prompts = networks.encode_prompts(weights, inputs.request.prompt, mesh, program)
     with _timed("speech"):
         features = networks.encode_speech(weights, inputs.tracks, mesh, program.networks)
     with _timed("pictures"):
         shown = networks.open_shown(weights, mesh, program)
-        picture, reference = networks.show(shown, inputs.source.frame(0), size)
+        picture, reference = _show(shown, inputs, 0)
     with _timed("the DiT"):
         fixed = networks.fixed(weights, mesh, shown, prompts, picture, inputs.masks, settings.size.teacache)
     carry = chunk.first_carry(picture, settings.sampler)
@@ -161,8 +164,8 @@ def _make(
         for part in remaining:
             around = windows(part, features, settings.sampler.frame_num, window)
             shows = reference
-            if part.number and not inputs.source.is_still:
-                shows = networks.show(shown, inputs.source.frame(part.start), size)[1]
+            if part.number and reference is not None and not inputs.source.is_still:
+                shows = _show(shown, inputs, part.start)[1]
             yield Chunk(jnp.asarray(around), shows, jnp.asarray(noise.read(part.number)))
 
     remaining = chunks[run.next_chunk :]
@@ -177,6 +180,16 @@ def _make(
             bar.set_description(f"chunk {min(part.number + 2, len(chunks))} of {len(chunks)}")
             ends.append(time.perf_counter())
     _tell_speed(ends, settings.sampler)
+
+
+def _show(shown: networks.Shown, inputs: Inputs, start: int) -> tuple[Array, Reference | None]:
+    """The picture at frame `start`, and what of the source the chunk that starts there is shown, by the strategy."""
+    sampler, size = shown.program.sampler, (inputs.height, inputs.width)
+    first = inputs.source.frame(start)
+    if sampler.strategy == "i2v":
+        return networks.to_picture(first, size), None
+    last = inputs.source.frame(start + sampler.frame_num - 1) if sampler.strategy == "fl2v" else None
+    return networks.show(shown, first, size, last)
 
 
 def _tell_speed(ends: list[float], sampler: Sampler) -> None:

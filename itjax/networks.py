@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Float32, UInt8
+from jaxtyping import Array, Float, Float32
 
+from itjax.conditioning.pictures import Picture
 from itjax.conditioning.prompt import NEGATIVE_PROMPT, load_tokenizer, tokenize
 from itjax.conditioning.resize import clip_pixels, resize_and_crop, to_unit
+from itjax.conditioning.sizes import Size
 from itjax.conditioning.speech_features import SpeechFeatures, speech_features
 from itjax.config import Networks, Sampler
 from itjax.generation import chunk, step_cache
@@ -23,7 +25,6 @@ from itjax.generation.color import color_statistics
 from itjax.generation.denoise import Steps
 from itjax.generation.schedule import times
 from itjax.models.apply import apply
-from itjax.models.clip import Clip
 from itjax.models.dit import DiT, TimeFeatures, sinusoid
 from itjax.models.umt5 import Umt5
 from itjax.models.wav2vec2 import Wav2Vec2
@@ -40,8 +41,9 @@ class Shown(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=0)
-def _prompt_states(net: Umt5, parameters: dict, ids: Array, mask: Array) -> Float[Array, "U X D"]:
-    # beyond a prompt's end there are zeros: the DiT attends to them, as the official code does
+def prompt_states(net: Umt5, parameters: dict, ids: Array, mask: Array) -> Float[Array, "U X D"]:
+    """States of tokenised prompts. Beyond a prompt's end there are zeros: the DiT attends to them, as the official code
+    does."""
     return apply(net, parameters, ids, mask) * mask[..., None]
 
 
@@ -50,7 +52,7 @@ def encode_prompts(weights: Weights, prompt: str, mesh: Mesh, program: Program) 
     networks = program.networks
     ids, mask = tokenize(load_tokenizer(weights.tokenizer), [prompt, NEGATIVE_PROMPT], networks.dit.text_len)
     parameters = weights.read("umt5", mesh, program.dtype)
-    states = _prompt_states(Umt5(networks.umt5, program.dtype), parameters, jnp.asarray(ids), jnp.asarray(mask))
+    states = prompt_states(Umt5(networks.umt5, program.dtype), parameters, jnp.asarray(ids), jnp.asarray(mask))
     states = jax.block_until_ready(states.astype(jnp.float32))
     free(parameters)
     return states
@@ -70,17 +72,24 @@ def open_shown(weights: Weights, mesh: Mesh, program: Program) -> Shown:
 
 
 @partial(jax.jit, static_argnums=0)
-def _reference(program: Program, parameters: dict, picture: Array, clip_picture: Array) -> Reference:
-    clip = Clip(program.networks.clip, program.dtype)
-    return chunk.encode_reference(program, parameters, clip, picture, clip_picture)
+def _reference(program: Program, parameters: dict, picture: Array, clip_picture: Array, last: Array | None) -> Reference:
+    return chunk.encode_reference(program, parameters, picture, clip_picture, last)
 
 
-def show(shown: Shown, frame: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> tuple[Array, Reference]:
-    """A source frame as the video's picture in -1..1 [height, width, 3], and as the DiT is shown it."""
-    pixels = to_unit(resize_and_crop(frame, size))
-    clip_picture = clip_pixels(pixels, shown.program.networks.clip.image)
-    picture = jnp.asarray(pixels)
-    return picture, _reference(shown.program, shown.parameters, picture, clip_picture)
+def to_picture(frame: Picture, size: Size) -> Float[Array, "h w 3"]:
+    """A source frame as the video's picture, in -1..1."""
+    return jnp.asarray(to_unit(resize_and_crop(frame, size)))
+
+
+def show(shown: Shown, frame: Picture, size: Size, last: Picture | None = None) -> tuple[Array, Reference]:
+    """A source frame as the video's picture in -1..1 [height, width, 3], and as the DiT is shown it.
+
+    `last`: the source's frame at the chunk's end, where that is shown as well.
+    """
+    first = to_picture(frame, size)
+    clip_picture = clip_pixels(first, shown.program.networks.clip.image)
+    end = None if last is None else to_picture(last, size)
+    return first, _reference(shown.program, shown.parameters, first, clip_picture, end)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -114,4 +123,5 @@ def fixed(
     dit = weights.read("dit", mesh, program.dtype)
     steps = euler_steps(program, dit, coefficients)
     where = None if masks is None else token_masks(masks)
-    return Fixed(dit, shown.parameters["vae"], prompts, steps, jax.jit(color_statistics)(picture), where)
+    clip = shown.parameters["clip"] if program.sampler.strategy == "i2v" else None
+    return Fixed(dit, shown.parameters["vae"], prompts, steps, jax.jit(color_statistics)(picture), where, clip)

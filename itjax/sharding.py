@@ -9,7 +9,7 @@ import math
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from itjax.errors import UserError
@@ -40,15 +40,20 @@ def make_mesh(ulysses: int = 0, context: int = 0, *, heads: int, devices: list |
 
 
 def parameter_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+    """How a parameter of this shape is stored on the mesh (see `parameter_spec`)."""
+    return NamedSharding(mesh, parameter_spec(shape, mesh))
+
+
+def parameter_spec(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
     """FSDP over the whole mesh: along the last axis if it divides, else the longest that does; replicated where small.
 
     The last axis is the output features: of a torch Linear those are rows, so that a shard is one contiguous read.
     """
     axes = [axis for axis in range(len(shape)) if shape[axis] % mesh.size == 0]
     if mesh.size == 1 or not axes or math.prod(shape) < _SMALL:
-        return NamedSharding(mesh, P())
+        return P()
     chosen = axes[-1] if axes[-1] == len(shape) - 1 else max(axes, key=lambda axis: shape[axis])
-    return NamedSharding(mesh, P(*(AXES if axis == chosen else None for axis in range(len(shape)))))
+    return P(*(AXES if axis == chosen else None for axis in range(len(shape))))
 
 
 def with_shardings(tree, mesh: Mesh, dtype=None):
@@ -67,3 +72,15 @@ def sequence_shards() -> int:
     """How many parts the tokens are split into under the current mesh (1 without one)."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in SEQUENCE)
+
+
+def axis_size(axis: str) -> int:
+    """Ways of one axis of the current mesh (1 without one)."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else mesh.shape[axis]
+
+
+def devices() -> int:
+    """Devices of the current mesh (1 without one)."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else mesh.size

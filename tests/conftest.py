@@ -1,5 +1,10 @@
 """Shared by all tests: shapes are checked at run time, and the recordings of the official code are at hand."""
 
+import contextlib
+import os
+import resource
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +13,12 @@ from jaxtyping import install_import_hook
 install_import_hook(["itjax"], "beartype.beartype")
 
 RECORDINGS = Path(__file__).parent / "recordings"
+# Many tests compile the same programs: the second one finds them here, in processes of its own, too. Set before JAX runs
+# anything, which is when it looks; and not the user's own cache.
+COMPILED = tempfile.TemporaryDirectory(prefix="itjax-xla-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+# Most of the time goes into compiling programs that run once: as little as possible is done for their speed.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +33,43 @@ def module_recording():
     from safetensors.numpy import load_file
 
     return lambda name: load_file(RECORDINGS / "modules" / f"{name}.safetensors")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(recordings, tmp_path_factory) -> Path:
+    """The folder of the recordings' tiny checkpoint, converted."""
+    import convert_weights
+
+    folder, output = recordings / "checkpoint", tmp_path_factory.mktemp("checkpoint") / "tiny"
+    flags = {
+        "--ckpt_dir": folder / "Wan2.1-I2V-14B-480P",
+        "--wav2vec_dir": folder / "chinese-wav2vec2-base",
+        "--infinitetalk_dir": folder / "InfiniteTalk/single/infinitetalk.safetensors",
+        "--output": output,
+    }
+    assert convert_weights.main([str(part) for pair in flags.items() for part in pair]) == 0
+    return output
+
+
+@pytest.fixture(scope="session")
+def weights(checkpoint):
+    """The tiny checkpoint, converted and opened."""
+    from itjax.weights.checkpoints import open_converted
+
+    return open_converted(checkpoint, [])
+
+
+@pytest.fixture(scope="session")
+def disk_of() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """disk_of(nbytes): within its block no file can grow beyond `nbytes`, as if the disk were full."""
+
+    @contextlib.contextmanager
+    def limited(nbytes: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

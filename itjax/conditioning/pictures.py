@@ -114,6 +114,8 @@ class VideoSource:
     def __init__(self, path: PathLike):
         self._path = path
         self._warned: set[str] = set()
+        # so far, frame by frame ahead of the one on show: what could not be decoded or was made up, and keyframes
+        self.damaged, self.keyframes = 0, 0
         self._reopen()
         self._first = self._shown.ticks
         delay = start_delay(self._container, self._stream)
@@ -131,6 +133,11 @@ class VideoSource:
         else:
             return None
         return max(1, math.ceil(seconds * FRAME_RATE - Fraction(1, 100)))  # headers round
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the frame on show is the last one that can be decoded."""
+        return self._ahead is None
 
     def frame(self, i: int) -> Picture:
         """The last frame that begins at or before i/25 s (half a tick of tolerance); before them all, the first."""
@@ -219,9 +226,13 @@ class VideoSource:
     def _frames_of(self, packet: Any) -> list[Any]:
         try:
             if not packet.is_corrupt:
-                return packet.decode()
+                frames = packet.decode()
+                self.damaged += sum(frame.is_corrupt for frame in frames)  # the decoder made up what is missing
+                self.keyframes += sum(frame.key_frame for frame in frames)
+                return frames
         except av.FFmpegError:
             pass
+        self.damaged += 1
         self._warn("damaged frames of the video are left out; the last good one stays meanwhile")
         return []
 

@@ -85,7 +85,7 @@ def velocities(
 
     def run(x, _):
         told = conditions.keys_values, conditions.branches, conditions.persons
-        y = call(x, grid, step.time.blocks, *told, method="transform")
+        y = call(x, grid, step.time.blocks[None], *told, method="transform")
         return y, y - x
 
     if state.residual is None:
@@ -93,7 +93,7 @@ def velocities(
     else:
         skip = lambda x, residual: (x + residual, residual)
         transformed, residual = jax.lax.cond(step.run, run, skip, tokens, state.residual)
-    return call(transformed, grid, step.time.head, method="unembed"), residual
+    return call(transformed, grid, step.time.head[None], method="unembed"), residual
 
 
 def advance(net: DiT, parameters: dict, guide: Guide, state: Denoising, step: Steps, conditions: Conditions) -> Denoising:

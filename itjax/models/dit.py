@@ -1,5 +1,7 @@
 """The video diffusion transformer: Wan2.1-I2V with audio attention (arXiv 2503.20314, 2505.22647, 2508.14033)."""
 
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -10,11 +12,20 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from itjax.models.audio_adapter import AudioAdapter
-from itjax.models.dit_block import VOICE_LABELS, Block, Branches, DiTSizes, KeysValues, Persons, modulated
+from itjax.models.dit_block import VOICE_LABELS, Block, Branches, DiTSizes, KeysValues, Persons, States, modulated
 from itjax.models.rope import video_angles
 from itjax.sharding import SEQUENCE, constrain, sequence_shards
 
-# B batch (guidance branches) · T latent frames · h w latent grid · S = h/2·w/2 tokens of a frame · L = S·T · D width
+# B batch (guidance branches, or training examples) · T latent frames · h w latent grid · S = h/2·w/2 tokens of a frame
+# L = S·T · D width
+
+
+# what a training step keeps of a layer for its backward pass: everything, the products with weights, or its input
+REMAT: dict[str, Callable | None] = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class TimeFeatures(NamedTuple):
@@ -31,9 +42,19 @@ def sinusoid(times: Float[np.ndarray, "n"], dim: int) -> Float[np.ndarray, "n di
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
+def sinusoid_in_step(times: Float[Array, "n"], dim: int) -> Float[Array, "n dim"]:
+    """`sinusoid` of times that are known on the device only, in float32: within 1e-4 of it."""
+    half = dim // 2
+    angles = times[:, None] * (10000.0 ** (-np.arange(half) / half)).astype(np.float32)
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=1)
+
+
 class DiT(nn.Module):
+    """`remat`: what `train` keeps of each layer for the backward pass, one of REMAT."""
+
     sizes: DiTSizes
     dtype: DTypeLike = jnp.float32
+    remat: str = "none"
 
     def setup(self):
         sizes = self.sizes
@@ -49,10 +70,14 @@ class DiT(nn.Module):
         stacked["length"] = sizes.num_layers
         shared = nn.broadcast
         methods = {
-            "keys_values": stacked | {"in_axes": (shared,) * 4},
+            "keys_values": stacked | {"in_axes": shared},
             "__call__": stacked | {"in_axes": (0, shared, shared, shared, shared)},
+            "from_states": stacked | {"in_axes": (shared,) * 4},
         }
-        self.blocks = nn.scan(Block, methods=methods)(sizes, self.dtype)
+        block = Block
+        if self.remat != "none":  # in a scan nothing is there that could be merged with what is computed again
+            block = nn.remat(Block, methods=["from_states"], prevent_cse=False, policy=REMAT[self.remat])
+        self.blocks = nn.scan(block, methods=methods)(sizes, self.dtype)
         self.head_modulation = self.param("head_modulation", nn.initializers.normal(sizes.dim**-0.5), (2, sizes.dim))
         self.head = dense(sizes.out_dim * int(np.prod(sizes.patch_size)), jnp.float32)
 
@@ -62,14 +87,14 @@ class DiT(nn.Module):
         blocks = self.time_projection(nn.silu(head))
         return TimeFeatures(head, blocks.reshape(*blocks.shape[:-1], 6, self.sizes.dim))
 
-    def keys_values(
+    def states(
         self,
         text: Float[Array, "U X Dt"],
-        clip: Float[Array, "1 Y Dc"],
+        clip: Float[Array, "I Y Dc"],
         windows: Float[Array, "V P F W N C"],
         labelled: Float[Array, "V"] | None = None,
-    ) -> KeysValues:
-        """K and V of every layer for distinct prompts, the reference picture, and distinct voices.
+    ) -> States:
+        """What all layers make their keys and values of, for distinct prompts, reference pictures, and distinct voices.
 
         Args:
           text: UMT5 states, zero beyond each prompt's end (the zeros are attended to, as the official code does).
@@ -87,7 +112,11 @@ class DiT(nn.Module):
         audio = audio.reshape(voices, persons, *audio.shape[1:]).swapaxes(1, 2)
         audio = audio.reshape(voices, audio.shape[1], persons * tokens, -1)
         labels = None if labelled is None else jnp.outer(labelled, jnp.repeat(jnp.asarray(VOICE_LABELS), tokens))
-        return self.blocks.keys_values(None, text, image, audio, labels)[1]
+        return States(text, image, audio, labels)
+
+    def keys_values(self, text: Array, clip: Array, windows: Array, labelled: Array | None = None) -> KeysValues:
+        """K and V of every layer for what `states` takes."""
+        return self.blocks.keys_values(None, self.states(text, clip, windows, labelled))[1]
 
     def embed(self, latents: Float[Array, "B T h w C"], condition: Float[Array, "B T h w Cc"]) -> Float[Array, "B L D"]:
         """Tokens of the noisy latents beside mask and reference latents, space first, padded to the mesh's parts."""
@@ -101,23 +130,24 @@ class DiT(nn.Module):
         self,
         x: Float[Array, "B L D"],
         grid: tuple[int, int, int],
-        time: Float[Array, "6 D"],
+        time: Float[Array, "#B 6 D"],
         kv: KeysValues,
         branches: Branches,
         persons: Persons | None = None,
     ) -> Float[Array, "B L D"]:
         """All blocks, on the tokens of a latent `grid` (T, h/2, w/2)."""
-        frames, height, width = grid
-        angles = video_angles(frames, height, width, self.sizes.head_dim).reshape(-1, self.sizes.head_dim // 2)
-        return self.blocks(x, kv, time, angles, branches, persons)[0]
+        return self.blocks(x, kv, time, self.angles(grid), branches, persons)[0]
+
+    def angles(self, grid: tuple[int, int, int]) -> Float[Array, "tokens d2"]:
+        return video_angles(*grid, self.sizes.head_dim).reshape(-1, self.sizes.head_dim // 2)
 
     def unembed(
-        self, x: Float[Array, "B L D"], grid: tuple[int, int, int], time: Float[Array, "D"]
+        self, x: Float[Array, "B L D"], grid: tuple[int, int, int], time: Float[Array, "#B D"]
     ) -> Float[Array, "B T h w C"]:
         """Tokens to latents: adaLN, Linear, unpatchify."""
         frames, height, width = grid
-        shift, scale = self.head_modulation.astype(jnp.float32) + time
-        x = self.head(modulated(x, shift, scale, self.sizes.eps, jnp.float32))
+        modulation = (self.head_modulation.astype(jnp.float32) + time[:, None])[:, :, None]
+        x = self.head(modulated(x, modulation[:, 0], modulation[:, 1], self.sizes.eps, jnp.float32))
         x = x.reshape(x.shape[0], -1, frames, x.shape[-1])[:, : height * width]
         _, p, q = self.sizes.patch_size
         x = x.reshape(-1, height, width, frames, p, q, self.sizes.out_dim)
@@ -138,6 +168,27 @@ class DiT(nn.Module):
         x = self.transform(self.embed(latents, condition), grid, time.blocks, kv, branches, persons)
         return self.unembed(x, grid, time.head)
 
+    def train(
+        self,
+        latents: Float[Array, "B T h w C"],
+        condition: Float[Array, "B T h w Cc"],
+        times: Float[Array, "B"],
+        text: Float[Array, "B X Dt"],
+        clip: Float[Array, "B Y Dc"],
+        windows: Float[Array, "B P F W N Ca"],
+        persons: Persons | None = None,
+    ) -> Float[Array, "B T h w C"]:
+        """noise - data for examples that each have their own time (0..1000) and conditions (float32).
+
+        Keys and values are made in the layer that needs them: those of a whole batch in all layers would not fit.
+        """
+        grid = self.token_grid(latents.shape)
+        time = self.time_features(sinusoid_in_step(times, self.sizes.freq_dim))
+        states = self.states(text, clip, windows, None if persons is None else persons.labelled)
+        x = self.embed(latents, condition)
+        x = self.blocks.from_states(x, states, time.blocks, self.angles(grid), persons)[0]
+        return self.unembed(x, grid, time.head)
+
     def token_grid(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """(T, h/2, w/2) of latents [B, T, h, w, C]."""
         frames, height, width = (n // p for n, p in zip(shape[1:4], self.sizes.patch_size, strict=True))
@@ -151,22 +202,26 @@ class DiT(nn.Module):
 
     def everything(self, latents, condition, sinusoids, text, clip, windows):
         """One pass through every parameter; `init` goes this way."""
-        time = jax.tree.map(lambda x: x[0], self.time_features(sinusoids))
+        time = self.time_features(sinusoids)
         one = jnp.zeros(latents.shape[0], jnp.int32)
         return self(latents, condition, time, self.keys_values(text, clip, windows), Branches(one, one))
 
 
-def abstract_parameters(sizes: DiTSizes) -> dict:
-    """Shapes of all parameters, without allocating."""
+def init(sizes: DiTSizes, key: Array) -> dict:
+    """Random parameters, as flax's layers begin."""
     audio = sizes.audio
-    spec = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
     inputs = (
-        spec(1, 2, 4, 4, sizes.out_dim),
-        spec(1, 2, 4, 4, sizes.in_dim - sizes.out_dim),
-        spec(1, sizes.freq_dim),
-        spec(1, sizes.text_len, sizes.text_dim),
-        spec(1, 257, sizes.clip_dim),
-        spec(1, 1, 1 + audio.frames_per_latent, audio.window, audio.layers, audio.channels),
+        jnp.zeros((1, 2, 4, 4, sizes.out_dim)),
+        jnp.zeros((1, 2, 4, 4, sizes.in_dim - sizes.out_dim)),
+        jnp.zeros((1, sizes.freq_dim)),
+        jnp.zeros((1, sizes.text_len, sizes.text_dim)),
+        jnp.zeros((1, 257, sizes.clip_dim)),
+        jnp.zeros((1, 1, 1 + audio.frames_per_latent, audio.window, audio.layers, audio.channels)),
     )
-    init = lambda *args: DiT(sizes).init(jax.random.key(0), *args, method="everything")
-    return jax.eval_shape(init, *inputs)["params"]
+    return DiT(sizes).init(key, *inputs, method="everything")["params"]
+
+
+@cache
+def abstract_parameters(sizes: DiTSizes) -> dict:
+    """Shapes of all parameters, without allocating. Not to be changed: it is the same for all who ask."""
+    return jax.eval_shape(lambda: init(sizes, jax.random.key(0)))

@@ -16,10 +16,11 @@ from jaxtyping import Array, Bool, Float, Int
 from itjax.models.attention import attention, cross_attention, self_attention
 from itjax.models.audio_adapter import AudioAdapterSizes
 from itjax.models.rope import label_angles, rotate
-from itjax.sharding import SEQUENCE, constrain
+from itjax.sharding import SEQUENCE, constrain, sequence_shards
 
-# B batch (guidance branches) · U distinct prompts · V distinct voices · T latent frames · S tokens of a frame · L = S·T
-# N layers · H heads · d head width · D width · A audio tokens of a frame · P persons, and the background
+# B batch (guidance branches, or training examples) · U distinct prompts · I pictures · V distinct voices · T latent frames
+# S tokens of a frame · L = S·T · N layers · H heads · d head width · D width · A audio tokens of a frame · P persons, and
+# the background
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,23 @@ class DiTSizes:
         return self.dim // self.num_heads
 
 
+class States(NamedTuple):
+    """What cross-attention hears, as every layer makes its keys and values of it. `voice_labels` turns the audio keys where
+    two persons are told apart."""
+
+    text: Float[Array, "U X D"]
+    image: Float[Array, "I Y D"]
+    audio: Float[Array, "V T A E"]
+    voice_labels: Float[Array, "V A"] | None
+
+
 class KeysValues(NamedTuple):
     """What cross-attention answers with: it does not change with the time step. Stacked on layers (N) outside a block."""
 
     text_k: Float[Array, "*N U X H d"]
     text_v: Float[Array, "*N U X H d"]
-    image_k: Float[Array, "*N 1 Y H d"]
-    image_v: Float[Array, "*N 1 Y H d"]
+    image_k: Float[Array, "*N I Y H d"]
+    image_v: Float[Array, "*N I Y H d"]
     audio_k: Float[Array, "*N V T A H d"]
     audio_v: Float[Array, "*N V T A H d"]
 
@@ -59,12 +70,12 @@ class KeysValues(NamedTuple):
 class Persons(NamedTuple):
     """Two persons in one picture: where each is (and the background), and which branches are told apart by label."""
 
-    masks: Float[Array, "3 S"]
+    masks: Float[Array, "*#B 3 S"]
     labelled: Float[Array, "B"]
 
 
 class Branches(NamedTuple):
-    """Which of the distinct prompts and voices each guidance branch is told."""
+    """Which of the distinct prompts and voices each guidance branch is told (training has none: each example its own)."""
 
     text: Int[Array, "B"]
     audio: Int[Array, "B"]
@@ -95,13 +106,32 @@ def modulated(x: Array, shift: Array, scale: Array, eps: float, dtype: DTypeLike
     return (x * (1 + scale) + shift).astype(dtype)
 
 
+class Dense(nn.Module):
+    """A Linear which adds its low-rank update (LoRA, arXiv 2106.09685, eq. 3, with α = r) where the parameters have one."""
+
+    features: int
+    dtype: DTypeLike
+
+    def setup(self):
+        self.linear = nn.Dense(self.features, dtype=self.dtype)
+        nn.share_scope(self, self.linear)  # kernel and bias are this layer's own
+
+    def __call__(self, x: Float[Array, "*b E"]) -> Float[Array, "*b F"]:
+        y = self.linear(x)
+        if not self.has_variable("params", "lora_down"):
+            return y
+        down: Array = self.get_variable("params", "lora_down").astype(y.dtype)
+        up: Array = self.get_variable("params", "lora_up").astype(y.dtype)
+        return y + (x.astype(y.dtype) @ down) @ up
+
+
 class Block(nn.Module):
     sizes: DiTSizes
     dtype: DTypeLike = jnp.float32
 
     def setup(self):
         sizes = self.sizes
-        dense = lambda features: nn.Dense(features, dtype=self.dtype)
+        dense = lambda features: Dense(features, dtype=self.dtype)
         rms = lambda: nn.RMSNorm(epsilon=sizes.eps, dtype=jnp.float32)
         self.modulation = self.param("modulation", nn.initializers.normal(sizes.dim**-0.5), (6, sizes.dim))
         self.q, self.k, self.v, self.o = (dense(sizes.dim) for _ in range(4))
@@ -121,38 +151,36 @@ class Block(nn.Module):
         """A layer on every token, whose output is split as the tokens are: the mesh gathers its weights, not the tokens."""
         return constrain(layer(x), "data", SEQUENCE, None)
 
-    def keys_values(
-        self,
-        _,
-        text: Float[Array, "U X D"],
-        image: Float[Array, "1 Y D"],
-        audio: Float[Array, "V T A E"],
-        voice_labels: Float[Array, "V A"] | None,
-    ) -> tuple[None, KeysValues]:
-        """K and V of text, image and audio. `voice_labels` turns the audio keys where two persons are told apart."""
-        audio_k, audio_v = map(self.heads, jnp.split(self.audio_kv(audio), 2, axis=-1))
-        if voice_labels is not None:
-            audio_k = rotate(audio_k, label_angles(voice_labels, self.sizes.head_dim)[:, None])
+    def keys_values(self, _, states: States) -> tuple[None, KeysValues]:
+        """K and V of text, image and audio."""
+        audio_k, audio_v = map(self.heads, jnp.split(self.audio_kv(states.audio), 2, axis=-1))
+        if states.voice_labels is not None:
+            audio_k = rotate(audio_k, label_angles(states.voice_labels, self.sizes.head_dim)[:, None])
         return None, KeysValues(
-            text_k=self.heads(self.cross_norm_k(self.cross_k(text))),
-            text_v=self.heads(self.cross_v(text)),
-            image_k=self.heads(self.cross_norm_k_img(self.cross_k_img(image))),
-            image_v=self.heads(self.cross_v_img(image)),
+            text_k=self.heads(self.cross_norm_k(self.cross_k(states.text))),
+            text_v=self.heads(self.cross_v(states.text)),
+            image_k=self.heads(self.cross_norm_k_img(self.cross_k_img(states.image))),
+            image_v=self.heads(self.cross_v_img(states.image)),
             audio_k=audio_k,
             audio_v=audio_v,
         )
+
+    def from_states(self, x, states: States, time, angles, persons: Persons | None) -> tuple[Float[Array, "B L D"], None]:
+        """The layer with its own keys and values, every example with its own of all (training)."""
+        return self(x, self.keys_values(None, states)[1], time, angles, None, persons)
 
     def __call__(
         self,
         x: Float[Array, "B L D"],
         kv: KeysValues,
-        time: Float[Array, "6 D"],
+        time: Float[Array, "#B 6 D"],
         angles: Float[Array, "tokens d2"],
-        branches: Branches,
+        branches: Branches | None,
         persons: Persons | None,
     ) -> tuple[Float[Array, "B L D"], None]:
         """One layer: attention among tokens, to text and image, to audio, MLP; the first and last gated by the time."""
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self.modulation.astype(jnp.float32) + time
+        modulation = (self.modulation.astype(jnp.float32) + time)[:, :, None]
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (modulation[:, i] for i in range(6))
         gated = lambda y, g: (x.astype(jnp.float32) + y.astype(jnp.float32) * g).astype(self.dtype)
         with jax.named_scope("self_attention"):
             y, labels = self.attend(modulated(x, shift, scale, self.sizes.eps, self.dtype), angles, kv, persons)
@@ -180,24 +208,28 @@ class Block(nn.Module):
         if persons is not None:
             # softmax over the first frame's tokens, averaged over a mask, is attention whose values are the masks
             first_k = k[:, ::frames]
-            shares = (persons.masks / persons.masks.sum(1, keepdims=True)).T[None, :, None]
+            masks = persons.masks.reshape(-1, *persons.masks.shape[-2:])
+            shares = (masks / masks.sum(2, keepdims=True)).swapaxes(1, 2)[:, :, None]
             padding = (0, first_k.shape[1] - shares.shape[1]), (0, 0), (0, self.sizes.head_dim - shares.shape[3])
             values = jnp.broadcast_to(jnp.pad(shares, ((0, 0), *padding)), first_k.shape).astype(self.dtype)
             answer = self_attention(q, first_k, values, tokens // frames).astype(jnp.float32)
             reference = answer[..., : shares.shape[3]].mean(2).swapaxes(1, 2)
             self.sow("intermediates", "reference_attention", reference)
-            labels = person_labels(reference, jnp.arange(length) < tokens) * persons.labelled[:, None]
+            # who is where is a decision: training does not go through it
+            labels = jax.lax.stop_gradient(person_labels(reference, jnp.arange(length) < tokens))
+            labels = labels * persons.labelled[:, None]
         return self.per_token(self.o, y.reshape(batch, length, -1)), labels
 
-    def attend_text_image(self, x, kv: KeysValues, branches: Branches):
+    def attend_text_image(self, x, kv: KeysValues, branches: Branches | None):
         """Softmax over the text tokens plus a second softmax over the image tokens (Wan2.1 I2V)."""
         q = self.heads(self.cross_norm_q(self.per_token(self.cross_q, x)))
         of_image = lambda part: jnp.broadcast_to(part, (x.shape[0], *part.shape[1:]))
         y = cross_attention(q, of_image(kv.image_k), of_image(kv.image_v))
-        y = y + cross_attention(q, kv.text_k[branches.text], kv.text_v[branches.text])
+        of_text = lambda part: part if branches is None else part[branches.text]
+        y = y + cross_attention(q, of_text(kv.text_k), of_text(kv.text_v))
         return self.per_token(self.cross_o, y.reshape(x.shape))
 
-    def attend_audio(self, x, kv: KeysValues, branches: Branches, labels):
+    def attend_audio(self, x, kv: KeysValues, branches: Branches | None, labels):
         """The tokens of each latent frame attend to that frame's audio tokens alone."""
         q = self.heads(self.per_token(self.audio_q, x))
         if labels is not None:
@@ -205,7 +237,8 @@ class Block(nn.Module):
         batch, length, *head = q.shape
         frames, tokens = kv.audio_k.shape[1:3]
         by_frame = q.reshape(batch, length // frames, frames, *head).swapaxes(1, 2).reshape(-1, length // frames, *head)
-        answers = lambda part: part[branches.audio].reshape(batch * frames, tokens, *head)
-        y = attention(by_frame, answers(kv.audio_k), answers(kv.audio_v))
+        of_voice = lambda part: part if branches is None else part[branches.audio]
+        answers = lambda part: of_voice(part).reshape(batch * frames, tokens, *head)
+        y = attention(by_frame, answers(kv.audio_k), answers(kv.audio_v), shards=sequence_shards())
         y = y.reshape(batch, frames, length // frames, *head).swapaxes(1, 2)
         return self.per_token(self.audio_o, y.reshape(x.shape))

@@ -32,6 +32,7 @@ VERSION = 1  # of what stands in sizes.json; a reader refuses what it does not k
 CHUNK = 2**24  # bytes of the largest chunk: the unit of reading, so a shard on one of many devices reads little more
 BLOCK = 2**25  # bytes of a leaf that are under way to the disk at a time
 READ_BLOCK = 2**27  # and from it
+AGAIN = "convert the weights again; of a training run, take an earlier step"
 
 
 class LazyArray(NamedTuple):
@@ -155,7 +156,7 @@ def read_metadata(directory: str | Path) -> dict:
         content = json.loads(file.read_text())
         version, sizes = content["version"], content["sizes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error!r}): convert the weights again") from error
+        raise UserError(f"{file} is damaged ({error!r}): {AGAIN}") from error
     if version != VERSION or not isinstance(sizes, dict):
         raise UserError(f"{file} is of version {version}, and this program reads version {VERSION}")
     return sizes
@@ -247,9 +248,11 @@ def _description(directory: Path) -> tuple[dict, dict[str, str]]:
         raise UserError(f"{directory} is not a checkpoint: it {state}")
     try:
         description = json.loads(file.read_text())
-        keys = [[str(key["key"]) for key in leaf["key_metadata"]] for leaf in description["tree_metadata"].values()]
+        # an empty node of a tree has a place here, but no array
+        arrays = [leaf for leaf in description["tree_metadata"].values() if leaf["value_metadata"]["value_type"] != "None"]
+        keys = [[str(key["key"]) for key in leaf["key_metadata"]] for leaf in arrays]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is damaged ({error!r}): convert the weights again") from error
+        raise UserError(f"{file} is damaged ({error!r}): {AGAIN}") from error
     return description, {"/".join(leaf): ".".join(leaf) for leaf in keys}
 
 
@@ -267,7 +270,7 @@ def _spec(directory: Path, description: dict, name: str) -> dict:
 
 def _damaged(directory: Path, path: str, error: ValueError) -> UserError:
     detail = str(error).split(" [")[0]
-    return UserError(f"{directory} is damaged: {path} cannot be read ({detail}): convert the weights again")
+    return UserError(f"{directory} is damaged: {path} cannot be read ({detail}): {AGAIN}")
 
 
 @contextlib.contextmanager

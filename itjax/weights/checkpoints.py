@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
@@ -19,13 +20,23 @@ from itjax.weights.official import check_all, open_official, tokenizer_folder
 from itjax.weights.parts import Part, parts
 
 
+@runtime_checkable
+class Read(Protocol):
+    """Loads one network in a dtype, each leaf straight onto its shards; of its leaves those alone whose path ("blocks/q/
+    kernel") `only` chooses, where it is given. The others are not read."""
+
+    def __call__(self, network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict: ...
+
+
 class Weights(NamedTuple):
-    """An opened and checked set of weights. `identity` tells one set from another; `read` loads one network."""
+    """An opened and checked set of weights. `identity` tells one set from another, `encoders` likewise but for the DiT,
+    which LoRA and training change alone; `read` loads one network."""
 
     preset: Preset
     tokenizer: Path
     identity: str
-    read: Callable[[str, Mesh, DTypeLike], dict]
+    encoders: str
+    read: Read
 
 
 def preset_of(directory: Path) -> Preset:
@@ -41,15 +52,28 @@ def open_converted(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
     preset = preset_of(directory)
     described = parts(preset.networks)
     files = checkpoint.open_checkpoint(directory)
-    dit = with_loras(torch_view(described["dit"], files, "dit"), loras) if loras else None
 
-    def read(network: str, mesh: Mesh, dtype: DTypeLike) -> dict:
-        wanted = with_shardings(described[network].abstract, mesh, dtype)
-        if network == "dit" and dit is not None:
-            return load(described["dit"], dit, wanted, str(directory))
+    def read(network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
+        wanted = _chosen(with_shardings(described[network].abstract, mesh, dtype), only)
         return checkpoint.restore(directory, {network: wanted})[network]
 
-    return Weights(preset, tokenizer_folder(checkpoint.small_files(directory)), _identity(files, loras), read)
+    identity = identity_of(files, [])
+    weights = Weights(preset, tokenizer_folder(checkpoint.small_files(directory)), identity, identity, read)
+    if not loras:
+        return weights
+    return with_dit(weights, with_loras(torch_view(described["dit"], files, "dit"), loras), identity_of(files, loras))
+
+
+def with_dit(weights: Weights, dit: TensorFiles, identity: str) -> Weights:
+    """The same weights but for the DiT, whose tensors are given by their torch names."""
+    part = parts(weights.preset.networks)["dit"]
+
+    def read(network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
+        if network != "dit":
+            return weights.read(network, mesh, dtype, only)
+        return load(part, dit, _chosen(with_shardings(part.abstract, mesh, dtype), only), network)
+
+    return weights._replace(identity=identity, read=read)
 
 
 def open_files(
@@ -63,15 +87,22 @@ def open_files(
     if loras:
         files["dit"] = with_loras(files["dit"], loras)
 
-    def read(network: str, mesh: Mesh, dtype: DTypeLike) -> dict:
+    def read(network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
         part: Part = described[network]
-        return load(part, files[network], with_shardings(part.abstract, mesh, dtype), network)
+        return load(part, files[network], _chosen(with_shardings(part.abstract, mesh, dtype), only), network)
 
     everything = TensorFiles({f"{n}/{name}": t for n, tensors in files.items() for name, t in tensors.tensors.items()})
-    return Weights(preset, tokenizer_folder(ckpt_dir), _identity(everything, loras), read)
+    identity, encoders = identity_of(everything, loras), identity_of(everything, [])
+    return Weights(preset, tokenizer_folder(ckpt_dir), identity, encoders, read)
 
 
-def _identity(files: TensorFiles, loras: list[tuple[Path, float]]) -> str:
+def _chosen(wanted: dict, only: Callable[[str], bool] | None) -> dict:
+    if only is None:
+        return wanted
+    return unflatten_dict({path: x for path, x in flatten_dict(wanted, sep="/").items() if only(path)}, sep="/")
+
+
+def identity_of(files: TensorFiles, loras: list[tuple[Path, float]]) -> str:
     """Names, sizes and times of the files: enough to notice that a resumed run would go on with other weights."""
     paths = sorted({stored.file for stored in files.tensors.values()} | {path for path, _ in loras})
     about = lambda path: f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}"

@@ -96,13 +96,13 @@ def to_official(parts: Mapping[str, Part], directory: Path, output: Path) -> Non
     if target.exists():
         raise UserError(f"{target} exists already: remove it, or name another folder")
     views = {network: torch_view(part, stored, network) for network, part in parts.items()}
-    sizes = {network: sum(map(_nbytes, view.tensors.values())) for network, view in views.items()}
+    sizes = {network: nbytes_of(view) for network, view in views.items()}
     scratch = max(sizes[network] for network in PICKLES)  # what write_pth takes meanwhile
     check_output(target, sum(sizes.values()) + scratch)
     report = Report(sum(sizes.values()))
     with beside(target) as folder, report.bar:
         with output_errors(target):
-            for place in (official.WAN, official.WAV2VEC2, Path(official.INFINITETALK).parent):
+            for place in (official.WAN, official.WAV2VEC2):
                 (folder / place).mkdir(parents=True)
             _copy_small_files(checkpoint.small_files(directory), folder)
         _write_networks(parts, views, folder, report)
@@ -110,19 +110,33 @@ def to_official(parts: Mapping[str, Part], directory: Path, output: Path) -> Non
 
 def _write_networks(parts: Mapping[str, Part], views: Mapping[str, TensorFiles], folder: Path, report: Report) -> None:
     wan = folder / official.WAN
-    audio = audio_names(parts["dit"])
-    tensors = {network: _tensors(view, report) for network, view in views.items()}
-    base = [tensor for tensor in tensors["dit"] if tensor.name not in audio]
-    write_sharded(wan, official.DIT_STEM, base)
-    report.finished("dit, base", sum(tensor.nbytes for tensor in base))
-    spoken = [tensor for tensor in tensors["dit"] if tensor.name in audio]
-    write_safetensors(folder / official.INFINITETALK, spoken)
-    report.finished("dit, audio", sum(tensor.nbytes for tensor in spoken))
+    write_base(parts["dit"], views["dit"], folder, report)
+    write_audio(parts["dit"], views["dit"], folder, report)
+    tensors = {network: tensors_of(view, report) for network, view in views.items() if network != "dit"}
     for network, name in PICKLES.items():
         write_pth(wan / name, tensors[network])
         report.finished(network, sum(tensor.nbytes for tensor in tensors[network]))
     write_safetensors(folder / official.WAV2VEC2 / official.WAV2VEC2_FILE, tensors["wav2vec2"])
     report.finished("wav2vec2", sum(tensor.nbytes for tensor in tensors["wav2vec2"]))
+
+
+def write_base(dit: Part, view: TensorFiles, folder: Path, report: Report) -> None:
+    """The DiT's tensors that are Wan's, as its shards and their index."""
+    audio = audio_names(dit)
+    base = [tensor for tensor in tensors_of(view, report) if tensor.name not in audio]
+    write_sharded(folder / official.WAN, official.DIT_STEM, base)
+    report.finished("dit, base", sum(tensor.nbytes for tensor in base))
+
+
+def write_audio(dit: Part, view: TensorFiles, folder: Path, report: Report) -> None:
+    """The DiT's tensors that InfiniteTalk added, as its one file."""
+    audio = audio_names(dit)
+    spoken = [tensor for tensor in tensors_of(view, report) if tensor.name in audio]
+    path = folder / official.INFINITETALK
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_safetensors(path, spoken)
+    report.finished("dit, audio", sum(tensor.nbytes for tensor in spoken))
 
 
 def audio_names(dit: Part) -> frozenset[str]:
@@ -132,15 +146,15 @@ def audio_names(dit: Part) -> frozenset[str]:
     return frozenset(name for source in rows if source.path in paths for name in source.names)
 
 
-def _tensors(view: TensorFiles, report: Report) -> list[Tensor]:
-    return [
-        Tensor(name, tensor.shape, tensor.dtype, report.watched(partial(tensor.read, ())))
-        for name, tensor in view.tensors.items()
-    ]
+def tensors_of(view: TensorFiles, report: Report) -> list[Tensor]:
+    """The tensors as they are to be written, each of which moves the report's bar."""
+    read = lambda tensor: report.watched(partial(tensor.read, ()))
+    return [Tensor(name, tensor.shape, tensor.dtype, read(tensor)) for name, tensor in view.tensors.items()]
 
 
-def _nbytes(tensor) -> int:
-    return math.prod(tensor.shape) * tensor.dtype.itemsize
+def nbytes_of(view: TensorFiles) -> int:
+    """Bytes of all tensors."""
+    return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in view.tensors.values())
 
 
 def _copy_small_files(source: Path, folder: Path) -> None:

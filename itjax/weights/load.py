@@ -87,18 +87,21 @@ def torch_view(part: Part, checkpoint: TensorFiles, prefix: str) -> TensorFiles:
     """
     expected = {f"{prefix}/{path}": shape for path, shape in flat_shapes(part.abstract).items()}
     check_names(expected, checkpoint, f"the checkpoint's {prefix}", lambda path: not path.startswith(f"{prefix}/"))
-    tensors = {}
+    tensors: dict[str, Stored] = {}
     for source in sources(part.table, part.abstract):
-        path = f"{prefix}/{source.path}"
-        stored = checkpoint.tensors[path]
-        for i, name in enumerate(source.names):
-            read = partial(_read_torch, source, stored, i)
-            tensors[name] = Stored(source.torch_shape, stored.dtype, stored.file, read)
+        tensors |= as_torch(source, checkpoint.tensors[f"{prefix}/{source.path}"])
     unused = f"unused/{prefix}/"
     for path in checkpoint.names():
         if path.startswith(unused):
             tensors[path.removeprefix(unused)] = checkpoint.tensors[path]
     return TensorFiles(tensors)
+
+
+def as_torch(source: Source, stored: Stored) -> dict[str, Stored]:
+    """The tensors by torch name that one of our arrays is: one of each layer where it is a stack."""
+    read = lambda layer: partial(_read_torch, source, stored, layer)
+    of = lambda layer: Stored(source.torch_shape, stored.dtype, stored.file, read(layer))
+    return {name: of(layer) for layer, name in enumerate(source.names)}
 
 
 def _read_torch(source: Source, stored: Stored, layer: int, index: Index) -> np.ndarray:

@@ -19,6 +19,14 @@ DIFFERENCES = {".diff": ".weight", ".diff_b": ".bias", ".diff_m": ".modulation"}
 PAIRS = ((".lora_down.weight", ".lora_up.weight"), (".lora_A.weight", ".lora_B.weight"))
 
 
+class Lora(NamedTuple):
+    """A set of deltas by the names that they have in `path`, and how much of them is added."""
+
+    path: Path
+    tensors: TensorFiles
+    scale: float
+
+
 class Delta(NamedTuple):
     """What is added to one tensor: scale · up @ down, or scale · difference (`down` is empty then)."""
 
@@ -44,9 +52,19 @@ def with_loras(files: TensorFiles, loras: Sequence[tuple[str | Path, float]]) ->
     Raises UserError where a file matches none of the tensors, names half a pair, or a delta has another shape than the
     tensor. Keys that match nothing beside others that do are named in a warning.
     """
+    return with_deltas(files, open_loras(loras))
+
+
+def open_loras(loras: Sequence[tuple[str | Path, float]]) -> list[Lora]:
+    """Raises UserError where a file is none of tensors."""
+    return [Lora(Path(path), open_tensors(path), scale) for path, scale in loras]
+
+
+def with_deltas(files: TensorFiles, loras: Sequence[Lora]) -> TensorFiles:
+    """`with_loras` of sets that are open already."""
     deltas: dict[str, list[Delta]] = {}
-    for path, scale in loras:
-        for name, delta in _deltas(Path(path), scale, files):
+    for lora in loras:
+        for name, delta in _deltas(lora, files):
             deltas.setdefault(name, []).append(delta)
     patched = dict(files.tensors)
     for name, added in deltas.items():
@@ -62,9 +80,9 @@ def _read_with(stored: Stored, deltas: tuple[Delta, ...], index: Index) -> np.nd
     return value.astype(stored.dtype)
 
 
-def _deltas(path: Path, scale: float, files: TensorFiles) -> list[tuple[str, Delta]]:
-    """(tensor name, delta) of one LoRA file; a tensor may have a pair and a difference."""
-    lora = open_tensors(path)
+def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
+    """(tensor name, delta) of one LoRA; a tensor may have a pair and a difference."""
+    path, lora, scale = opened
     known = set(files.names())
     found: list[tuple[str, Delta]] = []
     unmatched = []

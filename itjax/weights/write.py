@@ -78,6 +78,12 @@ def beside(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a file of UTF-8, whole or not at all. Raises OutputError."""
+    with beside(path) as temporary, output_errors(path):
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Holds the lock on a folder, which ends with the process. Raises OSError if another process has it."""

@@ -84,9 +84,8 @@ def quick_flags(weight_flags) -> list[str]:
 
 
 @pytest.fixture
-def run(quick_flags, tmp_path, monkeypatch, capsys) -> Callable[..., Result]:
+def run(quick_flags, tmp_path, capsys) -> Callable[..., Result]:
     """run("--image", face, ...) in this process, so that compiled programs are shared among tests."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # leave the user's cache alone
 
     def call(*flags: object, save_file: str | Path = "out.mp4") -> Result:
         path = tmp_path / save_file

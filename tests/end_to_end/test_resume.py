@@ -1,9 +1,8 @@
 """A run of infer.py that is killed and gone on with equals one that never was, to the byte."""
 
-import os
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,44 +13,43 @@ from itjax.generation import journal
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """Of the processes: the first one compiles, the others read what it compiled."""
-    return os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("xla"))}
+# infer.py, in a process that kills itself amid the third chunk, while the devices work on it
+KILLED_IN_CHUNK_3 = """
+import os, signal, sys, infer
+from itjax.generation import writer
 
+def append(run, *args, **kwargs):
+    whole(run, *args, **kwargs)
+    if run.next_chunk == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-def chunks_kept(folder: Path) -> int:
-    found = journal.load(folder)
-    return found.chunks if found else 0
+whole, writer.Run.append = writer.Run.append, append
+sys.exit(infer.main())
+"""
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_equals_never_killed(
-    quick_flags, environment, run, talk, decode, face, tmp_path, no_weights_read
-):
+def test_killed_and_resumed_equals_never_killed(quick_flags, run, talk, decode, face, tmp_path, no_weights_read):
     voice = "--image", str(face), "--audio", str(talk(41))  # 10 chunks
 
     killed_run, whole_run = tmp_path / "killed", tmp_path / "whole"
 
-    def start(folder, *more):
+    def start(folder, *more, program=(str(ROOT / "infer.py"),)):
         folder.mkdir(exist_ok=True)
         files = "--save_file", str(folder / "out"), "--save_frames", str(folder / "out")
-        command = [sys.executable, str(ROOT / "infer.py"), *quick_flags, *voice, *files, *more]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [sys.executable, *program, *quick_flags, *voice, *files, *more]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def done(process):
         out, said = process.communicate(timeout=300)
         assert process.returncode == 0, said
         return out
 
-    killed = start(killed_run)
-    while chunks_kept(killed_run / "out.resume") < 2:
-        assert killed.poll() is None, killed.communicate()
-        time.sleep(0.002)
-    killed.kill()
-    killed.communicate()
+    killed = start(killed_run, program=("-c", KILLED_IN_CHUNK_3))
+    _, said = killed.communicate(timeout=300)
+    assert killed.returncode == -signal.SIGKILL, said
     kept = journal.load(killed_run / "out.resume")
-    assert 2 <= kept.chunks < 10 and kept.frames == 1 + 4 * kept.chunks
+    assert kept.chunks == 2 and kept.frames == 9
     left_behind = decode(killed_run / "out.mp4")
 
     again = lambda *flags: run(*voice, "--save_frames", killed_run / "out", *flags, save_file="killed/out")

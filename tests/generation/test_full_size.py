@@ -33,7 +33,8 @@ def test_chunk_step(persons, size):
         masks=None if persons == 1 else spec(3, height * width // 256),
     )
     carry = Carry(spec(9, height, width, 3), spec(dtype=jnp.int32))
-    chunk = Chunk(spec(persons, frames, 5, 12, 768), Reference(spec(*latents), spec(257, 1280)), spec(*latents))
+    reference = Reference(spec(*latents), spec(257, 1280), spec(sampler.num_latents, 4))
+    chunk = Chunk(spec(persons, frames, 5, 12, 768), reference, spec(*latents))
     program = Program(PRESET.networks, sampler, jnp.dtype("bfloat16"))
     after, output = jax.eval_shape(lambda *args: chunk_step(program, *args), fixed, carry, chunk)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), carry)

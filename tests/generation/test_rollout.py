@@ -11,7 +11,7 @@ import pytest
 import configs
 from itjax.config import Apg, Sampler
 from itjax.generation import rollout
-from itjax.generation.chunk import Chunk, Fixed, Program, Reference, first_carry
+from itjax.generation.chunk import Chunk, Fixed, Program, Reference, first_carry, shown_mask
 from itjax.generation.color import color_statistics
 from itjax.generation.denoise import Steps
 from itjax.generation.schedule import times
@@ -62,7 +62,7 @@ def setting(parameters, sampler=SAMPLER, persons=1, run=None):
     )
     audio, latents = dit.audio, sampler.num_latents
     windows = normal(CHUNKS, persons, sampler.frame_num, audio.window, audio.layers, audio.channels)
-    reference = Reference(normal(latents, h, w, 16), normal(257, dit.clip_dim))
+    reference = Reference(normal(latents, h, w, 16), normal(257, dit.clip_dim), shown_mask(latents))
     chunks = Chunk(windows, reference, normal(CHUNKS, latents, h, w, 16))
     return program, fixed, first_carry(picture, sampler), chunks
 

@@ -12,9 +12,10 @@ import numpy as np
 
 CHUNK = 5
 
-# What the killed processes run. A loop with a carry, as generation is: frames depend on all the chunks before.
+# What the killed processes run. A loop with a carry, as generation is: frames depend on all the chunks before. It tells
+# of each chunk that it kept; with `waits`, it ends by a kill alone.
 LOOP = """
-import sys
+import sys, time
 import numpy as np
 from itjax.generation.sound_track import SoundTrack
 from itjax.generation.writer import open_run
@@ -22,7 +23,7 @@ from itjax.generation.writer import open_run
 def blocks():
     yield from np.random.default_rng(7).normal(0, 0.1, (40, 4000, 1)).astype(np.float32)
 
-def loop(folder, chunks):
+def loop(folder, chunks, waits=False):
     sound, array = SoundTrack(16000, 1, blocks), folder + "/a.npy"
     with open_run(folder + "/a", (32, 48), 25, sound, {"seed": 3}, resume=True, save_frames=array) as run:
         carry = run.state["carry"] if run.state else np.float32(0.5)
@@ -31,6 +32,9 @@ def loop(folder, chunks):
             floats = np.random.default_rng(run.next_chunk).uniform(-1, 1, (5, 32, 48, 3)).astype(np.float32) * carry
             carry = np.float32(np.abs(floats).mean() * 2)
             run.append(np.uint8(np.rint((floats + 1) * 127.5)), floats, {"carry": carry})
+            print("kept", run.next_chunk, flush=True)
+        while waits:
+            time.sleep(1)
         run.finish()
 """
 
@@ -120,31 +124,36 @@ def test_a_kill_at_any_call_to_the_system_changes_no_byte(tmp_path):
     assert int(done.stdout.split()[-1]) > 30  # a good ten for each of three chunks
 
 
+def opened_at(process):
+    """The chunk that the process goes on with."""
+    word, chunk = process.stdout.readline().split()
+    assert word == "open"
+    return int(chunk)
+
+
 def test_kills_at_random_moments_change_no_byte_and_leave_a_video_that_plays(tmp_path):
     never, killed = tmp_path / "never", tmp_path / "killed"
     never.mkdir(), killed.mkdir()
     process = start(LOOP, str(never), 30)
-    process.stdout.readline()
-    ready = time.monotonic()
     process.communicate()
-    work = time.monotonic() - ready
     assert process.returncode == 0
 
-    delays, resumed_at = random.Random(5), []
-    for attempt in range(12):
-        process = start(LOOP, str(killed), 30)
-        resumed_at.append(int(process.stdout.readline().split()[1]))
-        if attempt < 4:
-            time.sleep(delays.uniform(0.05, 0.3) * work)
-            process.kill()
+    draws, kept = random.Random(5), 0
+    for attempt in range(4):
+        process = start(LOOP, str(killed), 7 * (attempt + 1), True)
+        assert opened_at(process) >= kept
+        for _ in range(draws.randint(1, 6)):
+            kept = int(process.stdout.readline().split()[1])
+        time.sleep(draws.uniform(0, 0.02))  # somewhere in the next chunks, or while it waits
+        process.kill()
         process.communicate()
-        if process.returncode == 0:
-            break
         assert process.returncode == -signal.SIGKILL
-        if (killed / "a.resume/state.npz").exists():
-            assert frames_in(killed / "a.mp4") >= CHUNK
-            assert len(np.load(killed / "a.npy")) % CHUNK == 0
-    assert resumed_at == sorted(resumed_at) and resumed_at[-1] > 0
+        assert frames_in(killed / "a.mp4") >= CHUNK * kept
+        assert len(np.load(killed / "a.npy")) % CHUNK == 0
+    process = start(LOOP, str(killed), 30)
+    assert opened_at(process) >= kept
+    process.communicate()
+    assert process.returncode == 0
     for name in ("a.mp4", "a.npy"):
         assert (killed / name).read_bytes() == (never / name).read_bytes()
     assert sorted(os.listdir(killed)) == ["a.mp4", "a.npy"]

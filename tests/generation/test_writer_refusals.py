@@ -2,8 +2,6 @@
 
 import errno
 import os
-import resource
-from contextlib import contextmanager
 
 import av
 import numpy as np
@@ -111,19 +109,8 @@ def test_two_processes_do_not_write_one_video(tmp_path):
     open_small(tmp_path).close()
 
 
-@contextmanager
-def files_up_to(limit):
-    """The system lets no file grow beyond so many bytes (Python ignores the signal that goes with it)."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("victim", ["a.npy", "a.mp4", "state.npz", "whole.mp4"])
-def test_a_disk_that_refuses_costs_no_finished_chunk(tmp_path, victim):
+def test_a_disk_that_refuses_costs_no_finished_chunk(tmp_path, victim, disk_of):
     """Twice the same run; in one, each of the files in turn cannot grow in the second chunk (or at the end)."""
     results = {}
     for folder, refused in ((tmp_path / "smooth", ""), (tmp_path / "refused", victim)):
@@ -139,12 +126,12 @@ def test_a_disk_that_refuses_costs_no_finished_chunk(tmp_path, victim):
         one()
         kept = (folder / "a.mp4").read_bytes()
         if refused == "whole.mp4":
-            with pytest.raises(OutputError, match="--resume"), files_up_to(len(kept) // 2):
+            with pytest.raises(OutputError, match="--resume"), disk_of(len(kept) // 2):
                 run.finish()
         elif refused:
             wording = "" if victim == "state.npz" else rf"{victim} cannot be written: File too large"
             with pytest.raises(OutputError, match=rf"{wording}.*5 frames \(0.20 s\) are kept in .*--resume"):  # noqa: SIM117
-                with files_up_to((array or folder / "a.mp4").stat().st_size + 5_000):
+                with disk_of((array or folder / "a.mp4").stat().st_size + 5_000):
                     one()
         assert (folder / "a.mp4").read_bytes() == kept and frames_in(folder / "a.mp4") == CHUNK
         assert array is None or len(np.load(array)) == CHUNK
@@ -181,10 +168,10 @@ def test_a_full_disk_is_named_and_the_chunk_may_be_tried_again(tmp_path, monkeyp
         assert frames_in(tmp_path / "a.mp4") == 2 * CHUNK
 
 
-def test_a_disk_full_at_the_first_chunk_keeps_the_video_of_before(tmp_path):
+def test_a_disk_full_at_the_first_chunk_keeps_the_video_of_before(tmp_path, disk_of):
     (tmp_path / "a.mp4").write_bytes(b"older")
     run = open_small(tmp_path)
-    with pytest.raises(OutputError, match="nothing is kept"), files_up_to(2000):
+    with pytest.raises(OutputError, match="nothing is kept"), disk_of(2000):
         append(run)
     assert (tmp_path / "a.mp4").read_bytes() == b"older"
     assert not list(tmp_path.glob("*.part"))

@@ -22,3 +22,28 @@ def test_attention(scores, num_keys, monkeypatch):
     q, k, v = (jnp.asarray(rng.normal(size=(2, n, 3, 8)), jnp.float32) for n in (11, 13, 13))
     expected = written_out(q, k[:, :num_keys], v[:, :num_keys])
     chex.assert_trees_all_close(attention.attention(q, k, v, num_keys), expected, atol=1e-5)
+
+
+def test_shards_of_queries_are_kept_together(monkeypatch):
+    """A block takes some queries of each shard; which ones changes nothing."""
+    monkeypatch.setattr(attention, "_SCORES", 300)
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.normal(size=(2, n, 3, 8)), jnp.float32) for n in (20, 13, 13))
+    found = attention.attention(q, k, v, shards=4)
+    chex.assert_trees_all_close(found, written_out(q, k, v), atol=1e-5)
+
+
+@pytest.mark.parametrize("scores", [2**28, 64 * 2])
+def test_gradients_of_keys_and_values_are_summed_in_float32(scores, monkeypatch):
+    """In bfloat16 a sum over hundreds of blocks of queries would stand still after the first few."""
+    monkeypatch.setattr(attention, "_SCORES", scores)
+    rng = np.random.default_rng(0)
+    draw = lambda length: jnp.asarray(rng.normal(size=(1, length, 1, 16)), jnp.bfloat16)
+    q, k, v = draw(600), draw(64), draw(64)
+    cotangent = jnp.asarray(rng.normal(0.5, 1, q.shape), jnp.bfloat16)
+    pull = lambda call, wide: jax.vjp(call, *(x.astype(wide) for x in (q, k, v)))[1](cotangent.astype(wide))
+    found, expected = pull(attention.attention, jnp.bfloat16), pull(written_out, jnp.float32)
+    for name, ours, exact in zip("qkv", found, expected, strict=True):
+        error = jnp.linalg.norm(ours.astype(jnp.float32) - exact) / jnp.linalg.norm(exact)
+        # half precision has 8 bits: each product is good to 0.4 %, and so is their sum where it is made in float32
+        assert error < 1e-2, (name, error)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from itjax.models.apply import apply
 from itjax.models.audio_adapter import AudioAdapterSizes
 from itjax.models.dit import DiT, abstract_parameters, sinusoid
 from itjax.models.dit_block import Branches, DiTSizes, Persons
@@ -50,9 +51,7 @@ def run(parameters, recording, step, silent=False):
     audio = inputs["audio"]
     two = len(audio) == 2
     windows = jnp.asarray(np.zeros_like(audio) if silent else audio)[None]
-    time = jax.tree.map(
-        lambda x: x[0], apply(jnp.asarray(sinusoid(inputs[f"timestep_{step}"], TINY.freq_dim)), method="time_features")
-    )
+    time = apply(jnp.asarray(sinusoid(inputs[f"timestep_{step}"], TINY.freq_dim)), method="time_features")
     text = np.zeros((1, TINY.text_len, TINY.text_dim), np.float32)
     text[0, : len(inputs["text"])] = inputs["text"]
     labelled = jnp.full(1, 0.0 if silent else 1.0) if two else None
@@ -112,3 +111,39 @@ def test_names_round_trip(parameters):
     tensors = dict(mapping.to_torch(table.TABLE, parameters))
     again = mapping.to_jax(table.TABLE, abstract_parameters(TINY), tensors)
     chex.assert_trees_all_equal(again, parameters)
+
+
+@pytest.mark.parametrize("two", [False, True])
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+def test_training_predicts_what_sampling_does(two, remat):
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    abstract = abstract_parameters(TINY)
+    parameters = jax.tree.map(lambda x: normal(*x.shape) / max(1, x.shape[-2] if len(x.shape) > 1 else 1) ** 0.5, abstract)
+    audio, tokens = TINY.audio, 2 * 4
+    text, clip = normal(2, TINY.text_len, TINY.text_dim), normal(2, 9, TINY.clip_dim)
+    windows = normal(2, 1 + two, 5, audio.window, audio.layers, audio.channels)
+    latents, condition = normal(2, 2, 4, 8, TINY.out_dim), normal(2, 2, 4, 8, TINY.in_dim - TINY.out_dim)
+    times = np.asarray([900.0, 31.5], np.float32)
+    masks = jnp.asarray(rng.integers(0, 3, (2, tokens))[:, None] == np.arange(3)[:, None], jnp.float32)
+    masks = masks.at[:, :, :3].set(jnp.eye(3))  # nobody without a token
+    persons = Persons(masks, jnp.asarray([1.0, 0.0])) if two else None
+
+    def loss(parameters, remat):
+        call = (latents, condition, jnp.asarray(times), text, clip, windows, persons)
+        return apply(DiT(TINY, remat=remat), parameters, *call, method="train")
+
+    net = DiT(TINY)
+    together = jax.jit(loss, static_argnums=1)(parameters, remat)
+    for i in range(2):
+        one = jnp.zeros(1, jnp.int32)
+        labelled = persons.labelled[i : i + 1] if two else None
+        kv = apply(net, parameters, text[i : i + 1], clip[i : i + 1], windows[i : i + 1], labelled, method="keys_values")
+        time = apply(net, parameters, jnp.asarray(sinusoid(times[i : i + 1], TINY.freq_dim)), method="time_features")
+        who = Persons(masks[i], labelled) if two else None
+        alone = apply(net, parameters, latents[i : i + 1], condition[i : i + 1], time, kv, Branches(one, one), who)
+        # float32; the sinusoid in the step is good to 1e-4
+        np.testing.assert_allclose(together[i], alone[0], atol=2e-3 * float(jnp.std(alone)))
+    gradient = lambda remat: jax.jit(jax.grad(lambda p: jnp.square(loss(p, remat)).mean()))(parameters)
+    for ours, plain in zip(jax.tree.leaves(gradient(remat)), jax.tree.leaves(gradient("none")), strict=True):
+        np.testing.assert_allclose(ours, plain, atol=1e-4 * (float(jnp.abs(plain).max()) + 1e-6))

@@ -1,9 +1,7 @@
 """One checkpoint for all networks: Orbax reads it, shards get what is theirs, nothing half-done appears."""
 
-import contextlib
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -261,18 +259,7 @@ def test_targets_are_checked_before_anything_is_read(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@contextlib.contextmanager
-def disk_of(nbytes: int):
-    """No file can grow beyond `nbytes`, as if the disk were full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_full_disk(tmp_path):
+def test_full_disk(tmp_path, disk_of):
     tree = {"dit": {"w": LazyArray((500, 1000), np.dtype("f4"), lambda: np.ones((500, 1000), np.float32))}}
     for limit in (2**20, 10):  # while a leaf is written, while Orbax writes its own files
         with disk_of(limit), pytest.raises(OutputError, match="cannot write"):

@@ -1,10 +1,8 @@
 """Files of tensors: what is written is what torch and safetensors read, and the other way round; nothing half-done."""
 
-import contextlib
 import json
 import os
 import pickle
-import resource
 import sys
 import weakref
 from pathlib import Path
@@ -55,17 +53,6 @@ def assert_holds(found: files.TensorFiles, state: dict[str, torch.Tensor]) -> No
         value = found.read(name)
         assert value.dtype == expected.dtype and value.shape == expected.shape
         assert value.tobytes() == expected.tobytes(), name
-
-
-@contextlib.contextmanager
-def disk_of(nbytes: int):
-    """No file can grow beyond `nbytes`, as if the disk were full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def save_safetensors(state, path):
@@ -318,7 +305,7 @@ def test_a_tensor_unlike_its_declaration_leaves_no_file(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_full_disk(tmp_path):
+def test_full_disk(tmp_path, disk_of):
     big = [Tensor("w", (500, 1000), np.dtype(np.float32), lambda: np.ones((500, 1000), np.float32))]
     for write in (write_safetensors, write_pth, lambda path, tensors: write_sharded(path, "model", tensors)):
         for limit in (2**20, 2_000_064):  # the latter holds the tensor, but no header beside it

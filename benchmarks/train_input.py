@@ -1,0 +1,97 @@
+"""Training steps a second with the input pipeline, and on one batch that is held in memory, in turn.
+
+    python -m benchmarks.train_input
+
+The tiny preset on a dataset of random clips of one size. Between two steps the loop does what a run does: it reads the
+next batch, and looks at a step's numbers one step later.
+"""
+
+import argparse
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from configs.tiny import PRESET
+from configs.training import TINY
+from itjax import records
+from itjax.models.dit import init
+from itjax.records import Dataset
+from itjax.sharding import make_mesh
+from itjax.training import data, parameters, state, step
+from itjax.training.config import Training
+from itjax.training.objective import Batch
+from itjax.training.state import TrainState
+from tests.tiny_dataset import make_dataset
+
+
+class Loop:
+    """The state and what its steps need; `run` goes on with it."""
+
+    def __init__(self, settings: Training, dataset: Dataset, mesh: jax.sharding.Mesh):
+        sizes = PRESET.networks.dit
+        everything = parameters.flat(init(sizes, jax.random.key(0)))
+        trains = parameters.flat(parameters.abstract(sizes, settings.trained)[0])
+        self.frozen = parameters.nested({path: leaf for path, leaf in everything.items() if path not in trains})
+        begun = parameters.nested({path: everything[path] for path in trains})
+        self.now: TrainState = state.start(begun, settings.optimizer, mesh)
+        self.step = step.jitted(settings, sizes, self.now, mesh)
+        self.null_text = jnp.asarray(records.null_prompts(dataset)[0])
+        self.good = jnp.asarray(True)
+
+    def run(self, batches: Iterator[Batch], steps: int) -> float:
+        """Steps a second."""
+        before, begun = self.good, time.perf_counter()
+        for batch in itertools.islice(batches, steps):
+            self.now, report = self.step(self.now, self.good, self.frozen, batch, self.null_text)
+            assert bool(before), "the loss is no number"
+            self.good = before = report.good
+        jax.block_until_ready(self.now)
+        return steps / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--steps", type=int, default=25, help="of each measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=50, help="measurements of each kind, in turn (%(default)s)")
+    parser.add_argument("--batch", type=int, default=TINY.batch, help="examples of a step (%(default)s)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = make_dataset(Path(folder) / "data", clips=48, sizes=((48, 64),), ends=False)
+        settings = replace(TINY, batch=args.batch, data=str(dataset.folder))
+        mesh = make_mesh(1, 1, heads=PRESET.networks.dit.num_heads)
+        with jax.set_mesh(mesh):
+            measure(settings, dataset, mesh, args.steps, args.rounds)
+
+
+def measure(settings: Training, dataset: Dataset, mesh: jax.sharding.Mesh, steps: int, rounds: int) -> None:
+    chosen = data.split(dataset, settings.references, 0).train
+    stream = data.Stream(dataset, settings, chosen, mesh)
+    read = (batch for batch, _ in stream)
+    held = itertools.repeat(next(read))
+    loop = Loop(settings, dataset, mesh)
+    begun = time.perf_counter()
+    loop.run(held, 5)
+    seconds, size = time.perf_counter() - begun, "x".join(map(str, next(held).latents.shape))
+    print(f"{os.cpu_count()} cores, jax {jax.__version__}, latents {size}, compiled in {seconds:.1f} s")
+    loop.run(read, 5)
+    kinds = {"held": held, "read": read}
+    seconds_of: dict[str, list[float]] = {"held": [], "read": []}
+    for number in range(rounds):  # each kind is as often the first: the machine's speed drifts
+        for kind in ("held", "read") if number % 2 else ("read", "held"):
+            seconds_of[kind].append(steps / loop.run(kinds[kind], steps))
+    memory, pipeline = (rounds * steps / sum(seconds_of[kind]) for kind in ("held", "read"))
+    ratios = sorted(alone / with_input for alone, with_input in zip(seconds_of["held"], seconds_of["read"], strict=True))
+    low, middle, high = (ratios[int(at * (rounds - 1))] for at in (0.25, 0.5, 0.75))
+    print(f"steps a second over {rounds} x {steps}: {memory:.2f} on one batch in memory, {pipeline:.2f} with input")
+    print(f"ratio {pipeline / memory:.3f}; of each pair: median {middle:.3f}, half of them {low:.3f} to {high:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Training presets: what `train.py PRESET` begins from. Any value can be overridden on the command line."""
+
+from itjax.config import Sampler
+from itjax.training.config import Checkpoints, Dropout, Optimizer, Reports, TimeLaw, Trained, Training
+
+PUBLISHED = Training()
+
+# the recordings' toy networks on a CPU: minutes, and noise
+TINY = Training(
+    steps=100,
+    batch=4,
+    dtype="float32",
+    remat="none",
+    dropout=Dropout(),
+    times=TimeLaw(shift=3.0),
+    optimizer=Optimizer(learning_rate=1e-3, warmup_steps=10, ema=0.99),
+    reports=Reports(
+        log_every=10, validate_every=50, validation_clips=1, sample_every=100, sampler=Sampler(steps=4), sample_seconds=4.0
+    ),
+    checkpoints=Checkpoints(every=50),
+)
+
+LORA = Training(
+    trained=Trained(parts="lora", lora_rank=128),
+    optimizer=Optimizer(learning_rate=1e-4),
+)
+
+FULL = Training(
+    trained=Trained(parts="full"),
+    optimizer=Optimizer(learning_rate=1e-5, warmup_steps=1000),
+)
+
+PRESETS = {
+    "infinitetalk-14b": ("audio adapter and audio attention, the rest frozen: the published choice", PUBLISHED),
+    "infinitetalk-14b-lora": ("LoRA of rank 128 on attention and MLP", LORA),
+    "infinitetalk-14b-full": ("every parameter of the DiT", FULL),
+    "tiny": ("the recordings' toy networks, on a CPU", TINY),
+}

@@ -1,0 +1,200 @@
+"""The networks that make records, on all devices: batches are split over the mesh's `data` axis. Knows no files.
+
+The image networks are whole on every device (a few GB at most), so that no batch waits for a gather; the text encoder
+is split over all of them. Speech is little work next to pictures: every device does all of it.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float16, Float32, Int, UInt8
+
+from itjax.conditioning.media import FRAME_RATE
+from itjax.conditioning.prompt import load_tokenizer, tokenize
+from itjax.conditioning.resize import clip_pixels
+from itjax.conditioning.speech_features import LONG, LONGEST_WHOLE, SpeechFeatures, Windows, frame_count
+from itjax.config import Networks, Sampler
+from itjax.generation.chunk import Program
+from itjax.models import vae
+from itjax.models.apply import apply
+from itjax.models.umt5 import Umt5
+from itjax.models.wav2vec2 import Wav2Vec2
+from itjax.networks import prompt_states
+from itjax.records import SPEECH_MARGIN, Layout, chunk_starts, reference_frames
+from itjax.weights.checkpoints import Weights, free
+
+# B batch over all devices · F frames · T latent frames · h w latent grid · P persons · N layers of the speech encoder
+
+WHOLE = tuple(seconds * FRAME_RATE for seconds in (5, 10, 20, 45, 90)) + (LONGEST_WHOLE,)  # frames: lengths to compile for
+
+
+class Encoders(NamedTuple):
+    """The networks of pictures and speech. `batch`: how many chunks or pictures go in at once, on all devices together."""
+
+    program: Program
+    parameters: dict
+    speech: dict
+    mesh: Mesh
+    batch: int
+
+
+class Pictures(NamedTuple):
+    """What a clip's pictures become (see `itjax.records.Clip`)."""
+
+    chunks: Float16[np.ndarray, "n T h w C"]
+    references: Float16[np.ndarray, "m T h w C"]
+    clip_tokens: Float16[np.ndarray, "m Y Dc"]
+    ends: Float16[np.ndarray, "n T h w C"] | None
+
+
+def program_of(networks: Networks, layout: Layout, dtype: DTypeLike) -> Program:
+    """The part of a run's program that encoding reads: sizes, frames of a chunk, the type of matrix products."""
+    return Program(networks, Sampler(frame_num=layout.frame_num, motion_frames=1), dtype)
+
+
+def open_encoders(weights: Weights, mesh: Mesh, program: Program, batch: int) -> Encoders:
+    """Reads VAE, CLIP and wav2vec2. `batch`: chunks at once on each device."""
+    whole = NamedSharding(mesh, P())
+    read = lambda name, dtype: jax.device_put(weights.read(name, mesh, dtype), whole)
+    pictures = read("vae", program.dtype)
+    free(pictures.pop("decoder"))
+    parameters = {"vae": pictures, "clip": read("clip", program.dtype)}
+    # float32 always, as in a run of inference: lips are all that it is for
+    return Encoders(program, parameters, read("wav2vec2", jnp.float32), mesh, batch * mesh.shape["data"])
+
+
+# -- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def encode_pictures(encoders: Encoders, pixels: UInt8[np.ndarray, "F H W 3"], layout: Layout, with_ends: bool) -> Pictures:
+    """All latents and tokens of a clip's frames."""
+    program, parameters = encoders.program, encoders.parameters
+    starts, shown = chunk_starts(len(pixels), layout), reference_frames(len(pixels), layout)
+
+    def latents(firsts: Int[np.ndarray, "_"], places: tuple[int, ...]) -> Float16[np.ndarray, "_ T h w C"]:
+        """Of a chunk from each of `firsts` on, which shows its frames at `places` and zeros elsewhere."""
+        make = lambda i: (pixels[firsts[i][:, None] + np.asarray(places)],)
+        run = lambda x: (_latents(program, parameters["vae"], _film(layout.frame_num, places, x)),)
+        return _in_batches(encoders, run, make, len(firsts))[0]
+
+    tokens = lambda x: (_tokens(program, parameters["clip"], x),)
+    return Pictures(
+        chunks=latents(starts, tuple(range(layout.frame_num))),
+        references=latents(shown, (0,)),
+        clip_tokens=_in_batches(encoders, tokens, lambda i: (pixels[shown[i]],), len(shown))[0],
+        ends=latents(starts, (0, layout.frame_num - 1)) if with_ends else None,
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _film(frame_num: int, places: tuple[int, ...], pixels: UInt8[Array, "B k H W 3"]) -> Float[Array, "B F H W 3"]:
+    """The k pictures at their places, zeros elsewhere. Apart from the VAE, which so is compiled once for all kinds."""
+    batch, _, *picture = pixels.shape
+    return jnp.zeros((batch, frame_num, *picture)).at[:, places].set(_to_unit(pixels))
+
+
+@partial(jax.jit, static_argnums=0)
+def _latents(program: Program, parameters: dict, frames: Float[Array, "B F H W 3"]) -> Float16[Array, "B T h w C"]:
+    return vae.encode(parameters, frames, program.networks.vae, program.dtype).astype(jnp.float16)
+
+
+@partial(jax.jit, static_argnums=0)
+def _tokens(program: Program, parameters: dict, pixels: UInt8[Array, "B H W 3"]) -> Float16[Array, "B Y Dc"]:
+    pictures = jax.vmap(lambda picture: clip_pixels(picture, program.networks.clip.image))(_to_unit(pixels))
+    return apply(program.clip, parameters, pictures).astype(jnp.float16)
+
+
+def _to_unit(pixels: UInt8[Array, "*b"]) -> Float[Array, "*b"]:
+    """0..255 -> -1..1, on the device: bytes travel faster than floats."""
+    return (pixels.astype(jnp.float32) / 255 - 0.5) * 2
+
+
+def _in_batches(
+    encoders: Encoders, run: Callable[..., tuple[Array, ...]], make: Callable[[Int[np.ndarray, "B"]], tuple], count: int
+) -> tuple[np.ndarray, ...]:
+    """`run` on `make`(numbers) for all numbers below `count`, joined. The last batch is filled up with its last entry.
+
+    One batch is computed while the next one is put together, and no more wait on the devices.
+    """
+    split = NamedSharding(encoders.mesh, P("data"))
+
+    def started() -> Iterator[tuple[Array, ...]]:
+        for start in range(0, count, encoders.batch):
+            numbers = np.arange(start, start + encoders.batch).clip(max=count - 1)
+            yield run(*(jax.device_put(np.ascontiguousarray(x), split) for x in make(numbers)))
+
+    done: list[tuple[np.ndarray, ...]] = []
+    under_way: tuple[Array, ...] | None = None
+    for batch in started():
+        if under_way is not None:
+            done.append(tuple(np.asarray(x) for x in under_way))
+        under_way = batch
+    assert under_way is not None, "a clip holds a chunk at least"
+    done.append(tuple(np.asarray(x) for x in under_way))
+    return tuple(np.concatenate(parts)[:count] for parts in zip(*done, strict=True))
+
+
+# -- speech -----------------------------------------------------------------------------------------------------------
+
+
+def open_speech(encoders: Encoders, track: Float32[np.ndarray, "_"]) -> SpeechFeatures:
+    """The features of a whole track, as a run of inference computes them.
+
+    That would compile a program for every length of track; so a short one lies in a window of one of a few lengths,
+    masked beyond its end.
+    """
+    num_frames = frame_count(len(track))
+    core = next((length for length in WHOLE if num_frames <= length), None)
+    windows = LONG if core is None else Windows(core=core, context=0)
+    network = Wav2Vec2(encoders.program.networks.wav2vec2)
+    return SpeechFeatures(network, encoders.speech, track, windows)
+
+
+def encode_speech(tracks: Sequence[SpeechFeatures], start: int, stop: int) -> Float16[np.ndarray, "P F N C"]:
+    """The features of frames start - SPEECH_MARGIN .. stop + SPEECH_MARGIN - 1; beyond the track its edges repeat."""
+
+    def of(track: SpeechFeatures) -> Float32[np.ndarray, "F N C"]:
+        frames = np.arange(start - SPEECH_MARGIN, stop + SPEECH_MARGIN).clip(0, track.num_frames - 1)
+        return track.window(int(frames[0]), int(frames[-1]) + 1)[frames - frames[0]]
+
+    return np.stack([of(track) for track in tracks]).astype(np.float16)
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+
+
+def token_counts(weights: Weights, texts: Sequence[str]) -> list[int]:
+    """How many tokens each text has, its end token included; at least one."""
+    text_len = weights.preset.networks.dit.text_len
+    tokenizer = load_tokenizer(weights.tokenizer)
+    return [int(tokenize(tokenizer, [text], text_len)[1].sum()) for text in texts]
+
+
+def encode_texts(
+    weights: Weights, texts: Sequence[str], mesh: Mesh, program: Program, batch: int
+) -> Generator[Float32[np.ndarray, "X Dt"]]:
+    """The states of each text, zero beyond its end. The encoder is read for it and freed after the last one."""
+    networks = program.networks
+    tokenizer = load_tokenizer(weights.tokenizer)
+    parameters = weights.read("umt5", mesh, program.dtype)
+    encoders = Encoders(program, {}, {}, mesh, batch * mesh.shape["data"])
+    net = Umt5(networks.umt5, program.dtype)
+
+    def run(ids: Array, mask: Array) -> tuple[Any, ...]:
+        return (prompt_states(net, parameters, ids, mask).astype(jnp.float32),)
+
+    try:
+        for start in range(0, len(texts), encoders.batch):
+            part = texts[start : start + encoders.batch]
+            ids, mask = tokenize(tokenizer, part, networks.dit.text_len)
+            make = lambda numbers: (ids[numbers], mask[numbers])  # noqa: B023  (called within this turn)
+            yield from _in_batches(encoders, run, make, len(part))[0]
+    finally:
+        free(parameters)

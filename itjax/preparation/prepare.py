@@ -1,0 +1,279 @@
+"""From a folder of videos to a dataset: look through the videos, encode captions, then clips, shard by shard."""
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+from jaxtyping import Float16, Float32, UInt8
+from tqdm import tqdm
+
+from itjax import records
+from itjax.conditioning.media import FRAME_RATE, SAMPLE_RATE
+from itjax.conditioning.prompt import NEGATIVE_PROMPT
+from itjax.conditioning.speech_features import SpeechFeatures
+from itjax.errors import UserError
+from itjax.networks import token_masks
+from itjax.preparation import encode, folder
+from itjax.preparation.clips import Limits, Scanned, load_masks, load_pixels, load_tracks, open_video, scan
+from itjax.preparation.encode import Encoders
+from itjax.preparation.folder import Piece, PlannedShard
+from itjax.preparation.videos import Video, find_videos, signatures
+from itjax.records import Bucket, Clip, Dataset, Layout, Shard
+from itjax.weights.checkpoints import Weights
+from itjax.weights.write import Tensor, check_output, write_safetensors
+
+SCANNERS = 8  # videos looked through at once, at most
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Settings(NamedTuple):
+    """How records are made. `size`: name of the preset's table of picture sizes. `batch`: chunks at once on a device."""
+
+    layout: Layout
+    size: str
+    limits: Limits
+    ends: bool
+    batch: int
+    shard_bytes: int
+    dtype: DTypeLike
+
+
+def prepare(source: Path, out: Path, settings: Settings, weights: Weights, mesh: Mesh) -> Dataset:
+    """Makes the dataset `out`, or goes on with it; gives it. Raises UserError and OutputError."""
+    networks, layout = weights.preset.networks, settings.layout
+    videos = find_videos(source, out)
+    with folder.opened(out, arguments_of(settings, weights, videos)) as work:
+        scanned = scan_all(videos, settings, weights, folder.ScanFile(work / folder.SCAN))
+        folder.write_skipped(out, scanned)
+        if not any(video.clips for video in scanned):
+            reasons = "\n".join(line for video in scanned for line in folder.tell_skipped(video))
+            folder.forget(work)
+            raise UserError(f"{source}: no usable clip in {len(videos)} file(s):\n{reasons}")
+        shards = folder.plan_shards(scanned, networks, layout, settings.ends, settings.shard_bytes)
+        missing = [shard for shard in shards if not (out / shard.path).is_file()]
+        if missing or not (out / records.PROMPTS).is_file():
+            _check_disk(out, missing, settings, weights)
+            make(videos, scanned, missing, out, work, settings, weights, mesh)
+        dataset = Dataset(out, weights.preset, layout, settings.ends, weights.encoders, _buckets(shards))
+        records.write_dataset(dataset)
+        (work / folder.TEXTS).unlink(missing_ok=True)
+    _tell(dataset)
+    return dataset
+
+
+def arguments_of(settings: Settings, weights: Weights, videos: Sequence[Video]) -> dict[str, str]:
+    """All that decides what the records are."""
+    layout, limits = settings.layout, settings.limits
+    files = {f"file {name}": value for name, value in signatures(videos).items()}
+    return {
+        "checkpoint": hashlib.sha256(weights.encoders.encode()).hexdigest()[:16],
+        "--size": settings.size,
+        "--frame_num": str(layout.frame_num),
+        "--chunk_stride": str(layout.chunk_stride),
+        "--reference_stride": str(layout.reference_stride),
+        "--min_seconds": f"{limits.least / FRAME_RATE:.2f}",
+        "--max_seconds": f"{limits.most / FRAME_RATE:.2f}",
+        "--ends": str(settings.ends),
+        "--shard_mb": f"{settings.shard_bytes / 1e6:g}",
+        "--dtype": jnp.dtype(settings.dtype).name,
+        **files,
+    }
+
+
+def _check_disk(out: Path, shards: Sequence[PlannedShard], settings: Settings, weights: Weights) -> None:
+    networks = weights.preset.networks
+    sizes = (
+        folder.clip_bytes(networks, settings.layout, shard.bucket, piece.stop - piece.start, settings.ends)
+        for shard in shards
+        for piece in shard.pieces
+    )
+    check_output(out / "records", sum(sizes))
+
+
+def _buckets(shards: Sequence[PlannedShard]) -> tuple[Bucket, ...]:
+    of = lambda key: [shard for shard in shards if shard.bucket == key]
+    listed = lambda shard: Shard(shard.path, tuple(piece.stop - piece.start for piece in shard.pieces))
+    keys = dict.fromkeys(shard.bucket for shard in shards)
+    return tuple(Bucket(*key, tuple(listed(shard) for shard in of(key))) for key in keys)
+
+
+def _tell(dataset: Dataset) -> None:
+    frames = [frames for bucket in dataset.buckets for frames in bucket.num_frames]
+    chunks = sum(len(records.chunk_starts(n, dataset.layout)) for n in frames)
+    print(f"{dataset.folder}: {len(frames)} clips of {sum(frames) / FRAME_RATE:.1f} s, {chunks} chunks, in", end=" ")
+    print(", ".join(f"{bucket.name} ({len(bucket.num_frames)})" for bucket in dataset.buckets))
+
+
+# -- looking through the videos ---------------------------------------------------------------------------------------
+
+
+def scan_all(videos: Sequence[Video], settings: Settings, weights: Weights, found: folder.ScanFile) -> list[Scanned]:
+    """What each video has to give; those that were looked through before are not again."""
+    table, stop = weights.preset.sizes[settings.size].table, threading.Event()
+    done = len(found.scanned)
+    if done:
+        print(f"{done} of {len(videos)} files were looked through before")
+    results = in_order(lambda video: scan(video, table, settings.limits, stop), videos[done:], SCANNERS, stop)
+    with contextlib.closing(results):
+        for result in results:
+            found.append(result)
+            print(f"[{len(found.scanned)}/{len(videos)}] {result.name}: {len(result.clips)} clip(s)")
+            for line in folder.tell_skipped(result):
+                print(line)
+    return found.scanned
+
+
+def in_order(call: Callable[[A], B], items: Iterable[A], most: int, stop: threading.Event) -> Generator[B]:
+    """`call` of each item, in their order, some at once in threads; only a few results wait.
+
+    `stop` is set at the end, also where the waiting is broken off (Ctrl-C): those under way can end soon.
+    """
+    threads = min(most, os.cpu_count() or 1)
+    waiting: deque[Future[B]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(call, item))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            stop.set()
+            for future in waiting:
+                future.cancel()
+
+
+# -- encoding ---------------------------------------------------------------------------------------------------------
+
+
+class Loaded(NamedTuple):
+    """A clip as the networks take it. `tracks` are those of the whole video, the same objects for all its clips."""
+
+    piece: Piece
+    pixels: UInt8[np.ndarray, "F H W 3"]
+    tracks: list[Float32[np.ndarray, "_"]]
+    masks: Float32[np.ndarray, "3 h w"] | None
+
+
+def make(
+    videos: Sequence[Video], scanned: Sequence[Scanned], shards: Sequence[PlannedShard], out: Path, work: Path,
+    settings: Settings, weights: Weights, mesh: Mesh,
+) -> None:  # fmt: skip
+    """Writes the prompts and the shards. Captions come first: their encoder is the largest network."""
+    program = encode.program_of(weights.preset.networks, settings.layout, settings.dtype)
+    captions = list(dict.fromkeys(video.caption for video in scanned if video.clips))
+    _make_texts(captions, out, work / folder.TEXTS, program, settings, weights, mesh)
+    if not shards:
+        return
+    encoders = encode.open_encoders(weights, mesh, program, settings.batch)
+    pieces = [piece for shard in shards for piece in shard.pieces]
+    total = sum(piece.stop - piece.start for piece in pieces)
+    loaded = ahead(read_clips(videos, scanned, pieces))
+    with safetensors.safe_open(work / folder.TEXTS, "numpy") as texts, contextlib.closing(loaded):
+        text_of = lambda caption: texts.get_tensor(str(captions.index(caption)))
+        clips = encode_clips(loaded, scanned, text_of, encoders, settings)
+        with tqdm(total=total, unit="frame", smoothing=0.1) as bar:
+            for shard in shards:
+                (out / shard.path).parent.mkdir(exist_ok=True)
+                made = []
+                for piece in shard.pieces:
+                    made.append(records.to_records(next(clips)))
+                    bar.update(piece.stop - piece.start)
+                records.write_shard(out / shard.path, made)
+
+
+def _make_texts(
+    captions: list[str], out: Path, path: Path, program, settings: Settings, weights: Weights, mesh: Mesh
+) -> None:
+    """The states of "" and the negative prompt for the dataset, those of the captions for the time of the making."""
+    if path.is_file() and (out / records.PROMPTS).is_file():
+        return
+    texts = ["", NEGATIVE_PROMPT, *captions]
+    counts = encode.token_counts(weights, captions)
+    states = encode.encode_texts(weights, texts, mesh, program, settings.batch)
+    width = program.networks.dit.text_dim
+    with contextlib.closing(states):
+        records.write_null_prompts(out, np.stack([next(states), next(states)]))
+
+        def cut(number: int) -> Float16[np.ndarray, "X Dt"]:  # called in the order of the captions
+            return _finite(next(states)[: counts[number]].astype(np.float16), captions[number] or "no caption")
+
+        half = np.dtype(np.float16)
+        write_safetensors(path, [Tensor(str(i), (count, width), half, partial(cut, i)) for i, count in enumerate(counts)])
+
+
+def read_clips(videos: Sequence[Video], scanned: Sequence[Scanned], pieces: Iterable[Piece]) -> Iterator[Loaded]:
+    """The clips' pictures and sound, one clip at a time. Raises UserError where a file is not what it was."""
+    current = None
+    for piece in pieces:
+        video, size = videos[piece.video], (scanned[piece.video].height, scanned[piece.video].width)
+        if current != piece.video:
+            current = piece.video
+            source = open_video(video)
+            tracks = [_as_long_as(scanned[piece.video].clips[-1][1], track) for track in load_tracks(video)]
+            masks = load_masks(video, source.size, size)
+        yield Loaded(piece, load_pixels(source, piece.start, piece.stop, size), tracks, masks)
+
+
+def _as_long_as(num_frames: int, track: Float32[np.ndarray, "_"]) -> Float32[np.ndarray, "_"]:
+    """The track with silence after its end, where the pictures go on."""
+    return np.pad(track, (0, max(0, num_frames * SAMPLE_RATE // FRAME_RATE - len(track))))
+
+
+def ahead(items: Iterator[A]) -> Generator[A]:
+    """The items (none of them None), the next one made in a thread meanwhile."""
+    make: Callable[[], A | None] = lambda: next(items, None)
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(make)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(make)
+            yield item
+
+
+def encode_clips(
+    loaded: Iterable[Loaded], scanned: Sequence[Scanned], text_of: Callable[[str], np.ndarray], encoders: Encoders,
+    settings: Settings,
+) -> Iterator[Clip]:  # fmt: skip
+    """The records of the clips, in their order."""
+    layout = settings.layout
+    heard: tuple[int, list[SpeechFeatures]] | None = None
+    for piece, pixels, tracks, masks in loaded:
+        video = scanned[piece.video]
+        if heard is None or heard[0] != piece.video:
+            heard = piece.video, [encode.open_speech(encoders, track) for track in tracks]
+        name = f"{video.name}[{piece.start}:{piece.stop}]"
+        seen = encode.encode_pictures(encoders, pixels, layout, settings.ends)
+        yield Clip(
+            name=name,
+            num_frames=len(pixels),
+            chunk_starts=records.chunk_starts(len(pixels), layout),
+            chunks=_finite(seen.chunks, name),
+            reference_frames=records.reference_frames(len(pixels), layout),
+            references=_finite(seen.references, name),
+            clip_tokens=_finite(seen.clip_tokens, name),
+            speech=_finite(encode.encode_speech(heard[1], piece.start, piece.stop), name),
+            text=text_of(video.caption),
+            ends=None if seen.ends is None else _finite(seen.ends, name),
+            masks=None if masks is None else np.asarray(token_masks(masks), np.float16),
+        )
+
+
+def _finite(values: Float16[np.ndarray, "*b"], what: str) -> Float16[np.ndarray, "*b"]:
+    """`values`, which a network made. Raises UserError where they are no numbers: training would not survive them."""
+    if not np.isfinite(values).all():
+        raise UserError(f"{what}: the networks made numbers of it that are infinite or none. Convert the checkpoint again.")
+    return values

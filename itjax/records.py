@@ -1,0 +1,340 @@
+"""Training records: whole clips as the networks see them, in ArrayRecord shards, and the dataset that lists them.
+
+A clip lies between two cuts. Chunks are cut from it when it is read, so that a reference may come from outside the
+chunk; so a clip's latents are kept for every chunk that can begin in it (each encoded from its own first frame, as the VAE
+is causal), and for every frame that can be a reference. Each of these is a record of its own: an example of training reads
+one chunk and one reference, a small part of its clip.
+"""
+
+import itertools
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, SupportsIndex
+
+import grain
+import numpy as np
+import safetensors.numpy
+from array_record.python.array_record_module import ArrayRecordWriter
+from jaxtyping import Float16, Float32, Int32
+
+from itjax.config import Preset, preset_from_json, to_json
+from itjax.errors import OutputError, UserError
+from itjax.weights.files import DTYPES
+from itjax.weights.write import beside, output_errors
+
+# n chunks · m references · T latent frames · h w latent grid · P persons · F frames · N layers of the speech encoder
+
+VERSION = 2
+SPEECH_MARGIN = 2  # frames of speech kept on each side of a clip: half the audio adapter's window
+PROMPTS = "prompts.safetensors"
+PARTS = ("chunks", "references", "clip_tokens", "ends")  # fields of a clip that are read by the part
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which chunks and references a clip holds: a chunk of `frame_num` frames begins every `chunk_stride` frames, and
+    every `reference_stride`-th frame can be a reference (each chunk's first and last frame among them)."""
+
+    frame_num: int = 81
+    reference_stride: int = 20
+    chunk_stride: int = 40
+
+    def __post_init__(self):
+        if self.frame_num < 5 or self.frame_num % 4 != 1:
+            raise UserError(f"--frame_num {self.frame_num}: must be 4n+1 and at least 5")
+        if self.reference_stride < 1 or self.chunk_stride % self.reference_stride or self.chunk_stride < 1:
+            raise UserError(f"--reference_stride {self.reference_stride} must divide --chunk_stride {self.chunk_stride}")
+        if (self.frame_num - 1) % self.reference_stride:
+            raise UserError(
+                f"--reference_stride {self.reference_stride} must divide --frame_num - 1 = {self.frame_num - 1}, so that "
+                "the last frame of a chunk can be a reference"
+            )
+
+
+def chunk_starts(num_frames: int, layout: Layout) -> Int32[np.ndarray, "n"]:
+    """The frames at which a chunk begins that lies whole in the clip."""
+    return np.arange(0, num_frames - layout.frame_num + 1, layout.chunk_stride, dtype=np.int32)
+
+
+def reference_frames(num_frames: int, layout: Layout) -> Int32[np.ndarray, "m"]:
+    """The frames that can be a reference."""
+    return np.arange(0, num_frames, layout.reference_stride, dtype=np.int32)
+
+
+class Parts:
+    """An array of `shape`, whose parts along the first axis are read as they are asked for: `read`(number, bytes)."""
+
+    dtype = np.dtype(np.float16)
+
+    def __init__(self, shape: tuple[int, ...], read: Callable[[int, int], bytes]):
+        self.shape, self._read = shape, read
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: SupportsIndex) -> Float16[np.ndarray, "..."]:
+        number = range(len(self))[index]  # IndexError beyond the end, and negative ones from there
+        data = self._read(number, math.prod(self.shape[1:]) * self.dtype.itemsize)
+        return np.frombuffer(data, self.dtype).reshape(self.shape[1:])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.stack(list(self)).astype(dtype or self.dtype)
+
+
+class Clip(NamedTuple):
+    """A whole clip at 25 fps. `name` says where it comes from: "film.mp4[120:620]" in frames.
+
+    `references` are latents of [frame, zeros ...] over a chunk, `ends` those of [first, zeros ..., last] of each chunk
+    (None where not asked for). `speech` begins SPEECH_MARGIN frames before the clip. `text` is cut to the caption's
+    length. `masks` tells two persons and the background apart, on the grid of tokens.
+    """
+
+    name: str
+    num_frames: int
+    chunk_starts: Int32[np.ndarray, "n"]
+    chunks: Float16[np.ndarray, "n T h w C"] | Parts
+    reference_frames: Int32[np.ndarray, "m"]
+    references: Float16[np.ndarray, "m T h w C"] | Parts
+    clip_tokens: Float16[np.ndarray, "m Y Dc"] | Parts
+    speech: Float16[np.ndarray, "P F N C"]
+    text: Float16[np.ndarray, "X Dt"]
+    ends: Float16[np.ndarray, "n T h w C"] | Parts | None = None
+    masks: Float16[np.ndarray, "3 S"] | None = None
+
+
+def record_count(num_frames: int, layout: Layout, ends: bool) -> int:
+    """How many records a clip is."""
+    chunks, references = len(chunk_starts(num_frames, layout)), len(reference_frames(num_frames, layout))
+    return 1 + (2 if ends else 1) * chunks + 2 * references
+
+
+def to_records(clip: Clip) -> list[bytes]:
+    """The clip as records: a safetensors file in memory, with name, length and the shapes of PARTS in its metadata, then
+    the parts."""
+    arrays = {name: np.ascontiguousarray(x) for name, x in clip._asdict().items() if isinstance(x, np.ndarray | Parts)}
+    parts = {name: arrays.pop(name) for name in PARTS if name in arrays}
+    shapes = {name: array.shape for name, array in parts.items()}
+    # under one key: safetensors writes several in any order, and the same clip shall give the same bytes
+    metadata = {"clip": json.dumps({"name": clip.name, "num_frames": clip.num_frames, "parts": shapes})}
+    return [safetensors.numpy.save(arrays, metadata), *(part.tobytes() for array in parts.values() for part in array)]
+
+
+def from_records(data: bytes, read: Callable[[int, int], bytes]) -> Clip:
+    """The clip whose first record is `data`; `read`(n, bytes) gives the n-th of the others, of that many bytes.
+
+    Raises ValueError where `data` is no record, or one of other fields.
+    """
+    try:
+        start = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:start])
+        metadata = json.loads(header.pop("__metadata__")["clip"])
+        fields: dict[str, Any] = {name: _view(data, start, entry) for name, entry in header.items()}
+        first = 1
+        for name, shape in metadata["parts"].items():
+            fields[name] = Parts(tuple(shape), partial(_nth, read, first))
+            first += shape[0]
+        return Clip(metadata["name"], metadata["num_frames"], **fields)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"no record of a clip: {error!r}") from error
+
+
+def _nth(read: Callable[[int, int], bytes], first: int, number: int, nbytes: int) -> bytes:
+    return read(first + number, nbytes)
+
+
+def _view(data: bytes, start: int, entry: dict[str, Any]) -> np.ndarray:
+    """An array of a safetensors file in memory, whose values begin at `start`. Raises ValueError where it is cut off."""
+    dtype, (begin, end) = np.dtype(DTYPES[entry["dtype"]]), entry["data_offsets"]
+    count = math.prod(entry["shape"])
+    if end - begin != count * dtype.itemsize:
+        raise ValueError(f"{end - begin} bytes for {entry['dtype']}{entry['shape']}")
+    return np.frombuffer(data, dtype, count, start + begin).reshape(entry["shape"])
+
+
+@dataclass(frozen=True)
+class Shard:
+    """An ArrayRecord file, relative to the dataset's folder, and the frames of each of its clips."""
+
+    path: str
+    num_frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Clips of one picture size (pixels) and number of persons: those can share a batch."""
+
+    height: int
+    width: int
+    persons: int
+    shards: tuple[Shard, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.height}x{self.width}-p{self.persons}"
+
+    @property
+    def num_frames(self) -> tuple[int, ...]:
+        return tuple(frames for shard in self.shards for frames in shard.num_frames)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What `dataset.json` says of a folder of records. `checkpoint`: identity of the networks that made them."""
+
+    folder: Path
+    preset: Preset
+    layout: Layout
+    ends: bool
+    checkpoint: str
+    buckets: tuple[Bucket, ...]
+
+
+def write_shard(path: Path, clips: Iterable[Iterable[bytes]]) -> None:
+    """Writes the records of clips into one file that appears when it is whole. Raises OutputError (full disk)."""
+    with beside(path) as temporary, output_errors(path):
+        # one record a group: each is read at random, alone. No compression: float16 noise does not shrink
+        writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
+        try:
+            for data in itertools.chain.from_iterable(clips):
+                writer.write(data)
+            writer.close()
+        except RuntimeError as error:  # what the library makes of a disk that refuses
+            raise OutputError(f"cannot write {path}: {error}") from error
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def write_dataset(dataset: Dataset) -> None:
+    """Writes dataset.json, whole or not at all. Raises OutputError."""
+    content = {
+        "version": VERSION,
+        "preset": to_json(dataset.preset),
+        "layout": asdict(dataset.layout),
+        "ends": dataset.ends,
+        "checkpoint": dataset.checkpoint,
+        "buckets": [asdict(bucket) for bucket in dataset.buckets],
+    }
+    path = dataset.folder / "dataset.json"
+    with beside(path) as temporary, output_errors(path), temporary.open("w") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def open_dataset(folder: str | Path) -> Dataset:
+    """Reads dataset.json and looks for the shards it names.
+
+    Raises UserError where there is no dataset, where it is of another version, and where a shard is missing.
+    """
+    folder = Path(folder)
+    path = folder / "dataset.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder} is no dataset: there is no dataset.json in it. `python -m itjax.preparation VIDEOS {folder}` makes "
+            "one, and goes on where it was stopped."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    try:
+        if content["version"] != VERSION:
+            raise UserError(f"{path} is of version {content['version']}, this code reads {VERSION}: prepare it again")
+        buckets = tuple(
+            Bucket(of["height"], of["width"], of["persons"], tuple(_shard(shard) for shard in of["shards"]))
+            for of in content["buckets"]
+        )
+        preset, layout = preset_from_json(content["preset"]), Layout(**content["layout"])
+        dataset = Dataset(folder, preset, layout, content["ends"], content["checkpoint"], buckets)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}): prepare the dataset again") from error
+    for bucket in buckets:
+        for shard in bucket.shards:
+            if not (folder / shard.path).is_file():
+                raise UserError(f"{folder / shard.path} is missing, and {path} names it: prepare the dataset again")
+    return dataset
+
+
+def _shard(content: dict[str, Any]) -> Shard:
+    return Shard(content["path"], tuple(content["num_frames"]))
+
+
+def write_null_prompts(folder: Path, states: Float32[np.ndarray, "2 X Dt"]) -> None:
+    """Keeps the text states of "" and of the negative prompt. Raises OutputError."""
+    path = folder / PROMPTS
+    with beside(path) as temporary, output_errors(path):
+        # not save_file: what that writes nobody else may read
+        temporary.write_bytes(safetensors.numpy.save({"states": np.ascontiguousarray(states)}))
+
+
+def null_prompts(dataset: Dataset) -> Float32[np.ndarray, "2 X Dt"]:
+    """Text states of "" (what dropped text becomes) and of the negative prompt, zero beyond their ends.
+
+    Raises UserError where the file is missing or of another shape.
+    """
+    path = dataset.folder / PROMPTS
+    try:
+        states = safetensors.numpy.load_file(path)["states"]
+    except (OSError, KeyError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path} cannot be read ({error}): prepare the dataset again") from error
+    wanted = (2, dataset.preset.networks.dit.text_len, dataset.preset.networks.dit.text_dim)
+    if states.shape != wanted:
+        raise UserError(f"{path}: states are {list(states.shape)}, the preset's are {list(wanted)}: prepare it again")
+    return states
+
+
+class Records:
+    """The clips of one bucket by number, for grain. Reading opens files as they are needed, in every process anew."""
+
+    def __init__(self, dataset: Dataset, bucket: Bucket):
+        count = partial(record_count, layout=dataset.layout, ends=dataset.ends)
+        self._places: list[tuple[Path, int]] = []  # a clip's file, and its first record there
+        for shard in bucket.shards:
+            ends = itertools.accumulate(map(count, shard.num_frames))
+            self._places += [(dataset.folder / shard.path, first) for first in (0, *ends)][:-1]
+        self._sources: dict[Path, grain.sources.ArrayRecordDataSource] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Clip:
+        """The clip, whose parts are read when they are asked for. Both raise UserError, with the file and the record, where
+        it cannot be read."""
+        path, first = self._places[index]
+        data = self._read(path, first)
+        try:
+            return from_records(data, lambda number, nbytes: self._read(path, first + number, nbytes))
+        except ValueError as error:
+            raise _unreadable(path, first, error) from error
+
+    def _read(self, path: Path, record: int, nbytes: int | None = None) -> bytes:
+        try:
+            if path not in self._sources:
+                self._sources[path] = grain.sources.ArrayRecordDataSource([str(path)])
+            data = self._sources[path][record]
+        except Exception as error:  # the library raises bare Exceptions and RuntimeErrors for what is damaged
+            raise _unreadable(path, record, error) from error
+        if nbytes is not None and len(data) != nbytes:
+            raise _unreadable(path, record, f"{len(data)} bytes instead of {nbytes}")
+        return data
+
+    def __repr__(self) -> str:
+        return f"Records({len(self)} clips)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_places": self._places, "_sources": {}}
+
+
+def _unreadable(path: Path, record: int, why: object) -> UserError:
+    return UserError(
+        f"{path}: record {record} cannot be read ({why}). Delete this file and dataset.json and prepare the dataset again: "
+        "it makes the missing file anew."
+    )

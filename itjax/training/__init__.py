@@ -1,0 +1,1 @@
+"""Training: from prepared records to a checkpoint that infer.py reads."""

@@ -1,0 +1,143 @@
+"""What a run reports: numbers by step as JSON lines and for TensorBoard, and videos for TensorBoard."""
+
+import contextlib
+import io
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import SupportsFloat
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+# The writer without tensorboardX's thread, which dies unseen on a full disk and then blocks the run on its full queue.
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from itjax.conditioning.media import FRAME_RATE
+from itjax.errors import OutputError, UserError
+from itjax.weights.write import output_errors, write_text
+
+# B examples · F pixel frames · H W pixels
+
+FILE = "metrics.jsonl"
+EVENTS = "tensorboard"
+GIF_SIDE = 640  # pixels: the longer side of a video for TensorBoard, which takes GIFs; the mp4 is there to be looked at
+
+
+class MetricLog:
+    """Numbers by step in `folder`/metrics.jsonl and `folder`/tensorboard. One process of a run makes it.
+
+    A run that goes on after `resumed_step` (0: a new one) takes back what was reported of later steps: it will be
+    reported again. Every method raises OutputError where the disk refuses; the constructor also UserError where the
+    file of an earlier run cannot be read.
+    """
+
+    def __init__(self, folder: Path, resumed_step: int):
+        self.path = folder / FILE
+        with output_errors(self.path):
+            (folder / EVENTS).mkdir(parents=True, exist_ok=True)
+        _take_back(self.path, resumed_step)
+        with contextlib.ExitStack() as opened:
+            with output_errors(self.path):
+                self._lines = opened.enter_context(self.path.open("a"))
+            with output_errors(folder / EVENTS):
+                # files count in the order of their names, which go by the second
+                self._events = EventsWriter(str(folder / EVENTS / "events"), f".{resumed_step:09d}")
+                first_to_come = resumed_step + 1 if resumed_step else 0
+                self._events.write_event(Event(step=first_to_come, session_log=SessionLog(status=SessionLog.START)))
+                self._events.flush()
+            opened.pop_all()
+
+    def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
+        """Report numbers of a step, on the disk when this returns. They are numbers of the host, not of a device.
+
+        What is no finite number is null in the JSON.
+        """
+        if "step" in values:
+            raise ValueError("a metric cannot be named 'step'")
+        numbers = {name: float(value) for name, value in values.items()}
+        finite = {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+        with output_errors(self.path):
+            self._lines.write(json.dumps({"step": step} | finite, allow_nan=False) + "\n")
+            self._lines.flush()
+        self._event(step, [Summary.Value(tag=name, simple_value=number) for name, number in numbers.items()])
+
+    def video(self, step: int, name: str, frames: UInt8[np.ndarray, "F H W 3"], fps: int = FRAME_RATE) -> None:
+        """Show a video among TensorBoard's images, as a GIF that is made smaller where it is larger than 640 pixels."""
+        height, width = frames.shape[1:3]
+        scale = min(1.0, GIF_SIDE / max(height, width))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        small = (Image.fromarray(frame).resize(size, Image.Resampling.BOX) for frame in frames)
+        # the default method takes 50 times as long
+        pictures = [picture.quantize(method=Image.Quantize.FASTOCTREE) for picture in small]
+        data = io.BytesIO()
+        pictures[0].save(data, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0)
+        image = Summary.Image(height=size[1], width=size[0], colorspace=3, encoded_image_string=data.getvalue())
+        self._event(step, [Summary.Value(tag=name, image=image)])
+
+    def _event(self, step: int, values: list[Summary.Value]) -> None:
+        with output_errors(self.path.parent / EVENTS):
+            self._events.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+            self._events.flush()
+
+    def close(self) -> None:
+        """Does nothing the second time."""
+        if self._lines.closed:
+            return
+        with output_errors(self.path):
+            self._lines.close()
+        with output_errors(self.path.parent / EVENTS):
+            self._events.close()
+
+    def __enter__(self) -> "MetricLog":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self.close()
+        except OutputError:
+            if error[0] is None:  # else the disk was what ended the block, or something worse did
+                raise
+
+
+def _take_back(path: Path, resumed_step: int) -> None:
+    """Drop the lines of steps after `resumed_step` (all, for 0), and a last line that a kill left half written."""
+    if not path.exists():
+        return
+    kept = [line for step, line in _lines(path) if 0 < resumed_step >= step]
+    write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(step, line) of each whole line."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}. Move it away to go on without it.") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield int(json.loads(line)["step"]), line
+        except (ValueError, TypeError, KeyError):
+            if number < len(lines):
+                raise UserError(
+                    f"{path}, line {number}: not the report of a step: {line[:80]!r}. Mend it, or move the file away to "
+                    "go on without it."
+                ) from None
+
+
+def loss_by_band(
+    losses: Float[np.ndarray, "B"], times: Float[np.ndarray, "B"], bands: int = 4
+) -> dict[str, float]:  # fmt: skip
+    """Means of the losses of examples whose time τ lies in each of `bands` equal parts of 0..1; parts without one are left
+    out. Raises ValueError for a τ outside."""
+    if not np.all((times >= 0) & (times <= 1)):
+        raise ValueError(f"τ is outside of 0..1: {times}")
+    band = np.minimum((times * bands).astype(int), bands - 1)
+    return {
+        f"loss/tau_{i / bands:.2f}-{(i + 1) / bands:.2f}": float(losses[band == i].mean()) for i in range(bands) if i in band
+    }

@@ -1,0 +1,152 @@
+"""What a run tells while it trains: lines of metrics, the validation loss, sampled videos."""
+
+import contextlib
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from itjax.generation.video_file import write_video
+from itjax.records import Dataset, Records
+from itjax.training import data, flops, parameters, sampling, validation
+from itjax.training.config import Training
+from itjax.training.metrics import MetricLog, loss_by_band
+from itjax.training.objective import Batch
+from itjax.training.state import TrainState
+from itjax.training.step import Report
+from itjax.training.throughput import Meter, memory_in_use
+from itjax.weights.checkpoints import Weights
+
+
+class Opened(NamedTuple):
+    """Everything of a run that its steps do not change. `trains`, `frozen`: shapes of the DiT's parameters."""
+
+    settings: Training
+    weights: Weights
+    dataset: Dataset
+    mesh: Mesh
+    split: data.Split
+    trains: dict
+    frozen: dict
+
+
+class Pending(NamedTuple):
+    """A step that was given to the devices: its number, where the data stood before it, and what it will tell."""
+
+    number: int
+    position: dict[str, Any]
+    names: list[str]
+    latent: tuple[int, int, int]
+    persons: int
+    report: Report
+
+
+def of_steps(settings: Training) -> Training:
+    """Without the settings that no step reads: one program serves all runs that differ in these alone."""
+    kept = Training()
+    return replace(
+        settings, data="", checkpoint="", run="", steps=kept.steps, processes=kept.processes, reports=kept.reports,
+        checkpoints=kept.checkpoints,
+    )  # fmt: skip
+
+
+class Reporter:
+    """The numbers of steps until they are reported, and the reports. Its methods are called by all processes together.
+
+    `unreported` are the numbers of the steps since the last line. A checkpoint keeps them: the next line of a run that
+    goes on is then that of one that never stopped.
+    """
+
+    def __init__(self, opened: Opened, frozen: dict, null_text: jax.Array, done: int, unreported: list[dict[str, Any]]):
+        self._opened, self._frozen, self._null_text = opened, frozen, null_text
+        settings = opened.settings
+        reports, held_out = settings.reports, opened.split.held_out
+        self._log = MetricLog(Path(settings.run), done) if jax.process_index() == 0 else None
+        self._validation = (
+            validation.prepare(opened.dataset, settings, held_out, opened.mesh) if reports.validate_every else []
+        )
+        self._sampling = None
+        if reports.sample_every and held_out:
+            self._sampling = sampling.prepare(settings, opened.weights, opened.dataset, opened.mesh)
+        self._trained = frozenset(parameters.flat(opened.trains))
+        self._seen: set[tuple[int, ...]] = set()
+        self.unreported = unreported
+        self.meter = Meter(list(opened.mesh.devices.flat))
+
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._log:
+            self._log.close()
+
+    def compiling(self, batch: Batch) -> contextlib.AbstractContextManager[None]:
+        """A pause of the meter where the step is compiled for a shape that is new."""
+        new = batch.latents.shape not in self._seen
+        self._seen.add(batch.latents.shape)
+        return self.meter.pause() if new else contextlib.nullcontext()
+
+    def add(self, pending: Pending) -> None:
+        report = pending.report
+        numbers = {name: float(getattr(report, name)) for name in ("loss", "gradient_norm", "learning_rate")}
+        by_example = {name: np.asarray(getattr(report, name)).tolist() for name in ("losses", "times")}
+        self.unreported.append(numbers | by_example)
+        networks = self._opened.weights.preset.networks
+        batch = self._opened.settings.batch
+        # the products of LoRA's own small matrices are not counted: nothing of the base's weights has a gradient
+        trained = frozenset() if self._opened.settings.trained.parts == "lora" else self._trained
+        operations = flops.train_flops(networks, pending.latent, trained, batch, pending.persons)
+        self.meter.step_done(batch * flops.video_tokens(networks, pending.latent), operations)
+
+    def due(self, done: int) -> bool:
+        """Whether step `done` is to be reported: its numbers must be there then."""
+        reports = self._opened.settings.reports
+        return any(n and done % n == 0 for n in (reports.log_every, reports.validate_every, reports.sample_every))
+
+    def report(self, done: int, now: TrainState) -> None:
+        """The line of step `done`, where one is due."""
+        reports = self._opened.settings.reports
+        values: dict[str, float] = {}
+        if reports.log_every and done % reports.log_every == 0:
+            values |= self._numbers() | self.meter.read() | memory_in_use()
+        if reports.validate_every and done % reports.validate_every == 0 and self._validation:
+            with self.meter.pause():
+                settings, sizes = of_steps(self._opened.settings), self._opened.weights.preset.networks.dit
+                values |= validation.loss(settings, sizes, _best(now), self._frozen, self._validation, self._null_text)
+        if values and self._log:
+            self._log.write(done, values)
+            told = {name: values[name] for name in ("loss", "validation/loss", "speed/steps_per_second") if name in values}
+            print(f"step {done}: " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()), flush=True)
+
+    def _numbers(self) -> dict[str, float]:
+        """Means over the steps since the last report."""
+        told, self.unreported = self.unreported, []
+        losses, times = (np.concatenate([np.float32(step[name]) for step in told]) for name in ("losses", "times"))
+        values = {name: float(np.mean([step[name] for step in told])) for name in ("loss", "gradient_norm")}
+        return values | {"learning_rate": told[-1]["learning_rate"]} | loss_by_band(losses, times)
+
+    def sample(self, done: int, now: TrainState) -> None:
+        """The video of step `done`, where one is due. It may take minutes: let what is to be saved be saved before."""
+        opened = self._opened
+        every, held_out = opened.settings.reports.sample_every, opened.split.held_out
+        if not self._sampling or done % every:
+            return
+        place = held_out[(done // every - 1) % len(held_out)]
+        clip = Records(opened.dataset, opened.dataset.buckets[place.bucket])[place.clip]
+        began = time.monotonic()
+        with self.meter.pause():
+            frames = sampling.sample(self._sampling, opened.settings, _best(now), self._frozen, clip)
+        if self._log:
+            path = Path(opened.settings.run) / "samples" / f"{done:08d}.mp4"
+            write_video(path, frames, None)
+            self._log.video(done, "sample", frames)
+            print(f"step {done}: {path} ({time.monotonic() - began:.0f} s), source and sample of {clip.name}", flush=True)
+
+
+def _best(now: TrainState) -> dict:
+    """The weights that a report is about: the average, where one is kept."""
+    return now.trainable if now.ema is None else now.ema

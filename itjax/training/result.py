@@ -1,0 +1,165 @@
+"""What a run trained, as weights: those it began from with the trained ones in their place, and as official files.
+
+Of weights that have a running average it is the average. Values are cast to the type that the run's checkpoint has.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import orbax.checkpoint as ocp
+
+from itjax.config import Preset
+from itjax.errors import UserError
+from itjax.training import run_folder
+from itjax.training.checkpoints import FOLDER
+from itjax.weights import checkpoint
+from itjax.weights.checkpoints import Weights, identity_of, open_converted, preset_of, with_dit
+from itjax.weights.convert import Report, audio_names, nbytes_of, tensors_of, write_audio, write_base
+from itjax.weights.files import Stored, TensorFiles
+from itjax.weights.load import as_torch, torch_view
+from itjax.weights.lora import Lora, open_loras, with_deltas
+from itjax.weights.mapping import LINEAR, Index, Source, sources
+from itjax.weights.parts import Part, parts
+from itjax.weights.write import beside, check_output, output_errors, write_safetensors
+
+LORA_FILE = "lora.safetensors"
+PREFIX = "diffusion_model."  # of the names in a LoRA file
+
+
+class Result(NamedTuple):
+    """A checkpoint of a run. `base`: the weights it began from. `parts`: what trained. `arrays`: by path in the DiT."""
+
+    folder: Path
+    base: Path
+    parts: str
+    arrays: dict[str, Stored]
+
+
+def open_weights(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
+    """A folder made by convert_weights.py; or a training run's: its last checkpoint, or RUN/checkpoints/STEP.
+
+    Raises UserError where it is neither, or is damaged.
+    """
+    if not is_result(directory):
+        return open_converted(directory, loras)
+    result = open_result(directory)
+    base = open_weights(result.base, [])
+    part = parts(base.preset.networks)["dit"]
+    identity = f"{base.identity},{identity_of(TensorFiles(result.arrays), loras)}"
+    return with_dit(base, _dit(directory, part, loras), identity)
+
+
+def export(directory: Path, output: Path) -> list[Path]:
+    """Writes what a run trained as official files into the folder `output`; gives their paths.
+
+    The audio parts are InfiniteTalk's file; all of the DiT is that and Wan's shards; LoRA is one file, to be used with
+    scale 1. Raises UserError and OutputError; nothing half-done stays behind.
+    """
+    result, target = open_result(directory), Path(output).absolute()
+    if target.exists():
+        raise UserError(f"{target} exists already: remove it, or name another folder")
+    part = parts(preset_at(result.base).networks)["dit"]
+    view = _dit(directory, part, [])
+    if result.parts == "lora":
+        view = TensorFiles(_lora(result, part, view))
+    elif result.parts == "audio":
+        view = TensorFiles({name: view.tensors[name] for name in audio_names(part)})
+    nbytes = nbytes_of(view)
+    check_output(target, nbytes)
+    report = Report(nbytes)
+    with beside(target) as folder, report.bar:
+        with output_errors(target):
+            folder.mkdir()
+        if result.parts == "lora":
+            write_safetensors(folder / LORA_FILE, tensors_of(view, report))
+            report.finished("lora", nbytes)
+        else:
+            write_audio(part, view, folder, report)
+        if result.parts == "full":
+            write_base(part, view, folder, report)
+    return sorted(path for path in target.rglob("*") if path.is_file())
+
+
+def open_result(directory: Path) -> Result:
+    """The run's last whole checkpoint, or that of the step which `directory` names. Raises UserError."""
+    run, step = _run_and_step(directory)
+    path = run / run_folder.FILE
+    try:
+        content = json.loads(path.read_text())
+        base, trained = Path(content["checkpoint"]), content["training"]["trained"]["parts"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error!r}): it tells what {run} began from") from error
+    if not base.is_dir():
+        raise UserError(f"{run} began from the weights in {base}, and they are not there: put them back, or mend {path}")
+    if step is None:
+        step = max(ocp.utils.checkpoint_steps(run / FOLDER), default=None)
+    if step is None:
+        raise UserError(f"{run} has no checkpoint yet: nothing was saved in {run / FOLDER}")
+    folder = run / FOLDER / str(step) / "state"
+    if not folder.is_dir():
+        raise UserError(f"{folder.parent} is no checkpoint of a run: it has no folder {folder.name}")
+    arrays = checkpoint.open_checkpoint(folder).tensors
+    name = "ema" if any(path.startswith("ema/") for path in arrays) else "trainable"
+    return Result(folder, base, trained, {p.removeprefix(f"{name}/"): x for p, x in arrays.items() if p.startswith(name)})
+
+
+def is_result(directory: Path) -> bool:
+    """Whether the folder is a training run, or a checkpoint of one."""
+    run, _ = _run_and_step(directory)
+    return (run / run_folder.FILE).is_file() and (run / FOLDER).is_dir()
+
+
+def _run_and_step(directory: Path) -> tuple[Path, int | None]:
+    directory = Path(directory).absolute()
+    if directory.parent.name == FOLDER and directory.name.isdecimal():
+        return directory.parent.parent, int(directory.name)
+    return directory, None
+
+
+def preset_at(directory: Path) -> Preset:
+    """The sizes of the networks in a folder that `open_weights` takes. Raises UserError."""
+    return preset_at(open_result(directory).base) if is_result(directory) else preset_of(directory)
+
+
+def _dit(directory: Path, part: Part, loras: list[tuple[Path, float]]) -> TensorFiles:
+    """The tensors of the DiT by torch name; of a run, those it began from with the trained ones in their place."""
+    if not is_result(directory):
+        return torch_view(part, checkpoint.open_checkpoint(directory), "dit")
+    result = open_result(directory)
+    below = _dit(result.base, part, [])
+    if result.parts == "lora":
+        own = Lora(result.folder, TensorFiles(_lora(result, part, below)), 1.0)
+        return with_deltas(below, [own, *open_loras(loras)])
+    trained: dict[str, Stored] = {}
+    for source in sources(part.table, part.abstract):
+        if source.path in result.arrays:
+            trained |= as_torch(source, result.arrays[source.path])
+    for name, tensor in trained.items():
+        trained[name] = _cast(tensor, below.dtype(name))
+    return with_deltas(TensorFiles(below.tensors | trained), open_loras(loras))
+
+
+def _lora(result: Result, part: Part, below: TensorFiles) -> dict[str, Stored]:
+    """The low-rank updates by their names in a LoRA file."""
+    tensors: dict[str, Stored] = {}
+    for source in sources(part.table, part.abstract):
+        for end in ("lora_down", "lora_up"):
+            path = source.path.removesuffix("kernel") + end
+            if not source.path.endswith("/kernel") or path not in result.arrays:
+                continue
+            stored = result.arrays[path]
+            names = tuple(f"{PREFIX}{name.removesuffix('weight')}{end}.weight" for name in source.names)
+            of_update = as_torch(Source(path, names, LINEAR, True, stored.shape), stored)
+            tensors |= {name: _cast(tensor, below.dtype(source.names[0])) for name, tensor in of_update.items()}
+    return tensors
+
+
+def _cast(tensor: Stored, dtype: np.dtype) -> Stored:
+    return tensor._replace(dtype=dtype, read=partial(_read_as, tensor, dtype))
+
+
+def _read_as(tensor: Stored, dtype: np.dtype, index: Index) -> np.ndarray:
+    return tensor.read(index).astype(dtype)

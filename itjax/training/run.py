@@ -1,0 +1,213 @@
+"""A training run from its folder's first file to its last checkpoint: opening, the loop, and how it ends."""
+
+import contextlib
+import signal
+from collections import deque
+from enum import Enum
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from itjax import records
+from itjax.errors import UserError
+from itjax.records import Dataset
+from itjax.sharding import make_mesh
+from itjax.training import data, parameters, run_folder, state, step
+from itjax.training.checkpoints import Keeper
+from itjax.training.config import Training
+from itjax.training.preemption import Preemption
+from itjax.training.reporter import Opened, Pending, Reporter, of_steps
+from itjax.training.state import TrainState
+from itjax.weights.checkpoints import Weights
+
+
+class End(Enum):
+    """How a run ended; it has saved in any case."""
+
+    DONE = "done"
+    PREEMPTED = "preempted"
+    INTERRUPTED = "interrupted"
+
+
+def open_run(settings: Training, weights: Weights) -> Opened:
+    """Everything that can be wrong with a run is found here, before a weight is read. Raises UserError."""
+    dataset = records.open_dataset(settings.data)
+    _check_sizes(dataset, weights)
+    if settings.motion_frames >= dataset.layout.frame_num:
+        raise UserError(
+            f"motion-frames {settings.motion_frames}: the dataset's chunks have {dataset.layout.frame_num} frames"
+        )
+    if settings.references.strategy == "FL2V" and not dataset.ends:
+        raise UserError(f"{dataset.folder}: references.strategy FL2V needs chunks' ends. Prepare the dataset with --ends.")
+    trains, frozen = parameters.abstract(weights.preset.networks.dit, settings.trained)
+    mesh = mesh_of(settings, weights.preset.networks.dit.num_heads)
+    data.check_batch(settings, mesh)
+    data.readers(mesh)
+    # whether they are looked at or not: else a run would train on other clips once its reports are switched off
+    split = data.split(dataset, settings.references, settings.reports.validation_clips)
+    return Opened(settings, weights, dataset, mesh, split, trains, frozen)
+
+
+def mesh_of(settings: Training, heads: int) -> Mesh:
+    """The mesh of all devices. Raises UserError where the settings do not fit the heads or the devices."""
+    ulysses, context, count = settings.mesh.ulysses, settings.mesh.context, len(jax.devices())
+    if heads % ulysses:
+        raise UserError(f"mesh.ulysses {ulysses} does not divide the {heads} attention heads")
+    if count % (ulysses * context):
+        raise UserError(f"mesh.ulysses {ulysses} times mesh.context {context} does not divide the {count} device(s)")
+    return make_mesh(ulysses, context, heads=heads)
+
+
+def _check_sizes(dataset: Dataset, weights: Weights) -> None:
+    made, given = dataset.preset.networks, weights.preset.networks
+    for name in ("dit", "vae", "umt5", "clip", "wav2vec2"):
+        before, now = vars(getattr(made, name)), vars(getattr(given, name))
+        differing = [f"{name}.{key} {before[key]} there, {now[key]} here" for key in before if before[key] != now[key]]
+        if differing:
+            raise UserError(
+                f"{dataset.folder} was prepared with networks of other sizes ({weights.preset.name} is given, "
+                f"{dataset.preset.name} made it): {'; '.join(differing)}"
+            )
+    if dataset.checkpoint != weights.encoders:
+        _say(f"warning: {dataset.folder} was prepared with another checkpoint than the one that trains")
+
+
+def _say(line: str) -> None:
+    """Prints it once, however many processes there are."""
+    if jax.process_index() == 0:
+        print(line, flush=True)
+
+
+def train(settings: Training, weights: Weights) -> End:
+    """Trains, or goes on with, the run in `settings.run`.
+
+    Raises UserError (also where the loss is no number: the last good state is saved first) and OutputError.
+    """
+    folder = Path(settings.run)
+    with contextlib.ExitStack() as held:
+        preemption = held.enter_context(Preemption())  # from here on: a run that has just begun can be asked to end too
+        opened = open_run(settings, weights)
+        if jax.process_index() == 0:  # the others end with this one where the folder is refused
+            held.enter_context(run_folder.locked(folder))
+            run_folder.begin(settings, weights)
+        held.enter_context(jax.set_mesh(opened.mesh))
+        keeper = held.enter_context(Keeper(folder, settings.checkpoints))
+        _say(_about(opened))
+        return _train(opened, keeper, preemption)
+
+
+def _about(opened: Opened) -> str:
+    settings, split = opened.settings, opened.split
+    count = lambda *trees: sum(leaf.size for leaf in jax.tree.leaves(trees)) / 1e6
+    shape = " x ".join(f"{size} {axis}" for axis, size in opened.mesh.shape.items())
+    return (
+        f"{settings.run}: {sum(map(len, split.train))} clips of {sum(map(bool, split.train))} size(s) to train on, "
+        f"{len(split.held_out)} held out; {count(opened.trains):.3g} of "
+        f"{count(opened.trains, opened.frozen):.3g} million parameters "
+        f"train; {opened.mesh.size} device(s): {shape}"
+    )
+
+
+def begin(opened: Opened, keeper: Keeper, stream: data.Stream) -> tuple[TrainState, list[dict[str, Any]]]:
+    """The state of the last whole checkpoint, with the stream where it stood, and numbers that were not yet reported; or
+    the state before the first step."""
+    settings, sizes = opened.settings, opened.weights.preset.networks.dit
+    last = keeper.last()
+    if last is None:
+        trainable = parameters.read_trainable(opened.weights, sizes, settings.trained, opened.mesh, settings.seed)
+        return state.start(trainable, settings.optimizer, opened.mesh), []
+    found, position = keeper.restore(last, state.abstract_state(opened.trains, settings.optimizer, opened.mesh))
+    stream.restore(position["stream"])
+    _say(f"going on after step {last}")
+    return found, position["unreported"]
+
+
+def _train(opened: Opened, keeper: Keeper, preemption: Preemption) -> End:
+    settings, sizes = opened.settings, opened.weights.preset.networks.dit
+    stream = data.Stream(opened.dataset, settings, opened.split.train, opened.mesh)
+    now, unreported = begin(opened, keeper, stream)
+    frozen = parameters.read_frozen(opened.weights, sizes, settings.trained, opened.mesh, jnp.dtype(settings.dtype))
+    null_text = jnp.asarray(records.null_prompts(opened.dataset)[0])
+    with Reporter(opened, frozen, null_text, int(now.step), unreported) as reporter:
+        steps = Steps(opened, keeper, stream, reporter, now)
+        while steps.done < settings.steps and not preemption.reached(steps.done):
+            steps.advance(frozen, null_text)
+            saves = steps.done % settings.checkpoints.every == 0
+            # one step behind, so that the devices always have the next one before this one's numbers are asked for
+            steps.look(0 if saves or reporter.due(steps.done) else 1)
+            reporter.report(steps.done, steps.now)
+            if saves:
+                steps.save()
+            reporter.sample(steps.done, steps.now)
+        steps.look()
+        steps.save()
+        keeper.wait()
+    if steps.done < settings.steps:
+        _say(f"step {steps.done} is saved, the same command goes on from there")
+        return End.INTERRUPTED if preemption.signal == signal.SIGINT else End.PREEMPTED
+    _say(f"{steps.done} steps done: {settings.run}")
+    return End.DONE
+
+
+class Steps:
+    """The state after `done` steps, of which the last few may still be with the devices: `look` waits for their numbers."""
+
+    def __init__(self, opened: Opened, keeper: Keeper, stream: data.Stream, reporter: Reporter, now: TrainState):
+        self.now, self.done = now, int(now.step)
+        self._opened, self._keeper, self._stream, self._reporter = opened, keeper, stream, reporter
+        self._pending: deque[Pending] = deque()
+        self._good = jnp.asarray(True)
+        self._step = step.jitted(of_steps(opened.settings), opened.weights.preset.networks.dit, now, opened.mesh)
+
+    def advance(self, frozen: dict, null_text: jax.Array) -> None:
+        """Gives the next step to the devices. Where its batch cannot be read, saves the state and raises UserError."""
+        position = self._stream.state()
+        try:
+            batch, names = next(self._stream)
+        except UserError as error:
+            self.look()
+            if jax.process_count() > 1:  # no clip can be read: the others know nothing of it, and a checkpoint needs all
+                raise
+            self.save()
+            self._keeper.wait()
+            raise UserError(f"{error} The state is saved as of step {self.done}.") from error
+        with self._reporter.compiling(batch):
+            self.now, report = self._step(self.now, self._good, frozen, batch, null_text)
+        self._good, self.done = report.good, self.done + 1
+        _, frames, height, width, _ = batch.latents.shape
+        latent, persons = (frames, height, width), batch.speech.shape[1]
+        self._pending.append(Pending(self.done, position, names, latent, persons, report))
+
+    def look(self, most: int = 0) -> None:
+        """Takes the numbers of all steps but the last `most`. Where they are no numbers, saves the state before that step
+        and raises UserError."""
+        while len(self._pending) > most:
+            pending = self._pending.popleft()
+            if not bool(pending.report.good):
+                self._stop(pending)
+            self._reporter.add(pending)
+
+    def save(self) -> None:
+        """Begins to write the state. All steps must have been looked at."""
+        with self._reporter.meter.pause():
+            self._save(self.done, self._stream.state())
+
+    def _save(self, step: int, position: dict[str, Any]) -> None:
+        self._keeper.save(step, self.now, {"stream": position, "unreported": self._reporter.unreported})
+
+    def _stop(self, pending: Pending) -> NoReturn:
+        before = pending.number - 1
+        self._save(before, pending.position)  # the step left the state as it was, and so did what came after it
+        self._keeper.wait()
+        for name in pending.names:
+            if name.startswith(data.UNREADABLE):
+                raise UserError(f"{name.removeprefix(data.UNREADABLE)} The state is saved as of step {before}.")
+        loss, norm = float(pending.report.loss), float(pending.report.gradient_norm)
+        raise UserError(
+            f"step {pending.number}: the loss is {loss} and the gradient's norm {norm}. Its batch: "
+            f"{', '.join(pending.names)}. The state before it is saved as step {before}. A lower optimizer.learning-rate, "
+            "dtype float32, or leaving out a damaged clip may help; the same command tries again."
+        )

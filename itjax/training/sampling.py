@@ -1,0 +1,143 @@
+"""A video of a held-out clip, sampled by the chunk loop with the weights of the moment, beside the clip itself.
+
+The clip is there as latents alone, so its own frames, the first picture among them, are what the VAE decodes of them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, UInt8
+
+from itjax import networks
+from itjax.conditioning.media import FRAME_RATE
+from itjax.config import Sampler
+from itjax.generation import chunk, rollout
+from itjax.generation.chunk import Chunk, Fixed, Program, Reference
+from itjax.generation.color import color_statistics
+from itjax.models import vae
+from itjax.records import SPEECH_MARGIN, Clip, Dataset, null_prompts
+from itjax.sharding import make_mesh, parameter_sharding
+from itjax.training import parameters
+from itjax.training.config import Training
+from itjax.weights.checkpoints import Weights
+
+# F frames of a chunk · T latent frames · h w latent grid · H W pixels
+
+STRATEGIES = {"I2V": "i2v", "FL2V": "fl2v"}
+
+
+class Sampling(NamedTuple):
+    """What samples need besides the DiT: the program, a mesh that splits no batch, the VAE (and CLIP under i2v)."""
+
+    program: Program
+    mesh: Mesh
+    vae: dict
+    clip: dict | None
+    dataset: Dataset
+
+
+def prepare(settings: Training, weights: Weights, dataset: Dataset, mesh: Mesh) -> Sampling:
+    """Reads the VAE. The sampler's chunks are those that are trained: their length, context and strategy."""
+    strategy = STRATEGIES.get(settings.references.strategy, "soft")
+    motion = settings.motion_frames if strategy == "soft" else 1
+    sampler = replace(settings.reports.sampler, frame_num=dataset.layout.frame_num, motion_frames=motion, strategy=strategy)
+    program = Program(weights.preset.networks, sampler, jnp.dtype(settings.dtype))
+    whole = make_mesh(heads=weights.preset.networks.dit.num_heads, devices=list(mesh.devices.flat))
+    read = lambda name: weights.read(name, whole, program.dtype)
+    return Sampling(program, whole, read("vae"), read("clip") if strategy == "i2v" else None, dataset)
+
+
+def sample(
+    sampling: Sampling, settings: Training, trainable: dict, frozen: dict, clip: Clip
+) -> UInt8[np.ndarray, "F H W 3"]:
+    """The clip's first seconds (at most reports.sample-seconds) on the left, what the chunk loop made of their first
+    picture and their speech on the right."""
+    program, mesh, sampler = sampling.program, sampling.mesh, sampling.program.sampler
+    with jax.set_mesh(mesh):
+        # the same devices in the same order: what lies split over all of them lies there already
+        move = lambda tree: jax.device_put(tree, _shardings(tree, mesh))
+        dit = move(parameters.merged(frozen, parameters.for_compute(trainable, program.dtype)))
+        source = _source(sampling, clip, int(settings.reports.sample_seconds * FRAME_RATE))
+        picture = jnp.asarray(source[0])
+        negative = np.asarray(null_prompts(sampling.dataset)[1])
+        text = np.zeros_like(negative)
+        text[: len(clip.text)] = clip.text
+        steps = networks.euler_steps(program, dit, ())
+        color = jax.jit(color_statistics)(picture)
+        masks = None if clip.masks is None else jnp.asarray(clip.masks, jnp.float32)
+        fixed = Fixed(dit, sampling.vae, jnp.asarray([text, negative]), steps, color, masks, sampling.clip)
+        chunks = _chunks(sampling, settings, clip, len(source))
+        made = []
+        for number, (_, output) in enumerate(rollout.streamed(program, fixed, chunk.first_carry(picture, sampler), chunks)):
+            made.append(_fetched(output.pixels)[sampler.motion_frames if number else 0 :])
+    frames = np.concatenate(made)
+    length = min(len(frames), len(source))
+    pixels = np.round((np.clip(source, -1, 1) + 1) * 127.5).astype(np.uint8)
+    return side_by_side(pixels[:length], frames[:length])
+
+
+def side_by_side(
+    source: UInt8[np.ndarray, "F H W 3"], sampled: UInt8[np.ndarray, "F H W 3"]
+) -> UInt8[np.ndarray, "F H 2*W 3"]:  # fmt: skip
+    """The source on the left, what was sampled on the right."""
+    return np.concatenate([source, sampled], axis=2)
+
+
+def _shardings(tree: dict, mesh: Mesh) -> dict:
+    return jax.tree.map(lambda leaf: parameter_sharding(leaf.shape, mesh), tree)
+
+
+@partial(jax.jit, static_argnums=0)
+def _decode(program: Program, parameters: dict, latents: Float[Array, "T h w C"]) -> Float[Array, "F H W 3"]:
+    return vae.decode(parameters, latents[None], program.networks.vae, program.dtype)[0]
+
+
+def _source(sampling: Sampling, clip: Clip, most: int) -> Float[np.ndarray, "F H W 3"]:
+    """The clip's own frames, from the chunks of its record: `most` of them, but one chunk at least."""
+    frames: list[np.ndarray] = []
+    end = 0
+    for start, latents in zip(clip.chunk_starts, clip.chunks, strict=True):
+        if start > end or end >= most:  # chunks that begin after a gap cannot go on from the ones before
+            break
+        decoded = _fetched(_decode(sampling.program, sampling.vae, jnp.asarray(latents, jnp.float32)))
+        frames.append(decoded[end - start :])
+        end = int(start) + len(decoded)
+    return np.concatenate(frames)[: max(most, sampling.program.sampler.frame_num)]
+
+
+def _chunks(sampling: Sampling, settings: Training, clip: Clip, num_frames: int) -> Iterator[Chunk]:
+    sampler, sizes = sampling.program.sampler, sampling.program.networks.dit.audio
+    length = sampler.frame_num
+    around = np.arange(length)[:, None] + np.arange(sizes.window)
+    key = jax.random.key(settings.seed)
+    for number, start in enumerate(range(0, num_frames - length + 1, sampler.new_frames)):
+        speech = clip.speech[:, start : start + length + 2 * SPEECH_MARGIN].astype(np.float32)
+        noise = jax.random.normal(jax.random.fold_in(key, number), clip.chunks.shape[1:])
+        yield Chunk(jnp.asarray(speech[:, around]), _reference(sampler, clip, start), noise)
+
+
+def _reference(sampler: Sampler, clip: Clip, start: int) -> Reference | None:
+    """The frame of the record that is nearest to the chunk's first one, as a dubbed video shows its own frame there."""
+    if sampler.strategy == "i2v":
+        return None
+    nearest = int(np.abs(clip.reference_frames - start).argmin())
+    latents = clip.references[nearest]
+    if sampler.strategy == "fl2v" and clip.ends is not None:
+        latents = clip.ends[int(np.abs(clip.chunk_starts - start).argmin())]
+    tokens = jnp.asarray(clip.clip_tokens[nearest], jnp.float32)
+    mask = chunk.shown_mask(len(latents), sampler.strategy == "fl2v")
+    return Reference(jnp.asarray(latents, jnp.float32), tokens, mask)
+
+
+def _fetched(array: Array) -> np.ndarray:
+    """The whole of an array on every process's host."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))

@@ -1,0 +1,72 @@
+"""What a training step changes: born on its shards, never whole on one device. Frozen parameters have no part in it."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from itjax.sharding import with_shardings
+from itjax.training.config import Optimizer
+from itjax.training.parameters import LORA, flat, nested
+
+
+class TrainState(NamedTuple):
+    """`step`: steps done. `trainable`: float32 masters. `ema`: their average, None where none is kept."""
+
+    step: Int[Array, ""]
+    trainable: dict
+    optimizer: optax.OptState
+    ema: dict | None
+
+
+def learning_rate(settings: Optimizer) -> optax.Schedule:
+    """Linear warm-up to a constant rate; the first step is not at zero."""
+    warm = max(1, settings.warmup_steps)
+    return lambda count: settings.learning_rate * jnp.minimum(1.0, (count + 1) / warm)
+
+
+def transformation(settings: Optimizer) -> optax.GradientTransformation:
+    """Clipping, then AdamW. Only matrices decay: norms, biases and modulations do not."""
+    decays = lambda tree: nested({path: path.endswith(("kernel", *LORA)) for path in flat(tree)})
+    adamw = optax.adamw(
+        learning_rate(settings), settings.beta1, settings.beta2, settings.epsilon,
+        weight_decay=settings.weight_decay, mask=decays,
+    )  # fmt: skip
+    return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw)
+
+
+def fresh(trainable: dict, settings: Optimizer) -> TrainState:
+    """The state before the first step (traceable)."""
+    ema = jax.tree.map(jnp.copy, trainable) if settings.ema else None
+    return TrainState(jnp.zeros((), jnp.int32), trainable, transformation(settings).init(trainable), ema)
+
+
+def abstract_state(trainable: dict, settings: Optimizer, mesh: Mesh) -> TrainState:
+    """Shapes and shardings of the state: moments and averages lie as their parameters do."""
+    return with_shardings(jax.eval_shape(lambda tree: fresh(tree, settings), trainable), mesh)
+
+
+def shardings(tree):
+    return jax.tree.map(lambda leaf: leaf.sharding, tree)
+
+
+def start(trainable: dict, settings: Optimizer, mesh: Mesh) -> TrainState:
+    """The state before the first step, on its shards."""
+    out = shardings(abstract_state(jax.tree.map(_shape, trainable), settings, mesh))
+    return jax.jit(lambda tree: fresh(tree, settings), out_shardings=out)(trainable)
+
+
+def _shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def as_tree(state: TrainState) -> dict:
+    """The state as a checkpoint holds it."""
+    return {name: part for name, part in state._asdict().items() if part is not None}
+
+
+def from_tree(tree: dict) -> TrainState:
+    return TrainState(tree["step"], tree["trainable"], tree["optimizer"], tree.get("ema"))

@@ -1,0 +1,68 @@
+"""The loss of held-out clips at fixed τ and noise: the same examples, in the same state of ignorance, at every call."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Float32
+
+from itjax.models.dit_block import DiTSizes
+from itjax.records import Dataset
+from itjax.sharding import constrain
+from itjax.training import data, objective, step
+from itjax.training.config import Dropout, Training
+from itjax.training.data import Place
+from itjax.training.metrics import loss_by_band
+from itjax.training.objective import Batch
+
+TIMES = 4  # τ at which each held-out clip is seen: the middles of the bands that losses are reported by
+
+
+class Part(NamedTuple):
+    """A batch of held-out examples on the mesh, their τ, and how many of them are real (the rest fill the batch up)."""
+
+    batch: Batch
+    times: Float32[np.ndarray, "B"]
+    real: int
+
+
+def prepare(dataset: Dataset, settings: Training, held_out: tuple[Place, ...], mesh: Mesh) -> list[Part]:
+    """The held-out examples, batched by bucket. Every process reads all of them: they are few."""
+    rows = mesh.shape["data"]
+    examples = data.held_out_examples(dataset, settings, held_out, TIMES)
+    times = objective.fixed_times(len(held_out), TIMES)
+    sharding = step.batch_sharding(mesh)
+    put = lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+    parts = []
+    for bucket in sorted({number for number, _ in examples}):
+        mine = [i for i, (number, _) in enumerate(examples) if number == bucket]
+        for first in range(0, len(mine), rows):
+            chosen = mine[first : first + rows]
+            full = chosen + chosen[-1:] * (rows - len(chosen))
+            batch, _ = data.stack([(examples[i][1], "") for i in full])
+            parts.append(Part(jax.tree.map(put, batch), times[full], len(chosen)))
+    return parts
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _losses(settings: Training, sizes: DiTSizes, trainable, frozen, batch: Batch, times, null_text) -> Float[Array, "B"]:
+    nothing_dropped = Dropout(0.0, 0.0, 0.0, 0.0, 0.0)
+    draws = objective.draw(batch, settings.seed, settings.times, nothing_dropped)._replace(times=times)
+    losses = step.losses_of(settings, sizes, trainable, frozen, batch, draws, null_text)
+    return constrain(losses)  # every process reports: each gets all of them
+
+
+def loss(
+    settings: Training, sizes: DiTSizes, trainable: dict, frozen: dict, parts: list[Part], null_text
+) -> dict[str, float]:
+    """ "validation/loss" and the same by band of τ."""
+    found, times = [], []
+    for part in parts:
+        losses = _losses(settings, sizes, trainable, frozen, part.batch, part.times, null_text)
+        found.append(np.asarray(losses)[: part.real])
+        times.append(part.times[: part.real])
+    losses, at = np.concatenate(found), np.concatenate(times)
+    bands = {f"validation/{name}": value for name, value in loss_by_band(losses, at).items()}
+    return {"validation/loss": float(losses.mean())} | bands

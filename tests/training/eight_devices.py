@@ -1,0 +1,95 @@
+"""Run by test_sharded_step.py in a process of its own: training steps on 8 fake devices and on one of them, compared."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tiny_dataset
+from test_objective import random_batch
+
+from configs.training import TINY
+from itjax.sharding import make_mesh
+from itjax.training import data, parameters, state, step
+from itjax.training.config import Dropout, Mesh, Optimizer, Trained
+from itjax.weights.checkpoints import open_converted
+
+SIZES = tiny_dataset.PRESET.networks.dit
+BETA1 = 0.9
+# an epsilon above the rounding of gradients, which Adam would else divide by itself; and nothing is clipped
+OPTIMIZER = Optimizer(learning_rate=1e-3, warmup_steps=1, epsilon=1e-4, clip_norm=1e9, beta1=BETA1)
+# every axis at once (data 2 x context 2 x ulysses 2), two persons, and all of the DiT trains
+SETTINGS = replace(
+    TINY, batch=4, dropout=Dropout(), optimizer=OPTIMIZER, mesh=Mesh(ulysses=2, context=2), trained=Trained("full")
+)  # fmt: skip
+
+
+def run(weights, devices, batch):
+    """Losses of two steps, the gradients of the first, and the state's arrays after both."""
+    ulysses, context = (SETTINGS.mesh.ulysses, SETTINGS.mesh.context) if len(devices) > 1 else (1, 1)
+    mesh = make_mesh(ulysses, context, heads=SIZES.num_heads, devices=devices)
+    with jax.set_mesh(mesh):
+        trainable = parameters.read_trainable(weights, SIZES, SETTINGS.trained, mesh, SETTINGS.seed)
+        frozen = parameters.read_frozen(weights, SIZES, SETTINGS.trained, mesh, jnp.float32)
+        now = state.start(trainable, SETTINGS.optimizer, mesh)
+        check_split(now, len(devices))
+        batch = data.on_mesh(batch, step.batch_sharding(mesh))
+        advance = step.jitted(SETTINGS, SIZES, now, mesh)
+        good, losses = jnp.asarray(True), []
+        for number in range(2):
+            now, report = advance(now, good, frozen, batch, jnp.zeros((SIZES.text_len, SIZES.text_dim)))
+            good = report.good
+            losses.append(np.asarray(report.losses))
+            if number == 0:
+                (moments,) = (part.mu for part in jax.tree.leaves(now.optimizer, is_leaf=has_moments) if has_moments(part))
+                gradients = {path: np.asarray(leaf) / (1 - BETA1) for path, leaf in parameters.flat(moments).items()}
+        assert advance._cache_size() == 1  # one program serves all steps: what a step gives lies where the next one looks
+        check_split(now, len(devices))
+        arrays = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(now)}
+    return np.stack(losses), gradients, arrays
+
+
+def has_moments(part):
+    return hasattr(part, "mu")
+
+
+def check_split(now, count):
+    """What is large lies in equal parts on the devices: masters, moments and average alike."""
+    large = [leaf for leaf in jax.tree.leaves(now) if leaf.size >= 2**14]
+    assert len(large) > 10
+    for leaf in large:
+        assert leaf.addressable_shards[0].data.size * count == leaf.size, leaf.shape
+
+
+def compare(ours, expected, share, least):
+    """Each array to a `share` of its largest value, or `least`; gives the largest error by such shares."""
+    assert ours.keys() == expected.keys() and len(ours) > 50
+    worst = 0.0
+    for path, value in ours.items():
+        error, scale = np.abs(value - expected[path]).max(), np.abs(expected[path]).max()
+        assert error <= share * scale + least, (path, error, scale)
+        worst = max(worst, float(error / (scale + least / share)))
+    return worst
+
+
+def main(checkpoint):
+    devices = jax.devices()
+    assert len(devices) == 8
+    weights = open_converted(Path(checkpoint), [])
+    batch = random_batch([1, 3] * 2, 2)
+    (losses, gradients, after), (losses1, gradients1, after1) = (
+        run(weights, devices, batch),
+        run(weights, devices[:1], batch),
+    )
+    # float32 in another order of sums: its 24 bits, over sums of thousands
+    np.testing.assert_allclose(losses, losses1, rtol=2e-5)
+    assert max(np.abs(leaf).max() for leaf in gradients1.values()) > 0.1
+    # of a loss near 3, and some are but rounding
+    print("gradients", compare(gradients, gradients1, 2e-5, 2e-6))
+    print("state", compare(after, after1, 2e-5, 2e-6))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
