@@ -1,0 +1,1 @@
+"""Drawn faces that talk: video, sound and prompt of which everything is known, from a seed."""

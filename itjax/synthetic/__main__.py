@@ -1,0 +1,116 @@
+"""Videos of drawn people who talk, with the truth about each.
+
+    python -m itjax.synthetic drawn/ --clips 20 --seconds 10
+    python -m itjax.preparation drawn/videos dataset/ --checkpoint weights/itjax
+
+OUT/videos holds what `itjax.preparation` takes: NAME.mp4 with its sound, NAME.txt with its prompt, and for two persons
+their voices and boxes. OUT/truth/NAME.json says what is known: words, phonemes and their times, how the mouth stands in each
+frame, where it is, how head and camera move. The same flags give the same clips. What is there already is kept.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from itjax.conditioning.media import SAMPLE_RATE
+from itjax.errors import OutputError, UserError
+from itjax.generation.video_file import write_video
+from itjax.synthetic import clip as clips
+from itjax.synthetic.clip import Clip
+from itjax.synthetic.face import Seen
+from itjax.weights.write import beside, output_errors, write_text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command. Returns the exit status: 2 for what the user can mend, 3 where the disk refuses."""
+    args = _parser().parse_args(arguments)
+    try:
+        written, began, (height, width) = 0, time.monotonic(), args.size
+        for number in range(args.clips):
+            name = f"{'held' if args.held_out else 'drawn'}{args.seed:04d}-{number:05d}"
+            if not (args.out / "truth" / f"{name}.json").is_file():
+                clip = clips.make((args.seed, number), args.seconds, height, width, args.persons, args.held_out)
+                write(clip, args.out, name)
+                written += clip.num_frames
+        seconds = time.monotonic() - began
+        print(f"{args.out}: {args.clips} clips, {written} frames written in {seconds:.1f} s", end="")
+        print(f" ({written / seconds:.0f} frames/s)" if written else "")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3 if isinstance(error, OutputError) else 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    description, _, more = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        "python -m itjax.synthetic", description=description, epilog=more, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder; made where it is missing")
+    parser.add_argument("--clips", type=_positive(int), default=10, metavar="N", help="how many (default %(default)s)")
+    parser.add_argument("--seconds", type=_positive(float), default=10.0, metavar="S", help="of each (default %(default)s)")
+    parser.add_argument(
+        "--size", type=_even, nargs=2, default=(128, 128), metavar=("HEIGHT", "WIDTH"), help="in pixels (default 128 128)"
+    )
+    parser.add_argument("--persons", type=int, choices=(1, 2), default=1, help="two stand side by side (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="another one gives other clips (default %(default)s)")
+    parser.add_argument("--held_out", action="store_true", help="with voices and words that no other clip has")
+    return parser
+
+
+def _positive(kind):
+    def parse(text: str):
+        value = kind(text)
+        if value <= 0:
+            raise argparse.ArgumentTypeError(f"{text} is not positive")
+        return value
+
+    return parse
+
+
+def _even(text: str) -> int:
+    value = int(text)
+    if value < 16 or value % 2:
+        raise argparse.ArgumentTypeError(f"{text}: an even number of pixels, 16 at least")
+    return value
+
+
+def write(clip: Clip, out: Path, name: str) -> None:
+    """Writes a clip's files, the truth last: where it is, the others are whole. Raises OutputError."""
+    shown = list(clips.frames(clip))
+    seen = [places for _, places in shown]
+    videos, truth = out / "videos", out / "truth"
+    for folder in (videos, truth):
+        with output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    write_video(videos / f"{name}.mp4", np.stack([picture for picture, _ in shown]), clip.sound)
+    write_text(videos / f"{name}.txt", clip.scene.prompt + "\n")
+    if len(clip.spoken) == 2:
+        for number, said in enumerate(clip.spoken, start=1):
+            path = videos / f"{name}.{number}.wav"
+            with beside(path) as temporary, output_errors(path):
+                soundfile.write(temporary, said.speech.samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+        write_text(videos / f"{name}.json", json.dumps({"bbox": boxes(seen, clip.height, clip.width)}))
+    write_text(truth / f"{name}.json", json.dumps(clips.truth(clip, seen), ensure_ascii=False))
+
+
+def boxes(seen: list[tuple[Seen, ...]], height: int, width: int) -> dict[str, list[int]]:
+    """[top, left, bottom, right] in pixels of each person, over all frames: the head, and what is below it."""
+    found = {}
+    for number in range(len(seen[0])):
+        heads = np.array([at[number].head_box for at in seen])
+        (left, top), right = heads[:, :2].min(0), heads[:, 2].max()
+        found[f"person{number + 1}"] = [max(0, int(top)), max(0, int(left)), height, min(width, int(right) + 1)]
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""Speech of which every phoneme's time is known, by espeak-ng, whose library and data a package carries.
+
+The command line tool prints no times for all voices; the library tells them while it speaks.
+"""
+
+import _ctypes
+import contextlib
+import ctypes
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import librosa
+import numpy as np
+from jaxtyping import Float32
+
+from itjax.conditioning.media import SAMPLE_RATE
+from itjax.errors import UserError
+
+# voices by name, some of which no training clip has
+TRAIN_VOICES = (
+    "en-us+m1", "en-us+m2", "en-us+m4", "en-us+m7", "en-us+f1", "en-us+f3", "en-us+f4", "en-us+Andy", "en-us+Annie",
+    "en-gb-x-rp+m5", "en-gb-x-rp+f5", "en-us+steph", "en-us+victor", "en-us+john",
+)  # fmt: skip
+HELD_OUT_VOICES = ("en-us+m3", "en-us+f2", "en-gb-x-rp+Alicia", "en-us+max")
+WOMEN = ("f1", "f2", "f3", "f4", "f5", "Annie", "Alicia", "steph")
+
+# of espeak-ng's speak_lib.h
+_SYNCHRONOUS, _PHONEME_EVENTS, _IPA, _DO_NOT_EXIT = 2, 1, 2, 0x8000
+_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_EVENT_END, _EVENT_PHONEME, _BY_CHARACTER, _UTF8 = 0, 7, 1, 1
+
+
+class _Id(ctypes.Union):
+    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int), ("identifier", ctypes.c_uint), ("text_position", ctypes.c_int), ("length", ctypes.c_int),
+        ("milliseconds", ctypes.c_int), ("sample", ctypes.c_int), ("user_data", ctypes.c_void_p), ("id", _Id),
+    )  # fmt: skip
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+class Manner(NamedTuple):
+    """How something is said: a voice of espeak-ng, words a minute (80 to 450), pitch and its range (0 to 99)."""
+
+    voice: str
+    rate: int = 160
+    pitch: int = 50
+    range: int = 50
+
+    @property
+    def is_woman(self) -> bool:
+        return self.voice.partition("+")[2] in WOMEN
+
+
+class Phoneme(NamedTuple):
+    """An IPA symbol, and when it is heard, in seconds. "" is silence."""
+
+    symbol: str
+    start: float
+    stop: float
+
+
+class Speech(NamedTuple):
+    """Sound at 16 kHz in -1..1, and what is said in it."""
+
+    samples: Float32[np.ndarray, "n"]
+    phonemes: tuple[Phoneme, ...]
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
+
+
+@contextlib.contextmanager
+def _library() -> Iterator[tuple[ctypes.CDLL, int]]:
+    """espeak-ng, freshly loaded, and its sample rate: what it said before would change what it says next."""
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise UserError('speech is made with espeak-ng: pip install "itjax[synthetic]"') from error
+    library, folder = ctypes.CDLL(espeakng_loader.get_library_path()), espeakng_loader.get_data_path()
+    try:
+        ctypes.CDLL(None).srand(1)  # its noise is the C library's
+        rate = library.espeak_Initialize(_SYNCHRONOUS, 0, folder.encode(), _PHONEME_EVENTS | _IPA | _DO_NOT_EXIT)
+        if rate <= 0:
+            raise UserError(f"espeak-ng's data cannot be read: {folder}")
+        yield library, rate
+        library.espeak_Terminate()
+    finally:
+        _ctypes.dlclose(library._handle)
+
+
+def speak(text: str, manner: Manner) -> Speech:
+    """`text` as it is said, without the silence around it. Raises UserError for a voice that is not there."""
+    sound: list[np.ndarray] = []
+    marks: list[tuple[str, float]] = []
+
+    def heard(samples, count, events) -> int:
+        if count > 0:
+            sound.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        at = 0
+        while events[at].type != _EVENT_END:
+            if events[at].type == _EVENT_PHONEME:
+                symbol = bytes(events[at].id.string).decode("utf-8", "ignore")
+                marks.append((symbol, events[at].milliseconds / 1000))
+            at += 1
+        return 0
+
+    with _library() as (library, rate):
+        if library.espeak_SetVoiceByName(manner.voice.encode()) != 0:
+            raise UserError(f"espeak-ng has no voice {manner.voice!r}")
+        for parameter, value in ((_RATE, manner.rate), (_PITCH, manner.pitch), (_RANGE, manner.range), (_VOLUME, 100)):
+            library.espeak_SetParameter(parameter, value, 0)
+        callback = _Callback(heard)  # kept alive while the library speaks
+        library.espeak_SetSynthCallback(callback)
+        data = text.encode() + b"\0"
+        if library.espeak_Synth(data, len(data), 0, _BY_CHARACTER, 0, _UTF8, None, None) != 0:
+            raise UserError(f"espeak-ng cannot say {text!r}")
+        library.espeak_Synchronize()
+    whole = np.concatenate(sound).astype(np.float32) / 32768
+    return _trimmed(librosa.resample(whole, orig_sr=rate, target_sr=SAMPLE_RATE), _phonemes(marks, len(whole) / rate))
+
+
+def _phonemes(marks: list[tuple[str, float]], seconds: float) -> list[Phoneme]:
+    """From when each begins to from when to when; without marks of stress."""
+    stops = [start for _, start in marks[1:]] + [seconds]
+    cleaned = [(symbol.strip("ˈˌ_ː|- \u200d"), start, stop) for (symbol, start), stop in zip(marks, stops, strict=True)]
+    return [Phoneme(*part) for part in cleaned if part[2] > part[1]]
+
+
+def _trimmed(samples: np.ndarray, phonemes: list[Phoneme]) -> Speech:
+    spoken = [phoneme for phoneme in phonemes if phoneme.symbol]
+    if not spoken:
+        return Speech(np.zeros(0, np.float32), ())
+    start, stop = spoken[0].start, spoken[-1].stop
+    inside = [p for p in phonemes if start <= p.start and p.stop <= stop + 1e-6]
+    moved = tuple(Phoneme(p.symbol, p.start - start, p.stop - start) for p in inside)
+    return Speech(samples[int(start * SAMPLE_RATE) : int(stop * SAMPLE_RATE)], moved)
+
+
+def joined(parts: list[Speech], pauses: list[float]) -> Speech:
+    """The parts in turn, `pauses[i]` seconds of silence before each and `pauses[-1]` after the last."""
+    samples: list[np.ndarray] = []
+    phonemes: list[Phoneme] = []
+    at = 0
+    for part, pause in zip([*parts, None], pauses, strict=True):
+        silent = int(pause * SAMPLE_RATE)
+        samples.append(np.zeros(silent, np.float32))
+        if silent:
+            phonemes.append(Phoneme("", at / SAMPLE_RATE, (at + silent) / SAMPLE_RATE))
+        at += silent
+        if part is not None:
+            samples.append(part.samples)
+            phonemes += [Phoneme(p.symbol, p.start + at / SAMPLE_RATE, p.stop + at / SAMPLE_RATE) for p in part.phonemes]
+            at += len(part.samples)
+    return Speech(np.concatenate(samples), tuple(phonemes))

@@ -1,0 +1,117 @@
+"""Clips: the same from the same seed, and the picture shows what the truth says."""
+
+import numpy as np
+import pytest
+
+from itjax.conditioning.media import SAMPLE_RATE
+from itjax.synthetic import clip as clips
+from itjax.synthetic import scene, voice
+from itjax.synthetic.face import BETWEEN_LIPS
+
+INSIDE = np.array(BETWEEN_LIPS)
+
+
+@pytest.fixture(scope="module")
+def made():
+    clip = clips.make((3, 1), 8.0, 128, 128)
+    return clip, list(clips.frames(clip))
+
+
+def pictures(clip):
+    return np.stack([picture for picture, _ in clips.frames(clip)])
+
+
+def test_a_seed_is_a_clip(made):
+    clip, shown = made
+    again = clips.make((3, 1), 8.0, 128, 128)
+    assert np.array_equal(clip.sound, again.sound) and np.array_equal(np.stack([p for p, _ in shown]), pictures(again))
+    other = clips.make((3, 2), 6.0, 128, 128)
+    assert other.scene.prompt != clip.scene.prompt and not np.array_equal(other.sound, clip.sound)
+    assert clip.sound.shape == (8 * SAMPLE_RATE,) and len(shown) == 200
+
+
+def opening_by_colour(picture, seen):
+    """How much of the mouth's box has a colour that is found between lips alone."""
+    left, top, right, bottom = (round(x) for x in seen.mouth_box)
+    box = picture[max(0, top) : bottom + 6, max(0, left) : right].astype(int)
+    return (np.abs(box[:, :, None] - INSIDE).sum(-1).min(-1) < 40).sum()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_picture_s_mouth_is_open_when_the_truth_says_so(seed):
+    clip = clips.make((9, seed), 4.0, 128, 128)
+    found = np.array([opening_by_colour(picture, seen[0]) for picture, seen in clips.frames(clip)], float)
+    true = clip.spoken[0].mouth.jaw
+    by_lag = {lag: np.corrcoef(found[3 + lag : 97 + lag], true[3:97])[0, 1] for lag in range(-3, 4)}
+    assert by_lag[0] > 0.8 and max(by_lag, key=by_lag.get) == 0, by_lag
+
+
+def test_what_is_seen_is_where_the_truth_says(made):
+    clip, shown = made
+    who = clip.scene.people[0].identity
+    for picture, (seen,) in shown[::10]:
+        left, top, right, bottom = seen.mouth_box
+        assert left < seen.left[0] < seen.right[0] < right and top < seen.top[1] <= seen.bottom[1] < bottom
+        assert seen.left_eye[1] < seen.top[1] < seen.chin[1] and seen.left_eye[0] < seen.right_eye[0]
+        x, y = round(seen.left_eye[0]), round((seen.left_eye[1] + seen.top[1]) / 2)
+        assert np.abs(picture[y, x].astype(int) - who.skin).max() < 12  # the cheek
+    gaps = np.array([seen.bottom[1] - seen.top[1] for _, (seen,) in shown])
+    assert np.corrcoef(gaps, clip.spoken[0].mouth.jaw)[0, 1] > 0.95
+
+
+def test_sentences_do_not_overlap_and_are_heard_where_they_are(made):
+    clip, _ = made
+    said = clip.spoken[0]
+    assert len(said.sentences) >= 2
+    phonemes = [p for p in said.speech.phonemes if p.symbol]
+    assert phonemes[-1].stop <= 8.0
+    for _, start in said.sentences:
+        nearest = min(abs(p.start - start) for p in phonemes)
+        assert nearest < 0.01
+    silent = np.ones(len(clip.sound), bool)
+    for p in phonemes:
+        silent[int(p.start * SAMPLE_RATE) - 400 : int(p.stop * SAMPLE_RATE) + 400] = False
+    assert np.sqrt(np.mean(clip.sound[silent] ** 2)) < 0.02 < np.sqrt(np.mean(clip.sound[~silent] ** 2))
+
+
+def test_of_two_persons_one_talks_at_a_time_and_the_other_s_mouth_is_shut():
+    clip = clips.make((4, 0), 10.0, 64, 128, persons=2)
+    assert len(clip.spoken) == 2 and all(len(said.sentences) >= 1 for said in clip.spoken)
+    first, second = (said.mouth.jaw > 0.3 for said in clip.spoken)
+    assert first.any() and second.any() and not (first & second).any()
+    picture, (left, right) = next(clips.frames(clip))
+    assert picture.shape == (64, 128, 3) and left.head_box[2] < right.head_box[0]
+    assert "on the left" in clip.scene.prompt and "on the right" in clip.scene.prompt
+
+
+def test_held_out_clips_have_voices_and_words_of_their_own():
+    for number in range(6):
+        held, usual = (clips.make((0, number), 4.0, 32, 32, held_out=held) for held in (True, False))
+        assert held.spoken[0].manner.voice in voice.HELD_OUT_VOICES
+        assert usual.spoken[0].manner.voice in voice.TRAIN_VOICES
+        assert held.scene.people[0].identity != usual.scene.people[0].identity
+        assert not {text for text, _ in held.spoken[0].sentences} & {text for text, _ in usual.spoken[0].sentences}
+
+
+def test_the_voice_fits_the_person():
+    for number in range(8):
+        clip = clips.make((1, number), 2.0, 32, 32)
+        assert clip.spoken[0].manner.is_woman == clip.scene.people[0].identity.woman
+
+
+def test_the_prompt_says_what_is_seen():
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        shown = scene.scene(rng, 2)
+        who, prompt = shown.people[0].identity, shown.prompt
+        assert ("a woman" if who.woman else "a man") in prompt and shown.people[0].mood in prompt
+        assert who.glasses == ("glasses" in prompt) and who.beard == ("beard" in prompt)
+        assert f"a {shown.wall.name} wall" in prompt and f"{who.hair_style} " in prompt
+
+
+def test_motion_is_smooth_and_stays_within_bounds():
+    path = scene.drift(np.random.default_rng(0), 2000, 1.0, 0.2)
+    assert np.abs(path).max() <= 0.4 and 0.05 < path.std() < 0.2 and abs(path.mean()) < 0.05
+    assert np.abs(np.diff(path)).max() < 0.05
+    still = scene.scene(np.random.default_rng(1), 40, liveliness=0.0)
+    assert all(np.ptp(values) == 0 for values in (still.people[0].pose.yaw, still.people[0].pose.x, still.camera.zoom))

@@ -1,0 +1,79 @@
+"""Speech with known times: the same every time, and said when it is said to be."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from itjax.conditioning.media import SAMPLE_RATE
+from itjax.errors import UserError
+from itjax.synthetic import voice
+from itjax.synthetic.voice import Manner
+
+ROOT = Path(__file__).parents[2]
+MANNER = Manner("en-us+m1")
+
+
+@pytest.mark.parametrize("name", voice.TRAIN_VOICES + voice.HELD_OUT_VOICES)
+def test_every_voice_speaks(name):
+    said = voice.speak("my thumb", Manner(name))
+    assert 0.2 < said.seconds < 1.5 and np.abs(said.samples).max() > 0.05
+    assert [p.symbol[0] for p in said.phonemes if p.symbol] == ["m", "a", "θ", "ʌ", "m"]
+
+
+def test_no_voice_is_both_trained_on_and_held_out_and_both_have_women_and_men():
+    assert not set(voice.TRAIN_VOICES) & set(voice.HELD_OUT_VOICES)
+    for voices in (voice.TRAIN_VOICES, voice.HELD_OUT_VOICES):
+        assert {Manner(name).is_woman for name in voices} == {True, False}
+
+
+def test_the_same_text_has_the_same_samples_whatever_was_said_before():
+    first = voice.speak("hello there", MANNER)
+    voice.speak("something else entirely", Manner("en-us+f3", rate=190))
+    assert np.array_equal(voice.speak("hello there", MANNER).samples, first.samples)
+    code = (
+        "import hashlib; from itjax.synthetic import voice\n"
+        "print(hashlib.sha256(voice.speak('hello there', voice.Manner('en-us+m1')).samples.tobytes()).hexdigest())"
+    )
+    seen = {subprocess.check_output([sys.executable, "-c", code], cwd=ROOT) for _ in range(2)}
+    assert len(seen) == 1
+
+
+def test_phonemes_follow_each_other_from_the_first_sound_to_the_last():
+    said = voice.speak("five big apples, in the moonlight", MANNER)
+    starts, stops = ([getattr(p, name) for p in said.phonemes] for name in ("start", "stop"))
+    assert starts[0] == 0 and starts[1:] == pytest.approx(stops[:-1]) and stops[-1] == pytest.approx(said.seconds, abs=0.01)
+    assert all(start < stop for start, stop in zip(starts, stops, strict=True))
+
+
+def test_times_are_those_of_the_sound():
+    """Hisses have most of their power above 3 kHz, vowels have not."""
+    said = voice.speak("see us pass the sea, so soon she saw a sauce", Manner("en-us+m1", rate=120))
+    share = {"s": [], "vowel": []}
+    for symbol, start, stop in said.phonemes:
+        piece = said.samples[int((start + 0.01) * SAMPLE_RATE) : int((stop - 0.01) * SAMPLE_RATE)]
+        if len(piece) > 400 and symbol[:1] in ("s", "i", "ɔ", "æ", "u"):
+            power = np.abs(np.fft.rfft(piece)) ** 2
+            high = power[int(3000 / SAMPLE_RATE * len(piece)) :].sum() / power.sum()
+            share["s" if symbol[0] == "s" else "vowel"].append(high)
+    assert len(share["s"]) >= 6 and len(share["vowel"]) >= 6
+    assert min(share["s"]) > 0.5 > 0.3 > max(share["vowel"])
+
+
+def test_parts_are_joined_with_silence_of_the_length_asked_for():
+    part = voice.speak("oh yes", MANNER)
+    whole = voice.joined([part, part], [0.5, 0.25, 1.0])
+    assert len(whole.samples) == 2 * len(part.samples) + int(1.75 * SAMPLE_RATE)
+    silent = [p for p in whole.phonemes if p.stop - p.start > 0.2 and not p.symbol]
+    assert [(round(p.start, 3), round(p.stop - p.start, 3)) for p in silent] == [
+        (0.0, 0.5), (round(0.5 + part.seconds, 3), 0.25), (round(0.75 + 2 * part.seconds, 3), 1.0)
+    ]  # fmt: skip
+    for p in silent:
+        assert not whole.samples[int(p.start * SAMPLE_RATE) + 1 : int(p.stop * SAMPLE_RATE) - 1].any()
+
+
+def test_a_voice_that_is_not_there_is_named():
+    with pytest.raises(UserError, match="no voice 'xx\\+m1'"):
+        voice.speak("hello", Manner("xx+m1"))
