@@ -8,9 +8,11 @@ from pathlib import Path
 import jax
 import tyro
 
+from configs import tiny
 from configs.training import PRESETS
 from itjax.errors import OutputError, UserError
 from itjax.process import prepare_jax
+from itjax.training import made_up
 from itjax.training.config import Processes, Training
 from itjax.training.result import open_weights
 from itjax.training.run import End, train
@@ -23,9 +25,11 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 something to put right, 3 the disk refused, 75 preempted and saved, 130 interrupted."""
     try:
         settings = tyro.extras.overridable_config_cli(PRESETS, prog="train.py", description=__doc__, args=argv)
+        prepare_jax(settings.dtype)
+        if settings.made_up:
+            settings = made_up.prepared(settings, tiny.PRESET)
         check_paths(settings)
         join(settings.processes)
-        prepare_jax(settings.dtype)
         return STATUS[train(settings, open_weights(Path(settings.checkpoint), []))]
     except OutputError as error:
         print(f"train.py: {error}", file=sys.stderr)

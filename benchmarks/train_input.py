@@ -24,11 +24,10 @@ from itjax import records
 from itjax.models.dit import init
 from itjax.records import Dataset
 from itjax.sharding import make_mesh
-from itjax.training import data, parameters, state, step
+from itjax.training import data, made_up, parameters, state, step
 from itjax.training.config import Training
 from itjax.training.objective import Batch
 from itjax.training.state import TrainState
-from tests.tiny_dataset import make_dataset
 
 
 class Loop:
@@ -63,7 +62,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=TINY.batch, help="examples of a step (%(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        dataset = make_dataset(Path(folder) / "data", clips=48, sizes=((48, 64),), ends=False)
+        dataset = made_up.write_dataset(Path(folder) / "data", PRESET, made_up.LAYOUT, ((48, 64),), clips=48)
         settings = replace(TINY, batch=args.batch, data=str(dataset.folder))
         mesh = make_mesh(1, 1, heads=PRESET.networks.dit.num_heads)
         with jax.set_mesh(mesh):

@@ -1,4 +1,4 @@
-"""What a training step takes on this machine's devices under each remat policy: seconds, share of peak, memory.
+"""What a training step takes on this machine's devices under each remat policy: seconds, as many forwards, memory.
 
     python benchmarks/train_speed.py                      # a stack of the 1.3B network's width, on a GPU or TPU
     python benchmarks/train_speed.py --dim 96 --ffn_dim 160 --heads 4 --layers 3 --size 48 64 --frames 17   # to try it
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from itjax.models.dit import REMAT, init
 from itjax.models.dit_block import DiTSizes
 from itjax.records import SPEECH_MARGIN
 from itjax.sharding import make_mesh, parameter_sharding
-from itjax.training import data, flops, parameters, state, step
+from itjax.training import data, flops, objective, parameters, state, step
 from itjax.training.objective import Batch
 from itjax.training.throughput import memory_in_use, peak_flops
 
@@ -63,20 +64,28 @@ def measure(args: argparse.Namespace) -> None:
         batch = data.on_mesh(random_batch(args, sizes, settings.batch), step.batch_sharding(mesh))
         null_text, good = jnp.zeros((sizes.text_len, sizes.text_dim)), jnp.asarray(True)
         advance = step.jitted(settings, sizes, now, mesh)
-        seconds = []
-        for _ in range(args.steps + 1):
+        draws = jax.jit(lambda: objective.draw(batch, 0, settings.times, settings.dropout))()
+        forward = jax.jit(partial(step.losses_of, settings, sizes))
+        seconds, forwards = [], []
+        for _ in range(args.steps + 1):  # in turn: the machine's speed drifts
             begun = time.perf_counter()
             now, report = advance(now, good, frozen, batch, null_text)
             good = jax.block_until_ready(report.good)
             seconds.append(time.perf_counter() - begun)
+            begun = time.perf_counter()
+            jax.block_until_ready(forward(now.trainable, frozen, batch, draws, null_text))
+            forwards.append(time.perf_counter() - begun)
     trained = frozenset(parameters.flat(now.trainable))
     work = flops.train_flops(replace(Networks(), dit=sizes), latents_of(args), trained, settings.batch)
-    median = statistics.median(seconds[1:])
+    median, alone = statistics.median(seconds[1:]), statistics.median(forwards[1:])
     peak = sum(peak_flops(device) or float("nan") for device in devices)
     memory = ", ".join(f"{name} {value:.2f}" for name, value in memory_in_use().items())
     print(f"remat {args.remat}, {len(devices)} x {devices[0].device_kind}, first step {seconds[0]:.1f} s, then a step:")
-    print(f"  {median:.3f} s ({min(seconds[1:]):.3f} to {max(seconds[1:]):.3f}), {work / 1e12:.3g} TFLOP", end=", ")
-    print(f"{work / median / 1e12:.4g} TFLOP/s, share of peak {work / median / peak:.3f}, {memory}", flush=True)
+    print(f"  {median:.3f} s ({min(seconds[1:]):.3f} to {max(seconds[1:]):.3f}), {median / alone:.2f} forwards", end=", ")
+    print(
+        f"{work / 1e12:.3g} TFLOP, {work / median / 1e12:.4g} TFLOP/s, share of peak {work / median / peak:.3f}, {memory}",
+        flush=True,
+    )
 
 
 def weights(sizes: DiTSizes, settings, mesh) -> tuple[dict, state.TrainState]:

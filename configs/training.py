@@ -1,5 +1,7 @@
 """Training presets: what `train.py PRESET` begins from. Any value can be overridden on the command line."""
 
+from dataclasses import replace
+
 from itjax.config import Sampler
 from itjax.training.config import Checkpoints, Dropout, Optimizer, Reports, TimeLaw, Trained, Training
 
@@ -20,6 +22,17 @@ TINY = Training(
     checkpoints=Checkpoints(every=50),
 )
 
+# random numbers instead of videos and weights: whether everything works on a machine, in under a minute
+TINY_FAKE = replace(
+    TINY,
+    made_up=True,
+    run="runs/tiny-fake",
+    steps=40,
+    region_weight=4.0,
+    reports=replace(TINY.reports, validate_every=20, sample_every=0),
+    checkpoints=Checkpoints(every=20),
+)
+
 LORA = Training(
     trained=Trained(parts="lora", lora_rank=128),
     optimizer=Optimizer(learning_rate=1e-4),
@@ -35,4 +48,5 @@ PRESETS = {
     "infinitetalk-14b-lora": ("LoRA of rank 128 on attention and MLP", LORA),
     "infinitetalk-14b-full": ("every parameter of the DiT", FULL),
     "tiny": ("the recordings' toy networks, on a CPU", TINY),
+    "tiny-fake": ("the same on random numbers: nothing else is needed", TINY_FAKE),
 }

@@ -32,17 +32,20 @@ from itjax.weights.write import beside, output_errors
 VERSION = 2
 SPEECH_MARGIN = 2  # frames of speech kept on each side of a clip: half the audio adapter's window
 PROMPTS = "prompts.safetensors"
-PARTS = ("chunks", "references", "clip_tokens", "ends")  # fields of a clip that are read by the part
+PARTS = ("chunks", "references", "clip_tokens", "ends", "regions")  # fields of a clip that are read by the part
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which chunks and references a clip holds: a chunk of `frame_num` frames begins every `chunk_stride` frames, and
-    every `reference_stride`-th frame can be a reference (each chunk's first and last frame among them)."""
+    """What the records of a clip hold: a chunk of `frame_num` frames begins every `chunk_stride` frames, and every
+    `reference_stride`-th frame can be a reference (each chunk's first and last frame among them). `ends`: also what FL2V
+    shows; `regions`: also where in the picture the loss may count more."""
 
     frame_num: int = 81
     reference_stride: int = 20
     chunk_stride: int = 40
+    ends: bool = False
+    regions: bool = False
 
     def __post_init__(self):
         if self.frame_num < 5 or self.frame_num % 4 != 1:
@@ -94,7 +97,8 @@ class Clip(NamedTuple):
 
     `references` are latents of [frame, zeros ...] over a chunk, `ends` those of [first, zeros ..., last] of each chunk
     (None where not asked for). `speech` begins SPEECH_MARGIN frames before the clip. `text` is cut to the caption's
-    length. `masks` tells two persons and the background apart, on the grid of tokens.
+    length. `masks` tells two persons and the background apart, on the grid of tokens. `regions`: how much of each latent
+    cell of each chunk, 0..1, lies where the loss may count more (a face, a mouth).
     """
 
     name: str
@@ -107,13 +111,14 @@ class Clip(NamedTuple):
     speech: Float16[np.ndarray, "P F N C"]
     text: Float16[np.ndarray, "X Dt"]
     ends: Float16[np.ndarray, "n T h w C"] | Parts | None = None
+    regions: Float16[np.ndarray, "n T h w"] | Parts | None = None
     masks: Float16[np.ndarray, "3 S"] | None = None
 
 
-def record_count(num_frames: int, layout: Layout, ends: bool) -> int:
+def record_count(num_frames: int, layout: Layout) -> int:
     """How many records a clip is."""
     chunks, references = len(chunk_starts(num_frames, layout)), len(reference_frames(num_frames, layout))
-    return 1 + (2 if ends else 1) * chunks + 2 * references
+    return 1 + (1 + layout.ends + layout.regions) * chunks + 2 * references
 
 
 def to_records(clip: Clip) -> list[bytes]:
@@ -192,7 +197,6 @@ class Dataset:
     folder: Path
     preset: Preset
     layout: Layout
-    ends: bool
     checkpoint: str
     buckets: tuple[Bucket, ...]
 
@@ -218,7 +222,6 @@ def write_dataset(dataset: Dataset) -> None:
         "version": VERSION,
         "preset": to_json(dataset.preset),
         "layout": asdict(dataset.layout),
-        "ends": dataset.ends,
         "checkpoint": dataset.checkpoint,
         "buckets": [asdict(bucket) for bucket in dataset.buckets],
     }
@@ -253,7 +256,7 @@ def open_dataset(folder: str | Path) -> Dataset:
             for of in content["buckets"]
         )
         preset, layout = preset_from_json(content["preset"]), Layout(**content["layout"])
-        dataset = Dataset(folder, preset, layout, content["ends"], content["checkpoint"], buckets)
+        dataset = Dataset(folder, preset, layout, content["checkpoint"], buckets)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error!r}): prepare the dataset again") from error
     for bucket in buckets:
@@ -295,7 +298,7 @@ class Records:
     """The clips of one bucket by number, for grain. Reading opens files as they are needed, in every process anew."""
 
     def __init__(self, dataset: Dataset, bucket: Bucket):
-        count = partial(record_count, layout=dataset.layout, ends=dataset.ends)
+        count = partial(record_count, layout=dataset.layout)
         self._places: list[tuple[Path, int]] = []  # a clip's file, and its first record there
         for shard in bucket.shards:
             ends = itertools.accumulate(map(count, shard.num_frames))

@@ -92,7 +92,7 @@ def settings_of(args: argparse.Namespace, preset: Preset) -> Settings:
         raise UserError(f"--batch {args.batch}: at least 1")
     if not 0 < args.shard_mb < math.inf:
         raise UserError(f"--shard_mb {args.shard_mb:g}: must be above 0")
-    layout = Layout(args.frame_num, args.reference_stride, args.chunk_stride)
+    layout = Layout(args.frame_num, args.reference_stride, args.chunk_stride, args.ends)
     chunk = layout.frame_num / FRAME_RATE
     shortest = chunk if args.min_seconds is None else args.min_seconds
     if not 0 <= shortest < math.inf or not max(shortest, chunk) <= args.max_seconds < math.inf:
@@ -104,7 +104,7 @@ def settings_of(args: argparse.Namespace, preset: Preset) -> Settings:
         max(layout.frame_num, math.ceil(shortest * FRAME_RATE)), math.floor(args.max_seconds * FRAME_RATE + 1e-6)
     )
     dtype = args.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
-    return Settings(layout, args.size, limits, args.ends, args.batch, round(args.shard_mb * 1e6), jnp.dtype(dtype))
+    return Settings(layout, args.size, limits, args.batch, round(args.shard_mb * 1e6), jnp.dtype(dtype))
 
 
 if __name__ == "__main__":

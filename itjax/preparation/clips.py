@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from itjax.conditioning import persons, pictures, speech
 from itjax.conditioning.media import FRAME_RATE, SAMPLE_RATE, open_media
+from itjax.conditioning.persons import STRIDE
 from itjax.conditioning.resize import resize_and_crop
 from itjax.conditioning.sizes import Size, choose_size
 from itjax.config import SizeTable
@@ -18,7 +19,7 @@ from itjax.errors import UserError
 from itjax.preparation.scenes import find_scenes, pieces
 from itjax.preparation.videos import Video, check_voices, read_boxes, read_caption
 
-# F frames
+# F frames · h w latent grid
 
 SILENCE = -50.0  # dBFS of a frame's sound, the whole at -23 LUFS: speech is 27 dB above it
 LEAST_HEARD = 0.05  # of a clip's frames must be louder than that
@@ -75,6 +76,7 @@ def scan(video: Video, table: SizeTable, limits: Limits, stop: threading.Event) 
         size = choose_size(*source.size, table)
         caption = read_caption(video)
         load_masks(video, source.size, size)
+        open_region(video, source.size)
         tracks = load_tracks(video)
         spoilt: list[bool] = []
         scenes = find_scenes(watch(source, spoilt, stop))
@@ -173,6 +175,33 @@ def load_masks(video: Video, source_size: Size, size: Size) -> Float32[np.ndarra
     if video.persons == 1:
         return None
     return persons.person_masks(size, source_size, read_boxes(video), 2)
+
+
+def open_region(video: Video, source_size: Size) -> pictures.ImageSource | pictures.VideoSource | None:
+    """What is bright where the loss may count more; None where there is no such file. Raises UserError."""
+    if video.region is None:
+        return None
+    region = pictures.open_source(video.region)
+    if region.size != source_size:
+        raise UserError(
+            f"{video.region.name} is {region.size[0]}x{region.size[1]} pixels, its video {source_size[0]}x{source_size[1]}: "
+            "make it of the same size"
+        )
+    return region
+
+
+def load_region(
+    region: pictures.ImageSource | pictures.VideoSource, start: int, stop: int, size: Size
+) -> Float32[np.ndarray, "F h w"]:
+    """How bright each latent cell is in frames start..stop-1: 0..1."""
+
+    def cells(frame: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "h w"]:
+        bright = resize_and_crop(frame, size).mean(axis=2, dtype=np.float32) / 255
+        return bright.reshape(size[0] // STRIDE, STRIDE, size[1] // STRIDE, STRIDE).mean(axis=(1, 3))
+
+    if region.is_still:
+        return np.broadcast_to(cells(region.frame(0)), (stop - start, size[0] // STRIDE, size[1] // STRIDE))
+    return np.stack([cells(region.frame(i)) for i in range(start, stop)])
 
 
 def load_pixels(source: pictures.VideoSource, start: int, stop: int, size: Size) -> UInt8[np.ndarray, "F H W 3"]:

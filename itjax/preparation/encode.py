@@ -73,7 +73,7 @@ def open_encoders(weights: Weights, mesh: Mesh, program: Program, batch: int) ->
 # -- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def encode_pictures(encoders: Encoders, pixels: UInt8[np.ndarray, "F H W 3"], layout: Layout, with_ends: bool) -> Pictures:
+def encode_pictures(encoders: Encoders, pixels: UInt8[np.ndarray, "F H W 3"], layout: Layout) -> Pictures:
     """All latents and tokens of a clip's frames."""
     program, parameters = encoders.program, encoders.parameters
     starts, shown = chunk_starts(len(pixels), layout), reference_frames(len(pixels), layout)
@@ -89,7 +89,7 @@ def encode_pictures(encoders: Encoders, pixels: UInt8[np.ndarray, "F H W 3"], la
         chunks=latents(starts, tuple(range(layout.frame_num))),
         references=latents(shown, (0,)),
         clip_tokens=_in_batches(encoders, tokens, lambda i: (pixels[shown[i]],), len(shown))[0],
-        ends=latents(starts, (0, layout.frame_num - 1)) if with_ends else None,
+        ends=latents(starts, (0, layout.frame_num - 1)) if layout.ends else None,
     )
 
 

@@ -136,9 +136,7 @@ def tell_skipped(video: Scanned) -> Iterator[str]:
             yield f"  skipped {video.name} {start / FRAME_RATE:.2f}-{stop / FRAME_RATE:.2f} s: {reason}"
 
 
-def plan_shards(
-    scanned: Sequence[Scanned], networks: Networks, layout: Layout, ends: bool, limit: int
-) -> list[PlannedShard]:
+def plan_shards(scanned: Sequence[Scanned], networks: Networks, layout: Layout, limit: int) -> list[PlannedShard]:
     """All shards, bucket after bucket: clips in the order of their videos, each shard up to about `limit` bytes."""
     shards: list[PlannedShard] = []
     for bucket in sorted({(v.height, v.width, v.persons) for v in scanned if v.clips}):
@@ -148,7 +146,7 @@ def plan_shards(
             if (video.height, video.width, video.persons) != bucket:
                 continue
             for start, stop in video.clips:
-                nbytes = clip_bytes(networks, layout, bucket, stop - start, ends)
+                nbytes = clip_bytes(networks, layout, bucket, stop - start)
                 if groups[-1] and filled + nbytes > limit:
                     groups.append([])
                     filled = 0
@@ -159,13 +157,15 @@ def plan_shards(
     return shards
 
 
-def clip_bytes(networks: Networks, layout: Layout, bucket: tuple[int, int, int], num_frames: int, ends: bool) -> int:
+def clip_bytes(networks: Networks, layout: Layout, bucket: tuple[int, int, int], num_frames: int) -> int:
     """Bytes of a clip, but for its text (at most a few MB)."""
     height, width, persons = bucket
     vae, speech = networks.vae, networks.dit.audio
     chunks, references = len(chunk_starts(num_frames, layout)), len(reference_frames(num_frames, layout))
     times = 1 + (layout.frame_num - 1) // vae.time_stride
-    latents = times * (height // vae.spatial_stride) * (width // vae.spatial_stride) * vae.z_dim
+    cells = times * (height // vae.spatial_stride) * (width // vae.spatial_stride)
+    latents = cells * vae.z_dim
     tokens = networks.clip.tokens * networks.clip.width
     heard = persons * (num_frames + 2 * SPEECH_MARGIN) * speech.layers * speech.channels
-    return 2 * (latents * (chunks * (1 + ends) + references) + tokens * references + heard)
+    shown = latents * (chunks * (1 + layout.ends) + references) + cells * chunks * layout.regions
+    return 2 * (shown + tokens * references + heard)

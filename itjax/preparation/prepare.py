@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -26,7 +27,17 @@ from itjax.conditioning.speech_features import SpeechFeatures
 from itjax.errors import UserError
 from itjax.networks import token_masks
 from itjax.preparation import encode, folder
-from itjax.preparation.clips import Limits, Scanned, load_masks, load_pixels, load_tracks, open_video, scan
+from itjax.preparation.clips import (
+    Limits,
+    Scanned,
+    load_masks,
+    load_pixels,
+    load_region,
+    load_tracks,
+    open_region,
+    open_video,
+    scan,
+)
 from itjax.preparation.encode import Encoders
 from itjax.preparation.folder import Piece, PlannedShard
 from itjax.preparation.videos import Video, find_videos, signatures
@@ -45,7 +56,6 @@ class Settings(NamedTuple):
     layout: Layout
     size: str
     limits: Limits
-    ends: bool
     batch: int
     shard_bytes: int
     dtype: DTypeLike
@@ -53,8 +63,9 @@ class Settings(NamedTuple):
 
 def prepare(source: Path, out: Path, settings: Settings, weights: Weights, mesh: Mesh) -> Dataset:
     """Makes the dataset `out`, or goes on with it; gives it. Raises UserError and OutputError."""
-    networks, layout = weights.preset.networks, settings.layout
     videos = find_videos(source, out)
+    layout = replace(settings.layout, regions=any(video.region for video in videos))
+    settings, networks = settings._replace(layout=layout), weights.preset.networks
     with folder.opened(out, arguments_of(settings, weights, videos)) as work:
         scanned = scan_all(videos, settings, weights, folder.ScanFile(work / folder.SCAN))
         folder.write_skipped(out, scanned)
@@ -62,12 +73,12 @@ def prepare(source: Path, out: Path, settings: Settings, weights: Weights, mesh:
             reasons = "\n".join(line for video in scanned for line in folder.tell_skipped(video))
             folder.forget(work)
             raise UserError(f"{source}: no usable clip in {len(videos)} file(s):\n{reasons}")
-        shards = folder.plan_shards(scanned, networks, layout, settings.ends, settings.shard_bytes)
+        shards = folder.plan_shards(scanned, networks, layout, settings.shard_bytes)
         missing = [shard for shard in shards if not (out / shard.path).is_file()]
         if missing or not (out / records.PROMPTS).is_file():
             _check_disk(out, missing, settings, weights)
             make(videos, scanned, missing, out, work, settings, weights, mesh)
-        dataset = Dataset(out, weights.preset, layout, settings.ends, weights.encoders, _buckets(shards))
+        dataset = Dataset(out, weights.preset, layout, weights.encoders, _buckets(shards))
         records.write_dataset(dataset)
         (work / folder.TEXTS).unlink(missing_ok=True)
     _tell(dataset)
@@ -86,7 +97,7 @@ def arguments_of(settings: Settings, weights: Weights, videos: Sequence[Video]) 
         "--reference_stride": str(layout.reference_stride),
         "--min_seconds": f"{limits.least / FRAME_RATE:.2f}",
         "--max_seconds": f"{limits.most / FRAME_RATE:.2f}",
-        "--ends": str(settings.ends),
+        "--ends": str(layout.ends),
         "--shard_mb": f"{settings.shard_bytes / 1e6:g}",
         "--dtype": jnp.dtype(settings.dtype).name,
         **files,
@@ -96,7 +107,7 @@ def arguments_of(settings: Settings, weights: Weights, videos: Sequence[Video]) 
 def _check_disk(out: Path, shards: Sequence[PlannedShard], settings: Settings, weights: Weights) -> None:
     networks = weights.preset.networks
     sizes = (
-        folder.clip_bytes(networks, settings.layout, shard.bucket, piece.stop - piece.start, settings.ends)
+        folder.clip_bytes(networks, settings.layout, shard.bucket, piece.stop - piece.start)
         for shard in shards
         for piece in shard.pieces
     )
@@ -167,6 +178,7 @@ class Loaded(NamedTuple):
     pixels: UInt8[np.ndarray, "F H W 3"]
     tracks: list[Float32[np.ndarray, "_"]]
     masks: Float32[np.ndarray, "3 h w"] | None
+    region: Float32[np.ndarray, "F h w"] | None
 
 
 def make(
@@ -225,8 +237,9 @@ def read_clips(videos: Sequence[Video], scanned: Sequence[Scanned], pieces: Iter
             current = piece.video
             source = open_video(video)
             tracks = [_as_long_as(scanned[piece.video].clips[-1][1], track) for track in load_tracks(video)]
-            masks = load_masks(video, source.size, size)
-        yield Loaded(piece, load_pixels(source, piece.start, piece.stop, size), tracks, masks)
+            masks, region = load_masks(video, source.size, size), open_region(video, source.size)
+        marked = None if region is None else load_region(region, piece.start, piece.stop, size)
+        yield Loaded(piece, load_pixels(source, piece.start, piece.stop, size), tracks, masks, marked)
 
 
 def _as_long_as(num_frames: int, track: Float32[np.ndarray, "_"]) -> Float32[np.ndarray, "_"]:
@@ -251,12 +264,12 @@ def encode_clips(
     """The records of the clips, in their order."""
     layout = settings.layout
     heard: tuple[int, list[SpeechFeatures]] | None = None
-    for piece, pixels, tracks, masks in loaded:
+    for piece, pixels, tracks, masks, region in loaded:
         video = scanned[piece.video]
         if heard is None or heard[0] != piece.video:
             heard = piece.video, [encode.open_speech(encoders, track) for track in tracks]
         name = f"{video.name}[{piece.start}:{piece.stop}]"
-        seen = encode.encode_pictures(encoders, pixels, layout, settings.ends)
+        seen = encode.encode_pictures(encoders, pixels, layout)
         yield Clip(
             name=name,
             num_frames=len(pixels),
@@ -268,8 +281,23 @@ def encode_clips(
             speech=_finite(encode.encode_speech(heard[1], piece.start, piece.stop), name),
             text=text_of(video.caption),
             ends=None if seen.ends is None else _finite(seen.ends, name),
+            regions=chunk_regions(region, seen.chunks.shape, layout, len(pixels)) if layout.regions else None,
             masks=None if masks is None else np.asarray(token_masks(masks), np.float16),
         )
+
+
+def chunk_regions(
+    region: Float32[np.ndarray, "F h w"] | None, shape: tuple[int, ...], layout: Layout, num_frames: int
+) -> Float16[np.ndarray, "n T h w"]:
+    """Of each chunk's latents [n, T, h, w, C]: the first one stands for one frame, the others for four, the brightest
+    counts. Zeros where a video has no region."""
+    regions, times = np.zeros(shape[:4], np.float16), shape[1]
+    if region is not None:
+        for number, start in enumerate(records.chunk_starts(num_frames, layout)):
+            frames = region[start : start + layout.frame_num]
+            regions[number, 0] = frames[0]
+            regions[number, 1:] = frames[1:].reshape(times - 1, -1, *frames.shape[1:]).max(axis=1)
+    return regions
 
 
 def _finite(values: Float16[np.ndarray, "*b"], what: str) -> Float16[np.ndarray, "*b"]:

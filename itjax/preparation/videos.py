@@ -1,4 +1,4 @@
-"""The files of a folder: which are videos, and what lies beside each one (caption, voices, boxes). Opens no video."""
+"""The files of a folder: which are videos, and what lies beside each (caption, voices, boxes, region). Opens no video."""
 
 import json
 import warnings
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from itjax.errors import UserError
 
 CAPTION, BOXES, VOICES = ".txt", ".json", (".1.wav", ".2.wav")
+REGIONS = (".region.mp4", ".region.png")
 
 
 class Video(NamedTuple):
@@ -20,6 +21,7 @@ class Video(NamedTuple):
     caption: Path | None
     voices: tuple[Path | None, Path | None]
     boxes: Path | None
+    region: Path | None
 
     @property
     def persons(self) -> int:
@@ -38,7 +40,7 @@ def find_videos(folder: Path, leave_out: Path) -> list[Video]:
         raise UserError(f"{leave_out}: the videos are in it; name a folder of its own for the dataset")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
     files = [path for path in files if not path.resolve().is_relative_to(leave_out.resolve())]
-    videos = [_video(path, folder) for path in files if not path.name.lower().endswith((CAPTION, BOXES, *VOICES))]
+    videos = [_video(path, folder) for path in files if not path.name.lower().endswith((CAPTION, BOXES, *VOICES, *REGIONS))]
     if not videos:
         raise UserError(f"{folder}: there is no video in this folder, nor in those below it.")
     used = {path for video in videos for path in (video.path, *_beside(video))}
@@ -61,7 +63,7 @@ def signatures(videos: Iterable[Video]) -> dict[str, str]:
 
 
 def _beside(video: Video) -> list[Path]:
-    return [path for path in (video.caption, *video.voices, video.boxes) if path is not None]
+    return [path for path in (video.caption, *video.voices, video.boxes, video.region) if path is not None]
 
 
 def read_caption(video: Video) -> str:
@@ -104,7 +106,8 @@ def check_voices(video: Video) -> None:
 def _video(path: Path, folder: Path) -> Video:
     beside = lambda ending: path.with_name(path.stem + ending) if path.with_name(path.stem + ending).is_file() else None
     voices = (beside(VOICES[0]), beside(VOICES[1]))
-    return Video(path.relative_to(folder).as_posix(), path, beside(CAPTION), voices, beside(BOXES))
+    region = beside(REGIONS[0]) or beside(REGIONS[1])
+    return Video(path.relative_to(folder).as_posix(), path, beside(CAPTION), voices, beside(BOXES), region)
 
 
 def _hidden(path: Path, folder: Path) -> bool:

@@ -3,9 +3,10 @@
     python -m itjax.synthetic drawn/ --clips 20 --seconds 10
     python -m itjax.preparation drawn/videos dataset/ --checkpoint weights/itjax
 
-OUT/videos holds what `itjax.preparation` takes: NAME.mp4 with its sound, NAME.txt with its prompt, and for two persons
-their voices and boxes. OUT/truth/NAME.json says what is known: words, phonemes and their times, how the mouth stands in each
-frame, where it is, how head and camera move. The same flags give the same clips. What is there already is kept.
+OUT/videos holds what `itjax.preparation` takes: NAME.mp4 with its sound, NAME.txt with its prompt, NAME.region.mp4 with
+the mouths in white (where training may count its errors more), and for two persons their voices and boxes.
+OUT/truth/NAME.json says what is known: words, phonemes and their times, how the mouth stands in each frame, where it is, how
+head and camera move. The same flags give the same clips. What is there already is kept.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from jaxtyping import UInt8
 
 from itjax.conditioning.media import SAMPLE_RATE
 from itjax.errors import OutputError, UserError
@@ -92,6 +94,7 @@ def write(clip: Clip, out: Path, name: str) -> None:
         with output_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
     write_video(videos / f"{name}.mp4", np.stack([picture for picture, _ in shown]), clip.sound)
+    write_video(videos / f"{name}.region.mp4", regions(seen, clip.height, clip.width), None)
     write_text(videos / f"{name}.txt", clip.scene.prompt + "\n")
     if len(clip.spoken) == 2:
         for number, said in enumerate(clip.spoken, start=1):
@@ -100,6 +103,16 @@ def write(clip: Clip, out: Path, name: str) -> None:
                 soundfile.write(temporary, said.speech.samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
         write_text(videos / f"{name}.json", json.dumps({"bbox": boxes(seen, clip.height, clip.width)}))
     write_text(truth / f"{name}.json", json.dumps(clips.truth(clip, seen), ensure_ascii=False))
+
+
+def regions(seen: list[tuple[Seen, ...]], height: int, width: int) -> UInt8[np.ndarray, "F H W 3"]:
+    """White where a mouth may be, black elsewhere."""
+    pixels = np.zeros((len(seen), height, width, 3), np.uint8)
+    for frame, people in zip(pixels, seen, strict=True):
+        for who in people:
+            left, top, right, bottom = who.mouth_area
+            frame[max(0, int(top)) : max(0, int(bottom) + 1), max(0, int(left)) : max(0, int(right) + 1)] = 255
+    return pixels
 
 
 def boxes(seen: list[tuple[Seen, ...]], height: int, width: int) -> dict[str, list[int]]:

@@ -4,18 +4,26 @@ import contextlib
 import copy
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from itjax.errors import OutputError, UserError
-from itjax.training.config import Checkpoints
+from itjax.training.config import Training
 from itjax.training.state import TrainState, as_tree, from_tree
 
 FOLDER = "checkpoints"
+
+
+def folder_of(settings: Training) -> epath.Path:
+    """Where the checkpoints of a run are: its own folder, or the one that is named, which may be in a bucket."""
+    chosen = settings.checkpoints.folder
+    if "://" in chosen:
+        return epath.Path(chosen)
+    return epath.Path(chosen or epath.Path(settings.run) / FOLDER).resolve()
 
 
 class _Manager(ocp.CheckpointManager):
@@ -26,16 +34,16 @@ class _Manager(ocp.CheckpointManager):
 
 
 class Keeper:
-    """The checkpoints under `run`/checkpoints/<step>. Every method is called by all processes together.
+    """The checkpoints of a run, FOLDER/<step>. Every method is called by all processes together.
 
     Where its block ends with an error, what is being written is still finished; but not by several processes, as the
     others may know nothing of it.
     """
 
-    def __init__(self, run: Path, settings: Checkpoints):
+    def __init__(self, training: Training):
         for name in ("absl", "asyncio"):  # errors are raised here, and told in a sentence instead of pages
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        self.folder = (run / FOLDER).resolve()
+        settings, self.folder = training.checkpoints, folder_of(training)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=settings.keep,
             keep_period=settings.keep_every or None,

@@ -170,11 +170,13 @@ class Reports:
 @dataclass(frozen=True)
 class Checkpoints:
     """A checkpoint every `every` steps and at the end; the last `keep` are kept, and besides every `keep_every`-th step's
-    (0: none)."""
+    (0: none). They lie in the run's folder, or in `folder`: another one, or an address that etils.epath knows, such as
+    gs://bucket/run."""
 
     every: int = 500
     keep: int = 2
     keep_every: int = 0
+    folder: str = ""
 
     def __post_init__(self):
         _check(self.every >= 1, "checkpoints.every", self.every, "at least 1")
@@ -187,17 +189,21 @@ class Training:
     """A training run.
 
     Needed are `data`, the prepared dataset; `checkpoint`, the converted checkpoint that it starts from; and `run`, the
-    folder it writes, and goes on from where that exists. `batch`: examples of a step, over all devices; their gradients
-    are summed over `accumulation` parts of it, one after the other.
+    folder it writes, and goes on from where that exists. With `made_up`, the first two are random numbers of the tiny
+    networks, made in the run's folder. `batch`: examples of a step, over all devices; their gradients
+    are summed over `accumulation` parts of it, one after the other. `region_weight`: how many times as much the loss
+    counts where the dataset's regions are (a face, a mouth) as elsewhere.
     """
 
     data: str = ""
     checkpoint: str = ""
     run: str = ""
+    made_up: bool = False
     steps: int = 10000
     batch: int = 32
     accumulation: int = 1
     motion_frames: int = 9
+    region_weight: float = 1.0
     seed: int = 0
     dtype: str = "bfloat16"
     remat: str = "full"
@@ -217,6 +223,7 @@ class Training:
         _check(self.accumulation >= 1, "accumulation", self.accumulation, "at least 1")
         _check(self.batch % self.accumulation == 0, "batch", self.batch, f"a multiple of accumulation {self.accumulation}")
         _check(self.motion_frames >= 1 and self.motion_frames % 4 == 1, "motion-frames", self.motion_frames, "4n+1")
+        _check(1 <= self.region_weight < math.inf, "region-weight", self.region_weight, "a number, at least 1")
         _check(self.dtype in DTYPES, "dtype", self.dtype, "float32 or bfloat16")
         _check(self.remat in REMAT, "remat", self.remat, f"one of {', '.join(REMAT)}")
         _check(self.seed >= 0, "seed", self.seed, "at least 0")

@@ -84,6 +84,7 @@ class Cutter:
     references: References
     context_latents: int
     without_context: float
+    region_weight: float
     seed: int
     bucket: int
 
@@ -113,12 +114,13 @@ class Cutter:
             held=np.asarray(self.context_latents if drawn.context else 1, np.int32),
             identity=np.asarray(identity, np.uint32),
             masks=clip.masks,
+            region=None if self.region_weight == 1 or clip.regions is None else clip.regions[drawn.chunk],
         )
 
 
 def cutter(dataset: Dataset, settings: Training, bucket: int) -> Cutter:
-    references, share = settings.references, settings.dropout.context
-    return Cutter(dataset, references, settings.context_latents, share, settings.seed, bucket)
+    references, share, weight = settings.references, settings.dropout.context, settings.region_weight
+    return Cutter(dataset, references, settings.context_latents, share, weight, settings.seed, bucket)
 
 
 class Batches:
@@ -253,7 +255,8 @@ def stack(examples: Sequence[tuple[Batch, str]]) -> tuple[Batch, list[str]]:
 def on_mesh(batch: Batch, sharding: NamedSharding) -> Batch:
     """A batch whose parts the processes have, as one array over all of them."""
     if sharding.mesh.size == 1:  # the arguments of a program go a way without Python
-        return _placed(sharding)(batch)
+        with jax.transfer_guard_host_to_device("allow"):
+            return _placed(sharding)(batch)
     if jax.process_count() == 1:  # all parts at once
         return jax.device_put(batch, sharding)
     return jax.tree.map(lambda part: jax.make_array_from_process_local_data(sharding, part), batch)

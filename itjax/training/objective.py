@@ -29,7 +29,8 @@ AnyArray = Array | np.ndarray
 class Batch(NamedTuple):
     """Examples as they are read. `speech` has SPEECH_MARGIN frames more on each side; `text` is zero beyond its end;
     `held`: how many of the first latents are context; `identity`: the example's number in the stream, which its τ, noise
-    and dropouts are drawn from; `masks`: two persons and the background on the grid of tokens, or None."""
+    and dropouts are drawn from; `masks`: two persons and the background on the grid of tokens, or None; `region`: 0..1,
+    where the loss counts more, or None."""
 
     latents: Float[AnyArray, "B T h w C"]
     reference: Float[AnyArray, "B T h w C"]
@@ -39,6 +40,7 @@ class Batch(NamedTuple):
     held: Int[AnyArray, "B"]
     identity: UInt32[AnyArray, "B"]
     masks: Float[AnyArray, "B 3 S"] | None
+    region: Float[AnyArray, "B T h w"] | None = None
 
 
 class Draws(NamedTuple):
@@ -104,8 +106,10 @@ def losses(
     draws: Draws,
     null_text: Float[Array, "X Dt"],
     references: References,
+    region_weight: float = 1.0,
 ) -> Float[Array, "B"]:
-    """Mean squared error of each example over its latents that are not context, in float32."""
+    """Mean squared error of each example over its latents that are not context, in float32; a cell of the batch's region
+    counts `region_weight` times as much as one outside of it."""
     batch = jax.tree.map(lambda x: constrain(jnp.asarray(x), "data"), batch)
     wide = lambda x: x.astype(jnp.float32)
     data, held = wide(batch.latents), jnp.asarray(batch.held)
@@ -119,8 +123,11 @@ def losses(
     persons = None if batch.masks is None else Persons(wide(batch.masks), 1 - draws.audio)
     call = constrain(given, "data"), constrain(shown, "data"), 1000 * draws.times, text
     predicted = apply(net, parameters, *call, kept(draws.image, wide(batch.clip)), heard, persons, method="train")
-    errors = jnp.square(predicted - target).mean((2, 3, 4))
-    return (errors * counted).sum(1) / counted.sum(1)
+    counted = jnp.broadcast_to(counted[:, :, None, None], data.shape[:-1])
+    if batch.region is not None:
+        counted *= 1 + (region_weight - 1) * wide(batch.region)
+    errors = jnp.square(predicted - target).mean(-1)
+    return (errors * counted).sum((1, 2, 3)) / counted.sum((1, 2, 3))
 
 
 def fixed_times(count: int, per_clip: int) -> Float32[np.ndarray, "n"]:

@@ -1,6 +1,7 @@
 """What a run tells while it trains: lines of metrics, the validation loss, sampled videos."""
 
 import contextlib
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from tqdm import tqdm
 
 from itjax.generation.video_file import write_video
 from itjax.records import Dataset, Records
@@ -49,8 +51,8 @@ def of_steps(settings: Training) -> Training:
     """Without the settings that no step reads: one program serves all runs that differ in these alone."""
     kept = Training()
     return replace(
-        settings, data="", checkpoint="", run="", steps=kept.steps, processes=kept.processes, reports=kept.reports,
-        checkpoints=kept.checkpoints,
+        settings, data="", checkpoint="", run="", made_up=False, steps=kept.steps, processes=kept.processes,
+        reports=kept.reports, checkpoints=kept.checkpoints,
     )  # fmt: skip
 
 
@@ -76,6 +78,8 @@ class Reporter:
         self._seen: set[tuple[int, ...]] = set()
         self.unreported = unreported
         self.meter = Meter(list(opened.mesh.devices.flat))
+        # disable=None: on a terminal alone
+        self._bar = tqdm(total=settings.steps, initial=done, unit="step", disable=None) if self._log else None
 
     def __enter__(self) -> "Reporter":
         return self
@@ -83,6 +87,8 @@ class Reporter:
     def __exit__(self, *_: object) -> None:
         if self._log:
             self._log.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def compiling(self, batch: Batch) -> contextlib.AbstractContextManager[None]:
         """A pause of the meter where the step is compiled for a shape that is new."""
@@ -91,10 +97,12 @@ class Reporter:
         return self.meter.pause() if new else contextlib.nullcontext()
 
     def add(self, pending: Pending) -> None:
-        report = pending.report
-        numbers = {name: float(getattr(report, name)) for name in ("loss", "gradient_norm", "learning_rate")}
-        by_example = {name: np.asarray(getattr(report, name)).tolist() for name in ("losses", "times")}
-        self.unreported.append(numbers | by_example)
+        report = jax.device_get(pending.report)
+        numbers = {name: getattr(report, name).tolist() for name in ("loss", "gradient_norm", "learning_rate")}
+        self.unreported.append(numbers | {"losses": report.losses.tolist(), "times": report.times.tolist()})
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{report.loss:.4g}", refresh=False)
+            self._bar.update()
         networks = self._opened.weights.preset.networks
         batch = self._opened.settings.batch
         # the products of LoRA's own small matrices are not counted: nothing of the base's weights has a gradient
@@ -120,7 +128,7 @@ class Reporter:
         if values and self._log:
             self._log.write(done, values)
             told = {name: values[name] for name in ("loss", "validation/loss", "speed/steps_per_second") if name in values}
-            print(f"step {done}: " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()), flush=True)
+            _say(f"step {done}: " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
 
     def _numbers(self) -> dict[str, float]:
         """Means over the steps since the last report."""
@@ -144,7 +152,13 @@ class Reporter:
             path = Path(opened.settings.run) / "samples" / f"{done:08d}.mp4"
             write_video(path, frames, None)
             self._log.video(done, "sample", frames)
-            print(f"step {done}: {path} ({time.monotonic() - began:.0f} s), source and sample of {clip.name}", flush=True)
+            _say(f"step {done}: {path} ({time.monotonic() - began:.0f} s), source and sample of {clip.name}")
+
+
+def _say(line: str) -> None:
+    """Prints a line above the progress bar."""
+    tqdm.write(line)
+    sys.stdout.flush()
 
 
 def _best(now: TrainState) -> dict:

@@ -90,15 +90,18 @@ def open_result(directory: Path) -> Result:
     try:
         content = json.loads(path.read_text())
         base, trained = Path(content["checkpoint"]), content["training"]["trained"]["parts"]
+        checkpoints = content.get("checkpoints", str(run / FOLDER))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error!r}): it tells what {run} began from") from error
     if not base.is_dir():
         raise UserError(f"{run} began from the weights in {base}, and they are not there: put them back, or mend {path}")
+    if "://" in checkpoints:
+        raise UserError(f"{run}: its checkpoints are in {checkpoints}. Copy that folder here, and give the copy.")
     if step is None:
-        step = max(ocp.utils.checkpoint_steps(run / FOLDER), default=None)
+        step = max(ocp.utils.checkpoint_steps(checkpoints), default=None)
     if step is None:
-        raise UserError(f"{run} has no checkpoint yet: nothing was saved in {run / FOLDER}")
-    folder = run / FOLDER / str(step) / "state"
+        raise UserError(f"{run} has no checkpoint yet: nothing was saved in {checkpoints}")
+    folder = Path(checkpoints) / str(step) / "state"
     if not folder.is_dir():
         raise UserError(f"{folder.parent} is no checkpoint of a run: it has no folder {folder.name}")
     arrays = checkpoint.open_checkpoint(folder).tensors
@@ -109,13 +112,15 @@ def open_result(directory: Path) -> Result:
 def is_result(directory: Path) -> bool:
     """Whether the folder is a training run, or a checkpoint of one."""
     run, _ = _run_and_step(directory)
-    return (run / run_folder.FILE).is_file() and (run / FOLDER).is_dir()
+    return ((run / FOLDER).is_dir() and (run / run_folder.FILE).is_file()) or run_folder.is_one(run)
 
 
 def _run_and_step(directory: Path) -> tuple[Path, int | None]:
     directory = Path(directory).absolute()
-    if directory.parent.name == FOLDER and directory.name.isdecimal():
-        return directory.parent.parent, int(directory.name)
+    if directory.name.isdecimal():
+        for run in (directory.parent.parent, directory.parent):  # its own checkpoints, or a folder of them elsewhere
+            if (run / run_folder.FILE).is_file():
+                return run, int(directory.name)
     return directory, None
 
 

@@ -40,8 +40,13 @@ def open_run(settings: Training, weights: Weights) -> Opened:
         raise UserError(
             f"motion-frames {settings.motion_frames}: the dataset's chunks have {dataset.layout.frame_num} frames"
         )
-    if settings.references.strategy == "FL2V" and not dataset.ends:
+    if settings.references.strategy == "FL2V" and not dataset.layout.ends:
         raise UserError(f"{dataset.folder}: references.strategy FL2V needs chunks' ends. Prepare the dataset with --ends.")
+    if settings.region_weight > 1 and not dataset.layout.regions:
+        raise UserError(
+            f"region-weight {settings.region_weight:g}: {dataset.folder} has no regions. Prepare it from videos with "
+            "NAME.region.mp4 or NAME.region.png beside them."
+        )
     trains, frozen = parameters.abstract(weights.preset.networks.dit, settings.trained)
     mesh = mesh_of(settings, weights.preset.networks.dit.num_heads)
     data.check_batch(settings, mesh)
@@ -94,7 +99,7 @@ def train(settings: Training, weights: Weights) -> End:
             held.enter_context(run_folder.locked(folder))
             run_folder.begin(settings, weights)
         held.enter_context(jax.set_mesh(opened.mesh))
-        keeper = held.enter_context(Keeper(folder, settings.checkpoints))
+        keeper = held.enter_context(Keeper(settings))
         _say(_about(opened))
         return _train(opened, keeper, preemption)
 
@@ -134,7 +139,8 @@ def _train(opened: Opened, keeper: Keeper, preemption: Preemption) -> End:
     with Reporter(opened, frozen, null_text, int(now.step), unreported) as reporter:
         steps = Steps(opened, keeper, stream, reporter, now)
         while steps.done < settings.steps and not preemption.reached(steps.done):
-            steps.advance(frozen, null_text)
+            with jax.transfer_guard("disallow"):  # nothing goes to or from a device unseen
+                steps.advance(frozen, null_text)
             saves = steps.done % settings.checkpoints.every == 0
             # one step behind, so that the devices always have the next one before this one's numbers are asked for
             steps.look(0 if saves or reporter.due(steps.done) else 1)
@@ -186,7 +192,7 @@ class Steps:
         and raises UserError."""
         while len(self._pending) > most:
             pending = self._pending.popleft()
-            if not bool(pending.report.good):
+            if not jax.device_get(pending.report.good):
                 self._stop(pending)
             self._reporter.add(pending)
 

@@ -9,10 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from etils import epath
 from flax.traverse_util import flatten_dict
 
 from itjax.config import to_json
 from itjax.errors import UserError
+from itjax.training.checkpoints import folder_of
 from itjax.training.config import Training
 from itjax.weights.checkpoints import Weights
 from itjax.weights.write import beside, output_errors
@@ -25,7 +27,8 @@ FREE = ("data", "checkpoint", "run", "steps", "remat", "mesh", "processes", "rep
 
 def content(settings: Training, weights: Weights) -> dict[str, Any]:
     """config.json of a run."""
-    return {
+    elsewhere = {"checkpoints": os.fspath(folder_of(settings))} if settings.checkpoints.folder else {}
+    return elsewhere | {
         "version": VERSION,
         "preset": to_json(weights.preset),
         "checkpoint": str(Path(settings.checkpoint).absolute()),
@@ -35,23 +38,46 @@ def content(settings: Training, weights: Weights) -> dict[str, Any]:
 
 
 def begin(settings: Training, weights: Weights) -> None:
-    """Writes config.json into a new run's folder, or holds it against that of the run that is there.
+    """Writes config.json into a new run's folder, or holds it against that of the run that is there; and so in a folder of
+    checkpoints that lies elsewhere: the run's own may be on a machine that is gone.
 
     Raises UserError, with each setting that differs, and OutputError.
     """
-    folder = Path(settings.run)
-    path = folder / FILE
     now = json.loads(json.dumps(content(settings, weights)))
-    if path.exists():
-        try:
-            before = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error}); give another folder for run, or repair it") from error
-        differing = _differences(before, now)
-        if differing:
-            raise UserError(f"{folder} holds a run of other settings. Give the same ones, or another run folder:{differing}")
+    _begin_in(epath.Path(settings.run), now)
+    if settings.checkpoints.folder:
+        _begin_in(folder_of(settings), now)
+
+
+def is_one(folder: Path) -> bool:
+    """Whether it was begun as a run's folder, or as one of a run's checkpoints."""
+    try:
+        return "training" in json.loads((folder / FILE).read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def _begin_in(folder: epath.Path, now: dict[str, Any]) -> None:
+    path = folder / FILE
+    if not path.exists():
+        with output_errors(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            if "://" in os.fspath(path):  # an object of a bucket is there whole or not at all
+                path.write_text(json.dumps(now, indent=1))
+            else:
+                _write(Path(path), now)
         return
-    with beside(path) as temporary, output_errors(path), temporary.open("w") as file:
+    try:
+        before = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); give another folder for run, or repair it") from error
+    differing = _differences(before, now)
+    if differing:
+        raise UserError(f"{folder} holds a run of other settings. Give the same ones, or another run folder:{differing}")
+
+
+def _write(path: Path, now: dict[str, Any]) -> None:
+    with beside(path) as temporary, temporary.open("w") as file:
         json.dump(now, file, indent=1)
         file.flush()
         os.fsync(file.fileno())

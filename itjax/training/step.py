@@ -106,7 +106,7 @@ def losses_of(
     """The loss of each example under given draws."""
     net = network(sizes, settings)
     parameters = merged(frozen, for_compute(trainable, net.dtype))
-    return objective.losses(net, parameters, batch, draws, null_text, settings.references)
+    return objective.losses(net, parameters, batch, draws, null_text, settings.references, settings.region_weight)
 
 
 def _as_stored(gradient: Array) -> Array:

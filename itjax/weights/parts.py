@@ -1,12 +1,14 @@
 """The five networks of a checkpoint: each one's table, shapes, and the tensors of its file that it does not use."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from functools import cache, cached_property
+from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from itjax.config import Networks
 from itjax.models import dit, vae
@@ -21,34 +23,42 @@ from itjax.weights.tables import vae as vae_table
 from itjax.weights.tables import wav2vec2 as wav2vec2_table
 
 
-class Part(NamedTuple):
-    """One network: `abstract` has the shapes of its parameters; `unused` are patterns of torch names kept as they are."""
+@dataclass(frozen=True)
+class Part:
+    """One network: `trace` finds the shapes of its parameters; `unused` are patterns of torch names kept as they are."""
 
     table: Table
-    abstract: dict
+    trace: Callable[[], dict]
     unused: tuple[str, ...] = ()
+
+    @cached_property
+    def abstract(self) -> dict:
+        """Shapes of the parameters. Not to be changed: it is the same for all who ask."""
+        return self.trace()
 
     def is_unused(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self.unused)
 
 
+@cache  # a network is traced once in a process, and only where its shapes are asked for: that takes a second or two
 def parts(networks: Networks) -> dict[str, Part]:
     """By name: "dit", "vae", "umt5", "clip", "wav2vec2". Nothing is allocated."""
     side, sound = networks.clip.image, networks.wav2vec2.reach
-    clip_shapes = _abstract(Clip(networks.clip), ((1, side, side, 3), jnp.float32))
-    umt5_shapes = _abstract(Umt5(networks.umt5), ((1, 4), jnp.int32), ((1, 4), jnp.int32))
-    wav2vec2 = Wav2Vec2(networks.wav2vec2)
-    wav2vec2_shapes = _abstract(lambda samples: wav2vec2.init(jax.random.key(0), samples, 1), ((1, sound), jnp.float32))
+    picture, samples = np.zeros((1, side, side, 3), np.float32), np.zeros((1, sound), np.float32)
     return {
-        "dit": Part(dit_table.TABLE, dit.abstract_parameters(networks.dit)),
-        "vae": Part(vae_table.table(networks.vae), vae.abstract_parameters(networks.vae)),
-        "umt5": Part(umt5_table.TABLE, umt5_shapes),
-        "clip": Part(clip_table.TABLE, clip_shapes, clip_table.unused(networks.clip.layers)),
-        "wav2vec2": Part(wav2vec2_table.TABLE, wav2vec2_shapes, wav2vec2_table.UNUSED),
+        "dit": Part(dit_table.TABLE, lambda: dit.abstract_parameters(networks.dit)),
+        "vae": Part(vae_table.table(networks.vae), lambda: vae.abstract_parameters(networks.vae)),
+        "umt5": Part(umt5_table.TABLE, lambda: _abstract(Umt5(networks.umt5), *[np.zeros((1, 4), np.int32)] * 2)),
+        "clip": Part(
+            clip_table.TABLE, lambda: _abstract(Clip(networks.clip), picture), clip_table.unused(networks.clip.layers)
+        ),
+        "wav2vec2": Part(
+            wav2vec2_table.TABLE,
+            lambda: _abstract(Wav2Vec2(networks.wav2vec2), samples, num_frames=1),
+            wav2vec2_table.UNUSED,
+        ),
     }
 
 
-def _abstract(network: nn.Module | Callable[..., Any], *inputs: tuple[tuple[int, ...], Any]) -> dict:
-    init = network.init if isinstance(network, nn.Module) else None
-    call = network if init is None else lambda *args: init(jax.random.key(0), *args)
-    return jax.eval_shape(call, *(jax.ShapeDtypeStruct(*spec) for spec in inputs))["params"]
+def _abstract(network: nn.Module, *inputs: Any, **static: Any) -> dict:
+    return jax.eval_shape(lambda *arrays: network.init(jax.random.key(0), *arrays, **static), *inputs)["params"]

@@ -38,7 +38,7 @@ class Tensor(NamedTuple):
 
 
 @contextlib.contextmanager
-def output_errors(path: Path) -> Iterator[None]:
+def output_errors(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:

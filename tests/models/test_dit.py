@@ -142,8 +142,8 @@ def test_training_predicts_what_sampling_does(two, remat):
         time = apply(net, parameters, jnp.asarray(sinusoid(times[i : i + 1], TINY.freq_dim)), method="time_features")
         who = Persons(masks[i], labelled) if two else None
         alone = apply(net, parameters, latents[i : i + 1], condition[i : i + 1], time, kv, Branches(one, one), who)
-        # float32; the sinusoid in the step is good to 1e-4
-        np.testing.assert_allclose(together[i], alone[0], atol=2e-3 * float(jnp.std(alone)))
+        # float32 in both, in batches of other sizes
+        np.testing.assert_allclose(together[i], alone[0], atol=1e-5 * float(jnp.abs(alone).max()))
     gradient = lambda remat: jax.jit(jax.grad(lambda p: jnp.square(loss(p, remat)).mean()))(parameters)
     for ours, plain in zip(jax.tree.leaves(gradient(remat)), jax.tree.leaves(gradient("none")), strict=True):
         np.testing.assert_allclose(ours, plain, atol=1e-4 * (float(jnp.abs(plain).max()) + 1e-6))

@@ -62,15 +62,24 @@ def damage(path: Path, kind: str, packet: int, nbytes: int = 4) -> Path:
 
 
 def usable(folder: Path) -> None:
-    """Three videos: two scenes with a caption, one of 30 frames a second, two persons with boxes in a folder below."""
+    """Three videos: two scenes with a caption, one of 30 frames a second, two persons with boxes in a folder below.
+
+    In the second scene the upper left quarter is marked as a region, with the two persons the lower half.
+    """
     (folder / "pair").mkdir(parents=True)
     write(folder / "cut.mp4", np.concatenate([moving(25, 1), moving(25, 2)]), voice(2))
     (folder / "cut.txt").write_text("A man speaks.\n")
+    region = np.zeros((50, SIDE, SIDE, 3), np.uint8)
+    region[25:, : SIDE // 2, : SIDE // 2] = 255
+    write(folder / "cut.region.mp4", region, None)
     write(folder / "thirty.mp4", moving(42, 3), voice(1.4, 3), rate=30)
     write(folder / "pair/two.mp4", moving(50, 4), None)
     soundfile.write(folder / "pair/two.1.wav", voice(2, 4), RATE)
     soundfile.write(folder / "pair/two.2.wav", voice(0.8, 5), RATE)
     (folder / "pair/two.json").write_text(BOXES)
+    still = np.zeros((SIDE, SIDE), np.uint8)
+    still[SIDE // 2 :] = 255
+    Image.fromarray(still).save(folder / "pair/two.region.png")
 
 
 UNUSABLE = {  # name: a part of the reason that is given
@@ -79,6 +88,7 @@ UNUSABLE = {  # name: a part of the reason that is given
     "boxes.mp4": "boxes.json cannot be read",
     "cover.png": "a picture, not a video",
     "empty.mp4": "the file is empty",
+    "marked.mp4": "marked.region.png is 32x64 pixels, its video 64x64: make it of the same size",
     "mute.mp4": "silent: it has no sound",
     "short.mp4": "too short: 10 frames (0.40 s) between cuts, at least 17 are needed",
     "silent.mp4": "silent: 0% of its frames are louder than -50 dBFS",
@@ -91,7 +101,7 @@ UNUSABLE = {  # name: a part of the reason that is given
 def unusable(folder: Path) -> None:
     """The files of UNUSABLE, and what lies beside them."""
     good = write(folder / "short.mp4", moving(10), voice(0.4))
-    for name in ("alone.mp4", "badly_captioned.mp4", "boxes.mp4"):
+    for name in ("alone.mp4", "badly_captioned.mp4", "boxes.mp4", "marked.mp4"):
         (folder / name).write_bytes(good.read_bytes())
     soundfile.write(folder / "alone.1.wav", voice(0.4), RATE)
     (folder / "badly_captioned.txt").write_bytes(b"\xff\xfe\xfd")
@@ -100,6 +110,7 @@ def unusable(folder: Path) -> None:
     (folder / "boxes.json").write_text('{"bbox": [1, 2]}')
     Image.fromarray(moving(1)[0]).save(folder / "cover.png")
     (folder / "empty.mp4").touch()
+    Image.fromarray(moving(1, height=32)[0]).save(folder / "marked.region.png")
     write(folder / "mute.mp4", moving(20), None)
     write(folder / "silent.mp4", moving(20), np.zeros(RATE, np.float32))
     damage(write(folder / "spoilt_sound.mp4", moving(20), voice(0.8)), "audio", 5, nbytes=200)

@@ -20,6 +20,7 @@ from itjax.models.apply import apply
 from itjax.models.clip import Clip
 from itjax.models.umt5 import Umt5
 from itjax.models.wav2vec2 import Wav2Vec2
+from itjax.preparation.prepare import chunk_regions
 from itjax.records import SPEECH_MARGIN
 from itjax.sharding import make_mesh
 
@@ -65,7 +66,7 @@ def test_the_dataset_lists_every_clip_and_every_file_that_gave_none(dataset, cli
     assert sorted(clips) == sorted(NAMES)
     assert [bucket.name for bucket in dataset.buckets] == ["48x48-p1", "48x48-p2"]
     assert [bucket.num_frames for bucket in dataset.buckets] == [(25, 25, 36), (50,)]
-    assert dataset.ends and dataset.preset == PRESET
+    assert dataset.layout.ends and dataset.preset == PRESET
     skipped = (dataset.folder / "skipped.jsonl").read_text()
     assert skipped.count("\n") == len(UNUSABLE) and all(f'"file": "{name}"' in skipped for name in UNUSABLE)
 
@@ -166,3 +167,26 @@ def test_text_is_the_captions_states_up_to_its_end(dataset, weights, parameters,
         np.testing.assert_allclose(clips[name].text, states[number, : counts[number]], **HALF)
     # float32 both, another batch
     np.testing.assert_allclose(records.null_prompts(dataset), states[1:], atol=1e-5)
+
+
+def test_regions_are_how_bright_each_latent_cell_is_in_its_frames(dataset, clips):
+    assert dataset.layout.regions
+    regions = {name: np.asarray(clip.regions, np.float32) for name, clip in clips.items()}
+    assert all(regions[name].shape == clips[name].chunks.shape[:-1] for name in NAMES)
+    corner, below = np.zeros((6, 6)), np.zeros((6, 6))
+    corner[:3, :3] = below[3:] = 1
+    video, exact = 0.05, 1e-3  # a video is never quite black or white
+    for name, expected, atol in (
+        (CUT, 0 * corner, video),
+        (SECOND, corner, video),
+        (THIRTY, 0 * corner, 0),
+        (TWO, below, exact),
+    ):
+        np.testing.assert_allclose(regions[name], np.broadcast_to(expected, regions[name].shape), atol=atol, err_msg=name)
+
+
+def test_a_latent_stands_for_the_brightest_of_its_frames():
+    region = np.zeros((25, 1, 1), np.float32)
+    region[[0, 3, 16]] = np.asarray([0.2, 0.5, 0.9])[:, None, None]
+    found = chunk_regions(region, (2, 5, 1, 1, 16), records.Layout(17, 4, 8), 25)
+    np.testing.assert_allclose(found[..., 0, 0], [[0.2, 0.5, 0, 0, 0.9], [0, 0, 0.9, 0, 0]], atol=1e-3)

@@ -106,7 +106,13 @@ def test_a_still_picture_of_any_shape_is_one_scene():
 def test_what_lies_beside_a_video_belongs_to_it(videos, tmp_path):
     two = next(video for video in find_videos(videos, tmp_path) if video.name == "pair/two.mp4")
     assert two.persons == 2 and two.caption is None and two.boxes == videos / "pair/two.json"
-    assert set(signatures([two])) == {"pair/two.mp4", "pair/two.1.wav", "pair/two.2.wav", "pair/two.json"}
+    assert set(signatures([two])) == {
+        "pair/two.mp4",
+        "pair/two.1.wav",
+        "pair/two.2.wav",
+        "pair/two.json",
+        "pair/two.region.png",
+    }
 
 
 def test_files_beside_no_video_are_told(tmp_path):

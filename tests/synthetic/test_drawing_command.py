@@ -28,11 +28,16 @@ def test_one_person(tmp_path, capsys):
         assert video.persons == 1 and read_caption(video) == clip.scene.prompt
         source = open_source(video.path)
         assert source.size == (48, 96) and source.num_frames == 50
+        region = open_source(video.region)
         truth = json.loads((tmp_path / "truth" / f"{video.path.stem}.json").read_text())
         assert truth["prompt"] == clip.scene.prompt and truth["num_frames"] == 50 and truth["size"] == [48, 96]
         who = truth["people"][0]
         np.testing.assert_allclose(who["mouth"]["jaw"], clip.spoken[0].mouth.jaw, atol=1e-4)
         assert len(who["seen"]["mouth_box"]) == 50 and who["identity"]["woman"] in (True, False)
+        for frame in (0, 30):
+            left, top, right, bottom = who["seen"]["mouth_box"][frame]
+            bright = region.frame(frame).mean(axis=2) > 127
+            assert bright[int((top + bottom) / 2), int((left + right) / 2)] and 0 < bright.mean() < 0.2
         assert who["phonemes"] and all(len(p) == 3 for p in who["phonemes"])
 
 
@@ -43,7 +48,7 @@ def test_two_persons_and_the_same_again(tmp_path, capsys):
     (top, left, bottom, right), second = read_boxes(video)
     assert video.persons == 2 and 0 <= top < bottom <= 48 and 0 <= left < right <= second[1] < second[3] <= 96
     before = contents(tmp_path / "a")
-    assert len(before) == 2 * 6
+    assert len(before) == 2 * 7
     (tmp_path / "a" / "truth" / "drawn0007-00001.json").unlink()  # as if it had been stopped there
     assert main([str(tmp_path / "a"), *FLAGS, "--persons", "2", "--seed", "7"]) == 0
     assert "50 frames written" in capsys.readouterr().out

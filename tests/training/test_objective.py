@@ -111,6 +111,20 @@ def test_the_context_is_out_of_the_loss(parameters):
     assert np.all(np.abs(gradient[1, 3:]).max(axis=(1, 2, 3)) > 0)
 
 
+@pytest.mark.parametrize("weight", [1.0, 5.0])
+def test_a_cell_of_the_region_counts_so_many_times_as_much(weight, monkeypatch):
+    batch = random_batch([1, 3])
+    region = np.random.default_rng(1).random(batch.latents.shape[:-1]).astype(np.float32)
+    draws = no_drops(batch, [0.3, 0.9])
+    monkeypatch.setattr(objective, "apply", lambda net, parameters, given, *_, **__: jnp.zeros_like(given))
+    null_text = jnp.zeros((SIZES.text_len, SIZES.text_dim))
+    found = objective.losses(DiT(SIZES), {}, batch._replace(region=region), draws, null_text, SOFT, weight)
+    for i, held in enumerate(batch.held.tolist()):
+        errors = np.square(np.asarray(draws.noise)[i, held:] - batch.latents[i, held:].astype(np.float32)).mean(-1)
+        expected = np.average(errors, weights=1 + (weight - 1) * region[i, held:])
+        np.testing.assert_allclose(found[i], expected, rtol=1e-5)
+
+
 def test_what_is_dropped_is_what_guidance_leaves_out(losses):
     batch = random_batch([1, 3])
     draws = no_drops(batch, [0.4, 0.6])

@@ -1,6 +1,7 @@
 """What a run trained: as weights, as official files, and in the video that infer.py makes of either."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from functools import cache
@@ -23,8 +24,8 @@ from itjax.models.apply import apply
 from itjax.models.dit import DiT
 from itjax.sharding import make_mesh
 from itjax.training import parameters, result, run_folder, state
-from itjax.training.checkpoints import Keeper
-from itjax.training.config import Trained
+from itjax.training.checkpoints import Keeper, folder_of
+from itjax.training.config import Checkpoints, Trained
 from itjax.training.parameters import flat
 from itjax.weights import checkpoint as stored
 from itjax.weights.checkpoints import open_files
@@ -53,14 +54,16 @@ class Run(NamedTuple):
     average: dict | None
 
 
-def save_run(folder, begun_from, parts, mesh, *, checkpoint, ema=0.9, steps=(7,)) -> Run:
+def save_run(folder, begun_from, parts, mesh, *, checkpoint, ema=0.9, steps=(7,), elsewhere="") -> Run:
     """A run as training leaves it, saved at `steps` with other weights each time."""
     trained, optimizer = Trained(parts, lora_rank=4), replace(TINY.optimizer, ema=ema)
-    asked = replace(TINY, run=str(folder), checkpoint=str(checkpoint), trained=trained, optimizer=optimizer)
+    kept = replace(TINY.checkpoints, keep=len(steps), folder=str(elsewhere))
+    paths = {"run": str(folder), "checkpoint": str(checkpoint)}
+    asked = replace(TINY, trained=trained, optimizer=optimizer, checkpoints=kept, **paths)
     now = state.start(parameters.read_trainable(begun_from, SIZES, trained, mesh, seed=0), optimizer, mesh)
     folder.mkdir()
     run_folder.begin(asked, begun_from)
-    keeper = Keeper(folder, replace(TINY.checkpoints, keep=len(steps)))
+    keeper = Keeper(asked)
     for step in steps:
         average = None if now.ema is None else moved(now.ema, step)
         now = now._replace(step=jnp.asarray(step, jnp.int32), trainable=moved(now.trainable, step + 1), ema=average)
@@ -174,6 +177,32 @@ def test_the_last_weights_or_those_of_a_step_that_is_named(weights, checkpoint, 
         np.testing.assert_array_equal(newest[path], value)
         np.testing.assert_array_equal(named[path], value)
         assert not np.array_equal(earlier[path], value)
+
+
+def test_checkpoints_that_lie_elsewhere_tell_what_they_are_of(weights, checkpoint, mesh, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    run, _, average = save_run(
+        tmp_path / "run", weights, "audio", mesh, checkpoint=checkpoint, steps=(3, 7), elsewhere=elsewhere
+    )
+    assert not (run / "checkpoints").exists()
+    for given in (run, elsewhere, elsewhere / "7"):
+        read = result.open_weights(given, []).read("dit", mesh, jnp.float32, "audio_adapter/proj1/kernel".__eq__)
+        np.testing.assert_array_equal(flat(read)["audio_adapter/proj1/kernel"], average["audio_adapter/proj1/kernel"])
+    # the machine with the run's own folder is gone: another run does not go on with these
+    other = replace(TINY, run=str(tmp_path / "new"), checkpoint=str(checkpoint), seed=1)
+    with pytest.raises(UserError, match=r"elsewhere holds a run of other settings(.|\n)*seed: 0 there, 1 now"):
+        run_folder.begin(replace(other, checkpoints=replace(TINY.checkpoints, folder=str(elsewhere))), weights)
+
+
+def test_checkpoints_may_lie_in_a_bucket(trained, tmp_path):
+    address = "gs://bucket/runs/first"
+    assert os.fspath(folder_of(replace(TINY, checkpoints=Checkpoints(folder=address)))) == address
+    run = tmp_path / "run"
+    shutil.copytree(trained("audio").folder, run)
+    content = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(content | {"checkpoints": address}))
+    with pytest.raises(UserError, match=f"its checkpoints are in {address}. Copy that folder here"):
+        result.open_weights(run, [])
 
 
 def test_a_run_may_begin_from_another(trained, weights, mesh, tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -16,7 +17,7 @@ from test_run import checkpoints_in, numbers, saved
 import train
 from itjax.errors import UserError
 from itjax.sharding import make_mesh
-from itjax.training import data, parameters, run_folder, state
+from itjax.training import data, made_up, parameters, run_folder, state
 from itjax.training.checkpoints import Keeper
 from itjax.training.config import Checkpoints, Trained
 
@@ -142,13 +143,13 @@ def test_a_corrupt_record_costs_no_step(call, plain, unbroken, tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_keeps_the_last_good_state(call, unbroken, tmp_path, monkeypatch):
-    make = tiny_dataset.random_clip
+    make = made_up.random_clip
 
     def one_of_nan(number, *rest):
         clip = make(number, *rest)
         return clip._replace(chunks=clip.chunks * np.float16("nan")) if number == 1 else clip
 
-    monkeypatch.setattr(tiny_dataset, "random_clip", one_of_nan)
+    monkeypatch.setattr(made_up, "random_clip", one_of_nan)
     folder = tiny_dataset.make_dataset(tmp_path / "nan", sizes=SIZE).folder
     status, told = call("--steps", 4, data=folder)
     found = re.search(r"step 2: the loss is nan and the gradient's norm nan. Its batch: (.*)\. The state before it", told)
@@ -190,12 +191,16 @@ def test_a_run_goes_on_as_what_it_was_begun(call, plain, unbroken, tmp_path):
     assert call("--steps", 4, data=copied(plain, tmp_path / "moved"))[0] == 0  # the same clips elsewhere
 
 
+def kept_in(folder):
+    return replace(train.PRESETS["tiny"][1], run=str(folder), checkpoints=Checkpoints(keep=4))
+
+
 def test_a_checkpoint_of_other_sizes_is_refused(unbroken):
     mesh = make_mesh(1, 1, heads=SIZES.num_heads, devices=jax.devices()[:1])
     shapes, _ = parameters.abstract(SIZES, Trained("lora", lora_rank=8))
     wanted = state.abstract_state(shapes, train.PRESETS["tiny"][1].optimizer, mesh)
     refused = pytest.raises(UserError, match=r"checkpoints/4 cannot be read \((.|\n)*Remove that folder")
-    with Keeper(unbroken, Checkpoints(keep=4)) as keeper, refused:
+    with Keeper(kept_in(unbroken)) as keeper, refused:
         keeper.restore(4, wanted)
 
 
@@ -212,7 +217,7 @@ def test_a_checkpoint_holds_the_position_as_it_was_when_it_was_given(tmp_path, m
     shapes, _ = parameters.abstract(SIZES, settings.trained)
     begun = state.start(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), settings.optimizer, mesh)
     position = {"stream": {"next": [1]}, "unreported": [1]}
-    with Keeper(tmp_path, Checkpoints(keep=4)) as keeper:
+    with Keeper(kept_in(tmp_path)) as keeper:
         keeper.save(1, begun, position)
         position["unreported"].append(2)
         position["stream"]["next"][0] = 2
