@@ -13,10 +13,14 @@ from jaxtyping import install_import_hook
 install_import_hook(["itjax"], "beartype.beartype")
 
 RECORDINGS = Path(__file__).parent / "recordings"
-# Many tests compile the same programs: the second one finds them here, in processes of its own, too. Set before JAX runs
-# anything, which is when it looks; and not the user's own cache.
-COMPILED = tempfile.TemporaryDirectory(prefix="itjax-xla-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+# Many tests compile the same programs: the second one finds them here, in processes of its own, and in the other workers of
+# a parallel run (which have the variable from the process that started them). Set before JAX runs anything, which is when it
+# looks; and not the user's own cache.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    COMPILED = tempfile.TemporaryDirectory(prefix="itjax-xla-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+    # with a largest size JAX takes a lock (filelock) to read and to write: else one worker could read what another writes
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(10**11)
 # Most of the time goes into compiling programs that run once: as little as possible is done for their speed.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 

@@ -173,7 +173,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _measured(args: argparse.Namespace) -> list[Measured]:
     chunks = Sampler(frame_num=args.frame_num, motion_frames=args.motion_frame) if args.frame_num else None
     detector = None if args.landmarks is None else Detector(args.landmarks)
-    paths = sorted(args.videos.glob("*.mp4"))
+    # a video's region (`itjax.preparation`) is none itself
+    paths = sorted(path for path in args.videos.glob("*.mp4") if not path.name.endswith(".region.mp4"))
     if not paths:
         raise UserError(f"{args.videos}: there is no mp4 in this folder")
     measured = []

@@ -7,7 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32
 
 from itjax.conditioning.media import FRAME_RATE
 from itjax.records import Layout, chunk_starts, reference_frames
@@ -24,32 +24,42 @@ class Drawn(NamedTuple):
     context: bool
 
 
-@cache  # asked for with every example that is read, of few lengths and starts
-def allowed(references: References, start: int, num_frames: int, layout: Layout) -> Int32[np.ndarray, "k"]:
-    """Places (of `reference_frames`) of the references that the chunk at frame `start` of a clip may be shown.
+def shown(
+    references: References, starts: Int32[np.ndarray, "n"], frames: Int32[np.ndarray, "m"], frame_num: int
+) -> Bool[np.ndarray, "n m"]:
+    """Which frames a chunk of `frame_num` frames that begins at each of `starts` may be shown.
 
     For FL2V it is the chunk's first frame: with its last one it is kept as the chunk's `ends`.
     """
-    frames = reference_frames(num_frames, layout)
-    last = start + layout.frame_num - 1
+    first = starts[:, None]
+    last = first + frame_num - 1
     # seconds between the frame and the nearest of the chunk, 0 within it
-    away = np.maximum(np.maximum(start - frames, frames - last), 0) / FRAME_RATE
-    may = {
-        "M0": away == 0,
-        "M1": (frames == start) | (frames == last),
-        "M2": away > references.far_seconds,
-        "M3": (away > 0) & (away <= references.near_seconds),
-        "I2V": frames == start,
-        "FL2V": frames == start,
-    }
-    return np.flatnonzero(may[references.strategy]).astype(np.int32)
+    away = np.maximum(np.maximum(first - frames, frames - last), 0) / FRAME_RATE
+    match references.strategy:
+        case "M0":
+            return away == 0
+        case "M1":
+            return (frames == first) | (frames == last)
+        case "M2":
+            return away > references.far_seconds
+        case "M3":
+            return (away > 0) & (away <= references.near_seconds)
+        case _:
+            return frames == first
+
+
+@cache  # asked for with every example that is read, of few lengths and starts
+def allowed(references: References, start: int, num_frames: int, layout: Layout) -> Int32[np.ndarray, "k"]:
+    """Places (of `reference_frames`) of the references that the chunk at frame `start` of a clip may be shown."""
+    frames = reference_frames(num_frames, layout)
+    return np.flatnonzero(shown(references, np.asarray([start], np.int32), frames, layout.frame_num)).astype(np.int32)
 
 
 @cache
 def usable_chunks(references: References, num_frames: int, layout: Layout) -> Int32[np.ndarray, "k"]:
     """Places (of `chunk_starts`) of a clip's chunks that have a reference to be shown."""
-    starts = chunk_starts(num_frames, layout).tolist()
-    return np.asarray([i for i, start in enumerate(starts) if len(allowed(references, start, num_frames, layout))], np.int32)
+    may = shown(references, chunk_starts(num_frames, layout), reference_frames(num_frames, layout), layout.frame_num)
+    return np.flatnonzero(may.any(axis=1)).astype(np.int32)
 
 
 def draw(rng: np.random.Generator, references: References, num_frames: int, layout: Layout, without_context: float) -> Drawn:

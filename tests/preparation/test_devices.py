@@ -18,7 +18,7 @@ from itjax.records import Records
 def test_four_devices_make_the_records_of_one(videos, checkpoint, clips, dataset, tmp_path):
     source, out = tmp_path / "videos", tmp_path / "out"
     source.mkdir()
-    for name in ("cut.mp4", "cut.txt"):
+    for name in ("cut.mp4", "cut.txt", "cut.region.mp4"):
         shutil.copy(videos / name, source / name)
     script = Path(__file__).with_name("four_devices.py")
     command = [sys.executable, str(script), *map(str, (source, out)), *FLAGS, "--checkpoint", str(checkpoint)]
