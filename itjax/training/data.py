@@ -254,12 +254,12 @@ def stack(examples: Sequence[tuple[Batch, str]]) -> tuple[Batch, list[str]]:
 
 def on_mesh(batch: Batch, sharding: NamedSharding) -> Batch:
     """A batch whose parts the processes have, as one array over all of them."""
-    if sharding.mesh.size == 1:  # the arguments of a program go a way without Python
-        with jax.transfer_guard_host_to_device("allow"):
+    with jax.transfer_guard_host_to_device("allow"):  # not unseen: this is the place for it
+        if sharding.mesh.size == 1:  # the arguments of a program go a way without Python
             return _placed(sharding)(batch)
-    if jax.process_count() == 1:  # all parts at once
-        return jax.device_put(batch, sharding)
-    return jax.tree.map(lambda part: jax.make_array_from_process_local_data(sharding, part), batch)
+        if jax.process_count() == 1:  # all parts at once
+            return jax.device_put(batch, sharding)
+        return jax.tree.map(lambda part: jax.make_array_from_process_local_data(sharding, part), batch)
 
 
 @functools.cache

@@ -129,11 +129,12 @@ def test_a_finished_dataset_is_only_told_about(prepare, videos, dataset, monkeyp
 
 
 def test_ctrl_c_while_videos_are_looked_through_ends_soon(prepare, videos, tmp_path, monkeypatch, capsys):
-    started, told = threading.Event(), []
+    started, ended, told = threading.Event(), threading.Event(), []
 
     def endless(video, table, limits, stop):
         started.set()
         told.append(stop.wait(120))
+        ended.set()
         raise InterruptedError("stopped")
 
     def press():
@@ -143,7 +144,8 @@ def test_ctrl_c_while_videos_are_looked_through_ends_soon(prepare, videos, tmp_p
     monkeypatch.setattr(preparing, "scan", endless)
     threading.Thread(target=press).start()
     assert prepare(videos, tmp_path / "out") == 130
-    assert told and all(told)  # none waited to its end
+    # the thread that was just being started when the signal came is not waited for
+    assert ended.wait(120) and all(told)  # none waited to its end
     assert "stopped" in capsys.readouterr().err
 
 
