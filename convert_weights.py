@@ -22,11 +22,11 @@ from itjax import command_line
 from itjax.config import to_json
 from itjax.errors import UserError
 from itjax.training import result
-from itjax.weights.checkpoints import preset_of
 from itjax.weights.convert import to_checkpoint, to_official
 from itjax.weights.lora import with_loras
 from itjax.weights.official import check_all, open_official, small_files
-from itjax.weights.parts import parts
+from itjax.weights.sources import preset_of
+from itjax.weights.specs import parts
 
 
 def main(argv: list[str] | None = None) -> int:

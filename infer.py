@@ -9,12 +9,12 @@ from jax.sharding import Mesh
 
 import configs
 from itjax import command_line
-from itjax.dub import dub
 from itjax.errors import OutputError, UserError
-from itjax.process import prepare_jax
-from itjax.sharding import make_mesh
+from itjax.parallel.sharding import make_mesh
+from itjax.pipeline.dub import dub
+from itjax.pipeline.process import prepare_jax
 from itjax.training import result
-from itjax.weights.checkpoints import Weights, open_files
+from itjax.weights.sources import Weights, open_files
 
 
 def main(argv: list[str] | None = None) -> int:

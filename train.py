@@ -11,7 +11,7 @@ import tyro
 from configs import tiny
 from configs.training import PRESETS
 from itjax.errors import OutputError, UserError
-from itjax.process import prepare_jax
+from itjax.pipeline.process import prepare_jax
 from itjax.training import made_up
 from itjax.training.config import Processes, Training
 from itjax.training.result import open_weights

@@ -28,11 +28,11 @@ from dataclasses import replace
 
 from configs.infinitetalk_14b import PRESET as FULL
 from itjax.config import Networks
-from itjax.models.clip import ClipSizes
-from itjax.models.dit_block import DiTSizes
-from itjax.models.umt5 import Umt5Sizes
-from itjax.models.vae import VaeSizes
-from itjax.models.wav2vec2 import Wav2Vec2Sizes
+from itjax.config import ClipSizes
+from itjax.config import DiTSizes
+from itjax.config import Umt5Sizes
+from itjax.config import VaeSizes
+from itjax.config import Wav2Vec2Sizes
 
 PRESET = replace(
     FULL,
@@ -58,8 +58,8 @@ def generate(folder: Path, preset: Path) -> None:
     from itjax.weights import official
     from itjax.weights.convert import PICKLES, audio_names
     from itjax.weights.mapping import torch_shapes
-    from itjax.weights.parts import parts
-    from itjax.weights.write import Tensor, write_pth, write_safetensors, write_sharded
+    from itjax.weights.specs import parts
+    from itjax.weights.torch_writer import Tensor, write_pth, write_safetensors, write_sharded
 
     described = parts(configs.named(str(preset)).networks)
     wan, wav2vec2, infinitetalk = (folder / place for place in (official.WAN, official.WAV2VEC2, official.INFINITETALK))

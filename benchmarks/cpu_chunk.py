@@ -20,14 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import configs
-from itjax import networks
 from itjax.config import Sampler
-from itjax.generation import chunk, denoise, rollout
-from itjax.generation.chunk import Carry, Chunk, Fixed, Program, Reference
-from itjax.generation.color import color_statistics
-from itjax.generation.denoise import Conditions, Denoising
+from itjax.pipeline import encoders
+from itjax.sampling import chunk, denoise, rollout
+from itjax.sampling.chunk import Carry, Chunk, Fixed, Program, Reference
+from itjax.sampling.color import color_statistics
+from itjax.sampling.denoise import Conditions, Denoising
 from itjax.weights import mapping
-from itjax.weights.parts import parts
+from itjax.weights.specs import parts
 from itjax.weights.tables import dit as dit_table
 
 PRESET = configs.PRESETS["tiny"]
@@ -84,7 +84,7 @@ def inputs(sampler: Sampler):
     picture = jnp.clip(normal(HEIGHT, WIDTH, 3) / 2, -1, 1)
     latents = (sampler.num_latents, HEIGHT // vae.spatial_stride, WIDTH // vae.spatial_stride, vae.z_dim)
     prompts = normal(2, dit.text_len, dit.text_dim)
-    steps = networks.euler_steps(program, weights["dit"], ())
+    steps = encoders.euler_steps(program, weights["dit"], ())
     fixed = Fixed(weights["dit"], weights["vae"], prompts, steps, color_statistics(picture), None)
     audio = dit.audio
     windows = normal(1, sampler.frame_num, audio.window, audio.layers, audio.channels)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from itjax.config import DiTSizes
 from itjax.models.dit import sinusoid
-from itjax.models.dit_block import DiTSizes
 
 # B batch (1) · T latent frames · h w latent grid · L = T·(h/2)·(w/2) tokens, time first · D width · H heads · d head width
 

@@ -20,13 +20,13 @@ from jax.sharding import PartitionSpec as P
 
 import configs
 from itjax.config import Sampler
-from itjax.generation import chunk
-from itjax.generation.chunk import Carry, Chunk, Fixed, Program, Reference
-from itjax.generation.color import ColorStatistics
-from itjax.generation.denoise import Steps
 from itjax.models.dit import TimeFeatures
-from itjax.sharding import AXES, make_mesh, with_shardings
-from itjax.weights.parts import parts
+from itjax.parallel.sharding import AXES, make_mesh, with_shardings
+from itjax.sampling import chunk
+from itjax.sampling.chunk import Carry, Chunk, Fixed, Program, Reference
+from itjax.sampling.color import ColorStatistics
+from itjax.sampling.denoise import Steps
+from itjax.weights.specs import parts
 
 SIZES = {"480": (640, 640), "720": (960, 960)}
 

@@ -22,8 +22,8 @@ from configs.tiny import PRESET
 from configs.training import TINY
 from itjax import records
 from itjax.models.dit import init
+from itjax.parallel.sharding import make_mesh
 from itjax.records import Dataset
-from itjax.sharding import make_mesh
 from itjax.training import data, made_up, parameters, state, step
 from itjax.training.config import Training
 from itjax.training.objective import Batch

@@ -26,8 +26,8 @@ import configs
 from configs.training import PRESETS
 from itjax.config import Networks
 from itjax.models.dit import REMAT
+from itjax.parallel.sharding import make_mesh, with_shardings
 from itjax.records import SPEECH_MARGIN, Layout
-from itjax.sharding import make_mesh, with_shardings
 from itjax.training import data, parameters, state, step
 from itjax.training.config import Mesh as Ways
 from itjax.training.config import Training

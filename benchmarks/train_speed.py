@@ -19,11 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.training import PUBLISHED
-from itjax.config import Networks
+from itjax.config import DiTSizes, Networks
 from itjax.models.dit import REMAT, init
-from itjax.models.dit_block import DiTSizes
+from itjax.parallel.sharding import make_mesh, parameter_sharding
 from itjax.records import SPEECH_MARGIN
-from itjax.sharding import make_mesh, parameter_sharding
 from itjax.training import data, flops, objective, parameters, state, step
 from itjax.training.objective import Batch
 from itjax.training.throughput import memory_in_use, peak_flops

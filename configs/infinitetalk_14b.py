@@ -1,7 +1,7 @@
 """InfiniteTalk on Wan2.1-I2V-14B: the published networks, at 480p and 720p."""
 
-from itjax.conditioning.sizes import SIZES_480, SIZES_720
 from itjax.config import Networks, PictureSize, Preset
+from itjax.media.picture_sizes import SIZES_480, SIZES_720
 
 PRESET = Preset(
     name="infinitetalk-14b",

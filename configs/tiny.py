@@ -3,13 +3,7 @@
 from dataclasses import replace
 
 from configs.infinitetalk_14b import PRESET as FULL
-from itjax.config import Networks, Preset
-from itjax.models.audio_adapter import AudioAdapterSizes
-from itjax.models.clip import ClipSizes
-from itjax.models.dit_block import DiTSizes
-from itjax.models.umt5 import Umt5Sizes
-from itjax.models.vae import VaeSizes
-from itjax.models.wav2vec2 import Wav2Vec2Sizes
+from itjax.config import AudioAdapterSizes, ClipSizes, DiTSizes, Networks, Preset, Umt5Sizes, VaeSizes, Wav2Vec2Sizes
 
 SIZES = {0.50: (32, 64), 0.75: (48, 64), 1.00: (48, 48), 1.33: (64, 48), 2.00: (64, 32)}
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from itjax.conditioning.request import Request, from_json
 from itjax.config import STRATEGIES, Apg, Preset, Sampler
-from itjax.dub import Settings
 from itjax.errors import UserError
+from itjax.pipeline.dub import Settings
+from itjax.pipeline.request import Request, from_json
 
 TASK = "infinitetalk-14B"
 # official flags that ask for what is done anyway here, or cannot be: (flag, what happens instead)

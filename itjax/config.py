@@ -7,16 +7,129 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from itjax.errors import UserError
-from itjax.models.audio_adapter import AudioAdapterSizes
-from itjax.models.clip import ClipSizes
-from itjax.models.dit_block import DiTSizes
-from itjax.models.umt5 import Umt5Sizes
-from itjax.models.vae import VaeSizes
-from itjax.models.wav2vec2 import Wav2Vec2Sizes
 
 STRATEGIES = ("soft", "i2v", "fl2v")  # of `Sampler`: InfiniteTalk's own, and two that its paper argues against
 
 SizeTable = Mapping[float, tuple[int, int]]  # height/width ratio: (height, width) in pixels
+
+
+@dataclass(frozen=True)
+class AudioAdapterSizes:
+    """Sizes of the adapter; the defaults are the published ones."""
+
+    window: int = 5
+    layers: int = 12
+    channels: int = 768
+    intermediate_dim: int = 512
+    output_dim: int = 768
+    context_tokens: int = 32
+    frames_per_latent: int = 4
+
+
+@dataclass(frozen=True)
+class DiTSizes:
+    """Sizes of the DiT with its audio adapter; the defaults are InfiniteTalk's (Wan2.1-I2V-14B)."""
+
+    dim: int = 5120
+    ffn_dim: int = 13824
+    num_heads: int = 40
+    num_layers: int = 40
+    in_dim: int = 36
+    out_dim: int = 16
+    freq_dim: int = 256
+    text_dim: int = 4096
+    text_len: int = 512
+    clip_dim: int = 1280
+    patch_size: tuple[int, int, int] = (1, 2, 2)
+    eps: float = 1e-6
+    audio: AudioAdapterSizes = field(default_factory=AudioAdapterSizes)
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.num_heads
+
+
+@dataclass(frozen=True)
+class VaeSizes:
+    """Sizes of the VAE; the defaults are Wan2.1's."""
+
+    dim: int = 96
+    z_dim: int = 16
+    multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    time_downsample: tuple[bool, ...] = (False, True, True)
+
+    @property
+    def spatial_stride(self) -> int:
+        return 2 ** (len(self.multipliers) - 1)
+
+    @property
+    def time_stride(self) -> int:
+        return 2 ** sum(self.time_downsample)
+
+
+@dataclass(frozen=True)
+class Umt5Sizes:
+    """The sizes of UMT5-XXL's encoder."""
+
+    vocabulary: int = 256384
+    width: int = 4096
+    attention_width: int = 4096
+    mlp: int = 10240
+    layers: int = 24
+    heads: int = 64
+    buckets: int = 32
+    max_distance: int = 128
+
+
+@dataclass(frozen=True)
+class ClipSizes:
+    """The sizes of ViT-H/14 at 224 pixels. `layers` counts those of the checkpoint; the last one is never applied."""
+
+    image: int = 224
+    patch: int = 14
+    width: int = 1280
+    layers: int = 32
+    heads: int = 16
+    mlp: int = 5120
+
+    @property
+    def applied_layers(self) -> int:
+        return self.layers - 1
+
+    @property
+    def tokens(self) -> int:
+        """The class token and the patches (257)."""
+        return 1 + (self.image // self.patch) ** 2
+
+
+@dataclass(frozen=True)
+class Wav2Vec2Sizes:
+    """The sizes of wav2vec2-base (section 4.2 of the paper), which chinese-wav2vec2-base shares."""
+
+    conv_width: int = 512
+    conv_kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp: int = 3072
+    position_kernel: int = 128
+    position_groups: int = 16
+
+    @property
+    def stride(self) -> int:
+        """Samples from one convolution step to the next (320)."""
+        return math.prod(self.conv_strides)
+
+    @property
+    def reach(self) -> int:
+        """Samples that one convolution step sees (400)."""
+        return 1 + sum((k - 1) * math.prod(self.conv_strides[:i]) for i, k in enumerate(self.conv_kernels))
+
+    def steps(self, samples: int) -> int:
+        """Convolution steps that so many samples give."""
+        return max(0, (samples - self.reach) // self.stride + 1)
 
 
 @dataclass(frozen=True)

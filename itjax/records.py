@@ -23,9 +23,9 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import Float16, Float32, Int32
 
 from itjax.config import Preset, preset_from_json, to_json
+from itjax.disk import beside, output_errors
 from itjax.errors import OutputError, UserError
-from itjax.weights.files import DTYPES
-from itjax.weights.write import beside, output_errors
+from itjax.weights.torch_files import DTYPES
 
 # n chunks · m references · T latent frames · h w latent grid · P persons · F frames · N layers of the speech encoder
 

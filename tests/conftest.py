@@ -58,7 +58,7 @@ def checkpoint(recordings, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def weights(checkpoint):
     """The tiny checkpoint, converted and opened."""
-    from itjax.weights.checkpoints import open_converted
+    from itjax.weights.sources import open_converted
 
     return open_converted(checkpoint, [])
 

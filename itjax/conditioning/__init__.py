@@ -1,1 +1,1 @@
-"""From what a user has (speech, pictures, videos, words) to what the networks take."""
+"""From media to what the networks take: text, speech features, persons."""

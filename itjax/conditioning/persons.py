@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from itjax.conditioning.resize import covering, crop_centre, resize_nearest
-from itjax.conditioning.sizes import Size
 from itjax.errors import UserError
+from itjax.media.picture_sizes import Size
+from itjax.media.resize import covering, crop_centre, resize_nearest
 
 MARGIN = 0.05  # of a half picture, left free on each side where no boxes are given
 STRIDE = 8  # pixels a latent cell

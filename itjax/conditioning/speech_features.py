@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from itjax.conditioning.media import FRAME_RATE as FPS
-from itjax.conditioning.media import SAMPLE_RATE
+from itjax.media.containers import FRAME_RATE as FPS
+from itjax.media.containers import SAMPLE_RATE
 from itjax.models.wav2vec2 import Grid, Moments, Wav2Vec2, first_layer_moments, frame_grid, resample
 
 LONGEST_WHOLE = 180 * FPS

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
-from itjax.conditioning.media import FRAME_RATE
+from itjax.media.containers import FRAME_RATE
 
 # F frames · H W pixels · P persons · K numbers of a pose · N clips
 

@@ -16,15 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from itjax.conditioning.media import FRAME_RATE
-from itjax.conditioning.pictures import VideoSource, open_source
 from itjax.config import Sampler
+from itjax.disk import write_text
 from itjax.errors import OutputError, UserError
 from itjax.evaluation import measures
 from itjax.evaluation.landmarks import Detector
 from itjax.evaluation.mouths import opening_by_color
+from itjax.media.containers import FRAME_RATE
+from itjax.media.pictures import VideoSource, open_source
 from itjax.synthetic.face import darker
-from itjax.weights.write import write_text
 
 # F frames · H W pixels
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from itjax.sharding import SEQUENCE, axis_size, constrain, devices, sequence_shards
+from itjax.parallel.sharding import SEQUENCE, axis_size, constrain, devices, sequence_shards
 
 # B batch · Q asking tokens · K answering tokens · H heads · d head width
 _SCORES = 2**28  # elements of one block of scores outside a fused kernel: 1 GiB in float32

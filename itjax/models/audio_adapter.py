@@ -1,26 +1,13 @@
 """Speech features of each video frame's surroundings become tokens of each latent frame (MultiTalk, arXiv 2505.22647)."""
 
-from dataclasses import dataclass
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from itjax.config import AudioAdapterSizes
+
 # P tracks · F pixel frames · T latent frames · W window · N layers of the speech encoder · C its width
-
-
-@dataclass(frozen=True)
-class AudioAdapterSizes:
-    """Sizes of the adapter; the defaults are the published ones."""
-
-    window: int = 5
-    layers: int = 12
-    channels: int = 768
-    intermediate_dim: int = 512
-    output_dim: int = 768
-    context_tokens: int = 32
-    frames_per_latent: int = 4
 
 
 def latent_windows(windows: Float[Array, "P F W N C"], frames_per_latent: int = 4) -> Float[Array, "P T1 V N C"]:

@@ -5,34 +5,13 @@ Wan conditions on those tokens, so the last block, the final norm and the text t
 
 # B batch · N tokens: the class token, then patches row by row · D width
 
-from dataclasses import dataclass
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-
-@dataclass(frozen=True)
-class ClipSizes:
-    """The sizes of ViT-H/14 at 224 pixels. `layers` counts those of the checkpoint; the last one is never applied."""
-
-    image: int = 224
-    patch: int = 14
-    width: int = 1280
-    layers: int = 32
-    heads: int = 16
-    mlp: int = 5120
-
-    @property
-    def applied_layers(self) -> int:
-        return self.layers - 1
-
-    @property
-    def tokens(self) -> int:
-        """The class token and the patches (257)."""
-        return 1 + (self.image // self.patch) ** 2
+from itjax.config import ClipSizes
 
 
 def layer_norm(name: str) -> nn.LayerNorm:

@@ -11,10 +11,11 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from itjax.config import DiTSizes
 from itjax.models.audio_adapter import AudioAdapter
-from itjax.models.dit_block import VOICE_LABELS, Block, Branches, DiTSizes, KeysValues, Persons, States, modulated
+from itjax.models.dit_block import VOICE_LABELS, Block, Branches, KeysValues, Persons, States, modulated
 from itjax.models.rope import video_angles
-from itjax.sharding import SEQUENCE, constrain, sequence_shards
+from itjax.parallel.sharding import SEQUENCE, constrain, sequence_shards
 
 # B batch (guidance branches, or training examples) · T latent frames · h w latent grid · S = h/2·w/2 tokens of a frame
 # L = S·T · D width

@@ -4,7 +4,6 @@ Tokens lie space first, then time (token = position · T + frame): a mesh that s
 device holds all frames of its part, and audio attention stays local.
 """
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -13,37 +12,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from itjax.config import DiTSizes
 from itjax.models.attention import attention, cross_attention, self_attention
-from itjax.models.audio_adapter import AudioAdapterSizes
 from itjax.models.rope import label_angles, rotate
-from itjax.sharding import SEQUENCE, constrain, sequence_shards
+from itjax.parallel.sharding import SEQUENCE, constrain, sequence_shards
 
 # B batch (guidance branches, or training examples) · U distinct prompts · I pictures · V distinct voices · T latent frames
 # S tokens of a frame · L = S·T · N layers · H heads · d head width · D width · A audio tokens of a frame · P persons, and
 # the background
-
-
-@dataclass(frozen=True)
-class DiTSizes:
-    """Sizes of the DiT with its audio adapter; the defaults are InfiniteTalk's (Wan2.1-I2V-14B)."""
-
-    dim: int = 5120
-    ffn_dim: int = 13824
-    num_heads: int = 40
-    num_layers: int = 40
-    in_dim: int = 36
-    out_dim: int = 16
-    freq_dim: int = 256
-    text_dim: int = 4096
-    text_len: int = 512
-    clip_dim: int = 1280
-    patch_size: tuple[int, int, int] = (1, 2, 2)
-    eps: float = 1e-6
-    audio: AudioAdapterSizes = field(default_factory=AudioAdapterSizes)
-
-    @property
-    def head_dim(self) -> int:
-        return self.dim // self.num_heads
 
 
 class States(NamedTuple):

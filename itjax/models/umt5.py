@@ -2,8 +2,6 @@
 
 # B batch · S tokens · N heads · D width
 
-from dataclasses import dataclass
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,19 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-
-@dataclass(frozen=True)
-class Umt5Sizes:
-    """The sizes of UMT5-XXL's encoder."""
-
-    vocabulary: int = 256384
-    width: int = 4096
-    attention_width: int = 4096
-    mlp: int = 10240
-    layers: int = 24
-    heads: int = 64
-    buckets: int = 32
-    max_distance: int = 128
+from itjax.config import Umt5Sizes
 
 
 def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[np.ndarray, "length length"]:

@@ -4,14 +4,13 @@ Every convolution in time looks only backwards, so the network runs as a recurre
 each one has seen. The first latent frame stands for one pixel frame, each later one for four.
 """
 
-from dataclasses import dataclass
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from itjax.config import VaeSizes
 from itjax.models.attention import attention
 
 # B batch · F pixel frames, 1+4(T-1) · T latent frames · H W pixels · h w = H/8 W/8 · C channels
@@ -20,25 +19,6 @@ MEAN = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
         0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921)  # fmt: skip
 STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
        3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class VaeSizes:
-    """Sizes of the VAE; the defaults are Wan2.1's."""
-
-    dim: int = 96
-    z_dim: int = 16
-    multipliers: tuple[int, ...] = (1, 2, 4, 4)
-    num_res_blocks: int = 2
-    time_downsample: tuple[bool, ...] = (False, True, True)
-
-    @property
-    def spatial_stride(self) -> int:
-        return 2 ** (len(self.multipliers) - 1)
-
-    @property
-    def time_stride(self) -> int:
-        return 2 ** sum(self.time_downsample)
 
 
 class Conv3D(nn.Module):

@@ -6,9 +6,7 @@ that the convolutions give of a window of a long track what they would give of t
 
 # B batch · N samples · S convolution steps (20 ms) · F video frames · C convolution width · D width
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -18,37 +16,10 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from itjax.config import Wav2Vec2Sizes
+
 EPS = 1e-5
 BLOCK = 1 << 19  # first-layer steps whose patches are in memory at once: 40 MB in float64
-
-
-@dataclass(frozen=True)
-class Wav2Vec2Sizes:
-    """The sizes of wav2vec2-base (section 4.2 of the paper), which chinese-wav2vec2-base shares."""
-
-    conv_width: int = 512
-    conv_kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
-    conv_strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    mlp: int = 3072
-    position_kernel: int = 128
-    position_groups: int = 16
-
-    @property
-    def stride(self) -> int:
-        """Samples from one convolution step to the next (320)."""
-        return math.prod(self.conv_strides)
-
-    @property
-    def reach(self) -> int:
-        """Samples that one convolution step sees (400)."""
-        return 1 + sum((k - 1) * math.prod(self.conv_strides[:i]) for i, k in enumerate(self.conv_kernels))
-
-    def steps(self, samples: int) -> int:
-        """Convolution steps that so many samples give."""
-        return max(0, (samples - self.reach) // self.stride + 1)
 
 
 class Moments(NamedTuple):

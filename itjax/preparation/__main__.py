@@ -11,15 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from itjax.conditioning.media import FRAME_RATE
 from itjax.config import Preset
 from itjax.errors import OutputError, UserError
+from itjax.media.containers import FRAME_RATE
+from itjax.parallel.sharding import make_mesh
+from itjax.pipeline.process import prepare_jax
 from itjax.preparation.clips import LEAST_HEARD, SILENCE, Limits
 from itjax.preparation.prepare import Settings, prepare
-from itjax.process import prepare_jax
 from itjax.records import Layout
-from itjax.sharding import make_mesh
-from itjax.weights.checkpoints import open_converted
+from itjax.weights.sources import open_converted
 
 NAME = "itjax.preparation"
 EPILOG = f"""Beside a video NAME.mp4 (any format that FFmpeg reads, in any folder below) may lie NAME.txt, its caption,

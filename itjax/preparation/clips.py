@@ -9,13 +9,14 @@ import av
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from itjax.conditioning import persons, pictures, speech
-from itjax.conditioning.media import FRAME_RATE, SAMPLE_RATE, open_media
+from itjax.conditioning import persons
 from itjax.conditioning.persons import STRIDE
-from itjax.conditioning.resize import resize_and_crop
-from itjax.conditioning.sizes import Size, choose_size
 from itjax.config import SizeTable
 from itjax.errors import UserError
+from itjax.media import pictures, speech
+from itjax.media.containers import FRAME_RATE, SAMPLE_RATE, open_media
+from itjax.media.picture_sizes import Size, choose_size
+from itjax.media.resize import resize_and_crop
 from itjax.preparation.scenes import find_scenes, pieces
 from itjax.preparation.videos import Video, check_voices, read_boxes, read_caption
 

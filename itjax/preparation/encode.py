@@ -16,19 +16,19 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float16, Float32, Int, UInt8
 
-from itjax.conditioning.media import FRAME_RATE
 from itjax.conditioning.prompt import load_tokenizer, tokenize
-from itjax.conditioning.resize import clip_pixels
 from itjax.conditioning.speech_features import LONG, LONGEST_WHOLE, SpeechFeatures, Windows, frame_count
 from itjax.config import Networks, Sampler
-from itjax.generation.chunk import Program
+from itjax.media.containers import FRAME_RATE
 from itjax.models import vae
 from itjax.models.apply import apply
+from itjax.models.clip_pixels import clip_pixels
 from itjax.models.umt5 import Umt5
 from itjax.models.wav2vec2 import Wav2Vec2
-from itjax.networks import prompt_states
+from itjax.pipeline.encoders import prompt_states
 from itjax.records import SPEECH_MARGIN, Layout, chunk_starts, reference_frames
-from itjax.weights.checkpoints import Weights, free
+from itjax.sampling.chunk import Program
+from itjax.weights.sources import Weights, free
 
 # B batch over all devices · F frames · T latent frames · h w latent grid · P persons · N layers of the speech encoder
 

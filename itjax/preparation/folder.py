@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from itjax.conditioning.media import FRAME_RATE
 from itjax.config import Networks
+from itjax.disk import beside, output_errors
 from itjax.errors import UserError
-from itjax.generation import journal, run_files
+from itjax.media import journal, run_files
+from itjax.media.containers import FRAME_RATE
 from itjax.preparation.clips import Scanned, scanned_from_json
 from itjax.records import SPEECH_MARGIN, Layout, chunk_starts, reference_frames
-from itjax.weights.write import beside, output_errors
 
 WORK = "preparation"  # folder of what follows
 ARGUMENTS, SCAN, TEXTS = "arguments.json", "scan.jsonl", "texts.safetensors"

@@ -21,11 +21,12 @@ from jaxtyping import Float16, Float32, UInt8
 from tqdm import tqdm
 
 from itjax import records
-from itjax.conditioning.media import FRAME_RATE, SAMPLE_RATE
 from itjax.conditioning.prompt import NEGATIVE_PROMPT
 from itjax.conditioning.speech_features import SpeechFeatures
+from itjax.disk import check_output
 from itjax.errors import UserError
-from itjax.networks import token_masks
+from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
+from itjax.pipeline.encoders import token_masks
 from itjax.preparation import encode, folder
 from itjax.preparation.clips import (
     Limits,
@@ -42,8 +43,8 @@ from itjax.preparation.encode import Encoders
 from itjax.preparation.folder import Piece, PlannedShard
 from itjax.preparation.videos import Video, find_videos, signatures
 from itjax.records import Bucket, Clip, Dataset, Layout, Shard
-from itjax.weights.checkpoints import Weights
-from itjax.weights.write import Tensor, check_output, write_safetensors
+from itjax.weights.sources import Weights
+from itjax.weights.torch_writer import Tensor, write_safetensors
 
 SCANNERS = 8  # videos looked through at once, at most
 A = TypeVar("A")

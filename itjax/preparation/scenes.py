@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from scenedetect import ContentDetector, FrameTimecode
 from scenedetect.scene_manager import compute_downscale_factor
 
-from itjax.conditioning.media import FRAME_RATE
+from itjax.media.containers import FRAME_RATE
 
 Picture = UInt8[np.ndarray, "H W 3"]
 

@@ -19,13 +19,13 @@ import numpy as np
 import soundfile
 from jaxtyping import UInt8
 
-from itjax.conditioning.media import SAMPLE_RATE
+from itjax.disk import beside, output_errors, write_text
 from itjax.errors import OutputError, UserError
-from itjax.generation.video_file import write_video
+from itjax.media.containers import SAMPLE_RATE
+from itjax.media.video_file import write_video
 from itjax.synthetic import clip as clips
 from itjax.synthetic.clip import Clip
 from itjax.synthetic.face import Seen
-from itjax.weights.write import beside, output_errors, write_text
 
 
 def main(arguments: list[str] | None = None) -> int:

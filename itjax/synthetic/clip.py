@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from itjax.conditioning.media import FRAME_RATE, SAMPLE_RATE
+from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
 from itjax.synthetic import mouth, scene, voice
 from itjax.synthetic.face import Seen
 from itjax.synthetic.mouth import Mouth

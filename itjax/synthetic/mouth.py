@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from itjax.conditioning.media import FRAME_RATE
+from itjax.media.containers import FRAME_RATE
 from itjax.synthetic.voice import Phoneme
 
 # F video frames · T steps of the fine grid

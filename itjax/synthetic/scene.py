@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from itjax.conditioning.media import FRAME_RATE
+from itjax.media.containers import FRAME_RATE
 from itjax.synthetic.face import Color, Identity, Look, Pose, Seen, darker, draw, mixed
 from itjax.synthetic.mouth import Mouth, at
 

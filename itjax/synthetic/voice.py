@@ -13,8 +13,8 @@ import librosa
 import numpy as np
 from jaxtyping import Float32
 
-from itjax.conditioning.media import SAMPLE_RATE
 from itjax.errors import UserError
+from itjax.media.containers import SAMPLE_RATE
 
 # voices by name, some of which no training clip has
 TRAIN_VOICES = (

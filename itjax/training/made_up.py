@@ -15,13 +15,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from itjax import records
 from itjax.config import Preset, to_json
+from itjax.disk import output_errors
 from itjax.errors import UserError
 from itjax.models import dit
 from itjax.records import SPEECH_MARGIN, Bucket, Clip, Dataset, Layout, Shard
 from itjax.training.config import Training
-from itjax.weights.checkpoint import LazyArray, save
-from itjax.weights.checkpoints import open_converted
-from itjax.weights.write import output_errors
+from itjax.weights.sources import open_converted
+from itjax.weights.store import LazyArray, save
 
 FOLDER = "made-up"  # in the run's folder
 LAYOUT = Layout(frame_num=17, reference_stride=4, chunk_stride=8, regions=True)

@@ -18,9 +18,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from itjax.conditioning.media import FRAME_RATE
+from itjax.disk import output_errors, write_text
 from itjax.errors import OutputError, UserError
-from itjax.weights.write import output_errors, write_text
+from itjax.media.containers import FRAME_RATE
 
 # B examples · F pixel frames · H W pixels
 

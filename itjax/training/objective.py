@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, UInt32
 
-from itjax.generation.chunk import shown_mask
+from itjax.config import AudioAdapterSizes
 from itjax.models.apply import apply
-from itjax.models.audio_adapter import AudioAdapterSizes
 from itjax.models.dit import DiT
 from itjax.models.dit_block import Persons
+from itjax.parallel.sharding import constrain
 from itjax.records import SPEECH_MARGIN
-from itjax.sharding import constrain
+from itjax.sampling.chunk import shown_mask
 from itjax.training.config import Dropout, References, TimeLaw
 
 AnyArray = Array | np.ndarray

@@ -9,12 +9,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
+from itjax.config import DiTSizes
 from itjax.errors import UserError
 from itjax.models.dit import abstract_parameters, init
-from itjax.models.dit_block import DiTSizes
-from itjax.sharding import with_shardings
+from itjax.parallel.sharding import with_shardings
 from itjax.training.config import Trained
-from itjax.weights.checkpoints import Weights
+from itjax.weights.sources import Weights
 
 AUDIO = ("audio_adapter", "blocks/audio_q", "blocks/audio_kv", "blocks/audio_o", "blocks/norm_x")
 LORA = ("lora_down", "lora_up")

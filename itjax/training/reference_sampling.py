@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from itjax.conditioning.media import FRAME_RATE
+from itjax.media.containers import FRAME_RATE
 from itjax.records import Layout, chunk_starts, reference_frames
 from itjax.training.config import References
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from itjax.generation.video_file import write_video
+from itjax.media.video_file import write_video
 from itjax.records import Dataset, Records
 from itjax.training import data, flops, parameters, sampling, validation
 from itjax.training.config import Training
@@ -21,7 +21,7 @@ from itjax.training.objective import Batch
 from itjax.training.state import TrainState
 from itjax.training.step import Report
 from itjax.training.throughput import Meter, memory_in_use
-from itjax.weights.checkpoints import Weights
+from itjax.weights.sources import Weights
 
 
 class Opened(NamedTuple):

@@ -12,18 +12,19 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from itjax.config import Preset
+from itjax.disk import beside, check_output, output_errors
 from itjax.errors import UserError
 from itjax.training import run_folder
 from itjax.training.checkpoints import FOLDER
-from itjax.weights import checkpoint
-from itjax.weights.checkpoints import Weights, identity_of, open_converted, preset_of, with_dit
+from itjax.weights import store
 from itjax.weights.convert import Report, audio_names, nbytes_of, tensors_of, write_audio, write_base
-from itjax.weights.files import Stored, TensorFiles
 from itjax.weights.load import as_torch, torch_view
 from itjax.weights.lora import Lora, open_loras, with_deltas
 from itjax.weights.mapping import LINEAR, Index, Source, sources
-from itjax.weights.parts import Part, parts
-from itjax.weights.write import beside, check_output, output_errors, write_safetensors
+from itjax.weights.sources import Weights, identity_of, open_converted, preset_of, with_dit
+from itjax.weights.specs import Part, parts
+from itjax.weights.torch_files import Stored, TensorFiles
+from itjax.weights.torch_writer import write_safetensors
 
 LORA_FILE = "lora.safetensors"
 PREFIX = "diffusion_model."  # of the names in a LoRA file
@@ -104,7 +105,7 @@ def open_result(directory: Path) -> Result:
     folder = Path(checkpoints) / str(step) / "state"
     if not folder.is_dir():
         raise UserError(f"{folder.parent} is no checkpoint of a run: it has no folder {folder.name}")
-    arrays = checkpoint.open_checkpoint(folder).tensors
+    arrays = store.open_checkpoint(folder).tensors
     name = "ema" if any(path.startswith("ema/") for path in arrays) else "trainable"
     return Result(folder, base, trained, {p.removeprefix(f"{name}/"): x for p, x in arrays.items() if p.startswith(name)})
 
@@ -132,7 +133,7 @@ def preset_at(directory: Path) -> Preset:
 def _dit(directory: Path, part: Part, loras: list[tuple[Path, float]]) -> TensorFiles:
     """The tensors of the DiT by torch name; of a run, those it began from with the trained ones in their place."""
     if not is_result(directory):
-        return torch_view(part, checkpoint.open_checkpoint(directory), "dit")
+        return torch_view(part, store.open_checkpoint(directory), "dit")
     result = open_result(directory)
     below = _dit(result.base, part, [])
     if result.parts == "lora":

@@ -13,15 +13,15 @@ from jax.sharding import Mesh
 
 from itjax import records
 from itjax.errors import UserError
+from itjax.parallel.sharding import make_mesh
 from itjax.records import Dataset
-from itjax.sharding import make_mesh
 from itjax.training import data, parameters, run_folder, state, step
 from itjax.training.checkpoints import Keeper
 from itjax.training.config import Training
 from itjax.training.preemption import Preemption
 from itjax.training.reporter import Opened, Pending, Reporter, of_steps
 from itjax.training.state import TrainState
-from itjax.weights.checkpoints import Weights
+from itjax.weights.sources import Weights
 
 
 class End(Enum):

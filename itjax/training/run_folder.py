@@ -13,11 +13,11 @@ from etils import epath
 from flax.traverse_util import flatten_dict
 
 from itjax.config import to_json
+from itjax.disk import beside, output_errors
 from itjax.errors import UserError
 from itjax.training.checkpoints import folder_of
 from itjax.training.config import Training
-from itjax.weights.checkpoints import Weights
-from itjax.weights.write import beside, output_errors
+from itjax.weights.sources import Weights
 
 VERSION = 1
 FILE = "config.json"

@@ -15,18 +15,18 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
-from itjax import networks
-from itjax.conditioning.media import FRAME_RATE
 from itjax.config import Sampler
-from itjax.generation import chunk, rollout
-from itjax.generation.chunk import Chunk, Fixed, Program, Reference
-from itjax.generation.color import color_statistics
+from itjax.media.containers import FRAME_RATE
 from itjax.models import vae
+from itjax.parallel.sharding import make_mesh, parameter_sharding
+from itjax.pipeline import encoders
 from itjax.records import SPEECH_MARGIN, Clip, Dataset, null_prompts
-from itjax.sharding import make_mesh, parameter_sharding
+from itjax.sampling import chunk, rollout
+from itjax.sampling.chunk import Chunk, Fixed, Program, Reference
+from itjax.sampling.color import color_statistics
 from itjax.training import parameters
 from itjax.training.config import Training
-from itjax.weights.checkpoints import Weights
+from itjax.weights.sources import Weights
 
 # F frames of a chunk · T latent frames · h w latent grid · H W pixels
 
@@ -69,7 +69,7 @@ def sample(
         negative = np.asarray(null_prompts(sampling.dataset)[1])
         text = np.zeros_like(negative)
         text[: len(clip.text)] = clip.text
-        steps = networks.euler_steps(program, dit, ())
+        steps = encoders.euler_steps(program, dit, ())
         color = jax.jit(color_statistics)(picture)
         masks = None if clip.masks is None else jnp.asarray(clip.masks, jnp.float32)
         fixed = Fixed(dit, sampling.vae, jnp.asarray([text, negative]), steps, color, masks, sampling.clip)

@@ -8,7 +8,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
-from itjax.sharding import with_shardings
+from itjax.parallel.sharding import with_shardings
 from itjax.training.config import Optimizer
 from itjax.training.parameters import LORA, flat, nested
 

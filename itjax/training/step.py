@@ -11,9 +11,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
 
+from itjax.config import DiTSizes
 from itjax.models.dit import DiT
-from itjax.models.dit_block import DiTSizes
-from itjax.sharding import constrain, parameter_spec
+from itjax.parallel.sharding import constrain, parameter_spec
 from itjax.training import objective
 from itjax.training.config import Training
 from itjax.training.objective import Batch, Draws

@@ -8,9 +8,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32
 
-from itjax.models.dit_block import DiTSizes
+from itjax.config import DiTSizes
+from itjax.parallel.sharding import constrain
 from itjax.records import Dataset
-from itjax.sharding import constrain
 from itjax.training import data, objective, step
 from itjax.training.config import Dropout, Training
 from itjax.training.data import Place

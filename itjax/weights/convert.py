@@ -11,23 +11,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from itjax.disk import beside, check_output, output_errors
 from itjax.errors import UserError
-from itjax.weights import checkpoint, official
-from itjax.weights.checkpoint import LazyArray
-from itjax.weights.files import TensorFiles
+from itjax.weights import official, store
 from itjax.weights.load import leaves, nested, torch_view
 from itjax.weights.mapping import sources
-from itjax.weights.parts import Part
+from itjax.weights.specs import Part
+from itjax.weights.store import LazyArray
 from itjax.weights.tables.dit import AUDIO
-from itjax.weights.write import (
-    Tensor,
-    beside,
-    check_output,
-    output_errors,
-    write_pth,
-    write_safetensors,
-    write_sharded,
-)
+from itjax.weights.torch_files import TensorFiles
+from itjax.weights.torch_writer import Tensor, write_pth, write_safetensors, write_sharded
 
 PICKLES = {"vae": official.VAE_FILE, "umt5": official.UMT5_FILE, "clip": official.CLIP_FILE}
 
@@ -83,7 +76,7 @@ def to_checkpoint(
 
     watched = {path: array._replace(read=report.watched(array.read)) for path, array in arrays.items()}
     with report.bar:
-        checkpoint.save(output, nested(watched), metadata, small, saved)
+        store.save(output, nested(watched), metadata, small, saved)
 
 
 def to_official(parts: Mapping[str, Part], directory: Path, output: Path) -> None:
@@ -92,7 +85,7 @@ def to_official(parts: Mapping[str, Part], directory: Path, output: Path) -> Non
     Raises UserError where the checkpoint does not hold the networks of `parts`, where `output` exists or its parent does
     not; OutputError where the disk is or gets full. Nothing half-done stays behind.
     """
-    target, stored = Path(output).absolute(), checkpoint.open_checkpoint(directory)
+    target, stored = Path(output).absolute(), store.open_checkpoint(directory)
     if target.exists():
         raise UserError(f"{target} exists already: remove it, or name another folder")
     views = {network: torch_view(part, stored, network) for network, part in parts.items()}
@@ -104,7 +97,7 @@ def to_official(parts: Mapping[str, Part], directory: Path, output: Path) -> Non
         with output_errors(target):
             for place in (official.WAN, official.WAV2VEC2):
                 (folder / place).mkdir(parents=True)
-            _copy_small_files(checkpoint.small_files(directory), folder)
+            _copy_small_files(store.small_files(directory), folder)
         _write_networks(parts, views, folder, report)
 
 

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from jax.typing import DTypeLike
 
-from itjax.weights.files import Stored, TensorFiles, check_names
+from itjax.parallel.placement import onto_shards
 from itjax.weights.mapping import Index, Shape, Source, flat_shapes, sources, torch_shapes
-from itjax.weights.parts import Part
-from itjax.weights.shards import onto_shards
+from itjax.weights.specs import Part
+from itjax.weights.torch_files import Stored, TensorFiles, check_names
 
 
 class Leaf(NamedTuple):

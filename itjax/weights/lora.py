@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from itjax.errors import UserError
-from itjax.weights.files import Stored, TensorFiles, open_tensors
 from itjax.weights.mapping import Index
+from itjax.weights.torch_files import Stored, TensorFiles, open_tensors
 
 PREFIXES = ("diffusion_model.", "model.diffusion_model.", "transformer.", "")
 # what the last part of a key adds to: ending -> ending of the tensor it belongs to

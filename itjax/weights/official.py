@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 
 from itjax.errors import UserError
-from itjax.weights.files import Stored, TensorFiles, check_names, open_tensors
 from itjax.weights.mapping import torch_shapes
-from itjax.weights.parts import Part
+from itjax.weights.specs import Part
 from itjax.weights.tables import wav2vec2 as wav2vec2_table
+from itjax.weights.torch_files import Stored, TensorFiles, check_names, open_tensors
 
 # The folders and the file that users know, under one parent
 WAN = "Wan2.1-I2V-14B-480P"

@@ -9,8 +9,9 @@ import torch
 from safetensors.numpy import load_file
 
 from itjax.conditioning.prompt import NEGATIVE_PROMPT, clean, load_tokenizer, tokenize
+from itjax.config import Umt5Sizes
 from itjax.errors import UserError
-from itjax.models.umt5 import Umt5, Umt5Sizes
+from itjax.models.umt5 import Umt5
 from itjax.weights import mapping
 from itjax.weights.tables.umt5 import TABLE
 

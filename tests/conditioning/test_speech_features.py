@@ -7,7 +7,8 @@ from safetensors.numpy import load_file
 
 from itjax.conditioning import speech_features as module
 from itjax.conditioning.speech_features import LONG, SAMPLE_RATE, SpeechFeatures, Windows, frame_count, speech_features
-from itjax.models.wav2vec2 import Wav2Vec2, Wav2Vec2Sizes
+from itjax.config import Wav2Vec2Sizes
+from itjax.models.wav2vec2 import Wav2Vec2
 from itjax.weights import mapping
 from itjax.weights.tables.wav2vec2 import TABLE
 

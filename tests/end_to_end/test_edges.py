@@ -149,7 +149,7 @@ def film(path, frames, sound=False):
 
 def test_a_source_shorter_than_the_speech_stays_at_its_last_frame(run, talk, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr("itjax.networks.resize_and_crop", lambda frame, size: shown.append(frame) or frame)
+    monkeypatch.setattr("itjax.pipeline.encoders.resize_and_crop", lambda frame, size: shown.append(frame) or frame)
     result = run("--video", film(tmp_path / "film.mp4", 6), "--audio", talk(16))
     assert len(result.video.frames) == 16
     assert "the source video has 0.24 s, the video 0.64 s: its last frame stays" in result.said
@@ -331,7 +331,7 @@ def test_a_full_disk_keeps_what_was_made(run, talk, face, monkeypatch):
             raise OSError(28, "No space left on device")
         return pwrite(descriptor, data, offset)
 
-    monkeypatch.setattr("itjax.generation.journal.os.pwrite", limited)
+    monkeypatch.setattr("itjax.media.journal.os.pwrite", limited)
     result = run(*voice)
     assert result.status == 3
     assert "out.mp4 cannot be written: No space left on device. " in result.said and "--resume" in result.said

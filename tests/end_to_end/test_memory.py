@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 MEASURED = """
 import re, sys
 import infer
-from itjax.generation import writer
+from itjax.media import writer
 
 append, peaks = writer.Run.append, []
 def measured(self, *chunk):

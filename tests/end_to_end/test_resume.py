@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itjax.generation import journal
+from itjax.media import journal
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 # infer.py, in a process that kills itself amid the third chunk, while the devices work on it
 KILLED_IN_CHUNK_3 = """
 import os, signal, sys, infer
-from itjax.generation import writer
+from itjax.media import writer
 
 def append(run, *args, **kwargs):
     whole(run, *args, **kwargs)

@@ -5,8 +5,9 @@ import pytest
 from test_edges import film
 
 import infer
-from itjax import dub
-from itjax.generation import journal, rollout
+from itjax.media import journal
+from itjax.pipeline import dub
+from itjax.sampling import rollout
 
 STRATEGIES = ("soft", "i2v", "fl2v")
 
@@ -30,7 +31,7 @@ def make(run, talk, tmp_path, frames):
 @pytest.mark.parametrize(("strategy", "pairs"), [("soft", (0, 4, 8, 9)), ("i2v", (0,)), ("fl2v", (0, 4, 4, 8, 8, 9, 9, 9))])
 def test_the_source_frames_that_are_shown(strategy, pairs, make, monkeypatch):
     shown = []
-    monkeypatch.setattr("itjax.networks.resize_and_crop", lambda frame, size: shown.append(frame) or frame)
+    monkeypatch.setattr("itjax.pipeline.encoders.resize_and_crop", lambda frame, size: shown.append(frame) or frame)
     result = make(strategy)
     assert len(result.video.frames) == 15
     assert [float(frame.mean()) for frame in shown] == pytest.approx([255 * i // 10 for i in pairs], abs=2)

@@ -7,7 +7,7 @@ import pytest
 
 from itjax.evaluation import report
 from itjax.evaluation.mouths import opening_by_color
-from itjax.generation.video_file import write_video
+from itjax.media.video_file import write_video
 from itjax.synthetic import clip as clips
 from itjax.synthetic import mouth, scene
 from itjax.synthetic.__main__ import main as draw

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from itjax.models.clip import Clip, ClipSizes
+from itjax.config import ClipSizes
+from itjax.models.clip import Clip
 from itjax.weights import mapping
 from itjax.weights.tables.clip import TABLE, unused
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from itjax.config import AudioAdapterSizes, DiTSizes
 from itjax.models.apply import apply
-from itjax.models.audio_adapter import AudioAdapterSizes
 from itjax.models.dit import REMAT, DiT, abstract_parameters, sinusoid
-from itjax.models.dit_block import Branches, DiTSizes, Persons
+from itjax.models.dit_block import Branches, Persons
 from itjax.weights import mapping
 from itjax.weights.tables import dit as table
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from itjax.models.umt5 import Umt5, Umt5Sizes, relative_buckets
+from itjax.config import Umt5Sizes
+from itjax.models.umt5 import Umt5, relative_buckets
 from itjax.weights import mapping
 from itjax.weights.tables.umt5 import TABLE, UNUSED
 

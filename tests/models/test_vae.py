@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from itjax.config import VaeSizes
 from itjax.models import vae
-from itjax.models.vae import VaeSizes, abstract_parameters
+from itjax.models.vae import abstract_parameters
 from itjax.weights import mapping
 from itjax.weights.tables.vae import table
 

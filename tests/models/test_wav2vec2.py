@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from itjax.models.wav2vec2 import Wav2Vec2, Wav2Vec2Sizes, first_layer_moments, frame_grid, resample
+from itjax.config import Wav2Vec2Sizes
+from itjax.models.wav2vec2 import Wav2Vec2, first_layer_moments, frame_grid, resample
 from itjax.weights import mapping
 from itjax.weights.tables.wav2vec2 import TABLE, UNUSED
 

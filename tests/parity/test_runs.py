@@ -7,8 +7,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import infer
-from itjax import dub
-from itjax.generation import rollout
+from itjax.pipeline import dub
+from itjax.sampling import rollout
 
 RUNS = ("image_one_person", "video_one_person", "image_two_people", "clip")
 

@@ -11,7 +11,7 @@ import pytest
 from itjax import records
 from itjax.preparation import __main__ as command
 from itjax.records import Clip, Dataset, Records
-from itjax.weights.checkpoints import open_converted
+from itjax.weights.sources import open_converted
 
 
 @pytest.fixture(scope="session", autouse=True)

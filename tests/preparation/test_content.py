@@ -12,17 +12,18 @@ from made_videos import UNUSABLE
 from configs.tiny import PRESET
 from itjax import records
 from itjax.conditioning.prompt import NEGATIVE_PROMPT, load_tokenizer, tokenize
-from itjax.conditioning.resize import clip_pixels, resize_and_crop, to_unit
-from itjax.conditioning.speech import prepare_tracks
 from itjax.conditioning.speech_features import speech_features
+from itjax.media.resize import resize_and_crop, to_unit
+from itjax.media.speech import prepare_tracks
 from itjax.models import vae
 from itjax.models.apply import apply
 from itjax.models.clip import Clip
+from itjax.models.clip_pixels import clip_pixels
 from itjax.models.umt5 import Umt5
 from itjax.models.wav2vec2 import Wav2Vec2
+from itjax.parallel.sharding import make_mesh
 from itjax.preparation.prepare import chunk_regions
 from itjax.records import SPEECH_MARGIN
-from itjax.sharding import make_mesh
 
 NETS = PRESET.networks
 SIZE = (48, 48)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from itjax.conditioning.pictures import open_source
+from itjax.media.pictures import open_source
 from itjax.preparation.videos import check_voices, find_videos, read_boxes, read_caption
 from itjax.synthetic import clip as clips
 from itjax.synthetic.__main__ import main

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from itjax.conditioning.media import SAMPLE_RATE
+from itjax.media.containers import SAMPLE_RATE
 from itjax.synthetic import clip as clips
 from itjax.synthetic import scene, voice
 from itjax.synthetic.face import BETWEEN_LIPS

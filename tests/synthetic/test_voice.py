@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itjax.conditioning.media import SAMPLE_RATE
 from itjax.errors import UserError
+from itjax.media.containers import SAMPLE_RATE
 from itjax.synthetic import voice
 from itjax.synthetic.voice import Manner
 

@@ -17,10 +17,10 @@ import tiny_dataset
 from test_objective import random_batch
 
 from configs.training import TINY
-from itjax.sharding import make_mesh
+from itjax.parallel.sharding import make_mesh
 from itjax.training import data, parameters, state, step
 from itjax.training.config import Dropout, Mesh, Optimizer, Trained
-from itjax.weights.checkpoints import open_converted
+from itjax.weights.sources import open_converted
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 STEPS = 20

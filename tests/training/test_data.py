@@ -11,8 +11,8 @@ import tiny_dataset
 
 from configs.training import TINY
 from itjax.errors import UserError
+from itjax.parallel.sharding import make_mesh
 from itjax.records import Records
-from itjax.sharding import make_mesh
 from itjax.training import data
 
 

@@ -18,7 +18,7 @@ from train_memory import LARGE, abstract_inputs, lower
 
 import configs
 from configs.training import PRESETS
-from itjax.sharding import make_mesh
+from itjax.parallel.sharding import make_mesh
 from itjax.training import parameters
 from itjax.training.parameters import flat
 

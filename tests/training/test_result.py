@@ -22,14 +22,14 @@ from configs.training import TINY
 from itjax.errors import UserError
 from itjax.models.apply import apply
 from itjax.models.dit import DiT
-from itjax.sharding import make_mesh
+from itjax.parallel.sharding import make_mesh
 from itjax.training import parameters, result, run_folder, state
 from itjax.training.checkpoints import Keeper, folder_of
 from itjax.training.config import Checkpoints, Trained
 from itjax.training.parameters import flat
-from itjax.weights import checkpoint as stored
-from itjax.weights.checkpoints import open_files
+from itjax.weights import store as stored
 from itjax.weights.official import INFINITETALK, WAN
+from itjax.weights.sources import open_files
 
 SIZES = tiny_dataset.PRESET.networks.dit
 PARTS = ("audio", "lora", "full")

@@ -16,7 +16,7 @@ from test_run import checkpoints_in, numbers, saved
 
 import train
 from itjax.errors import UserError
-from itjax.sharding import make_mesh
+from itjax.parallel.sharding import make_mesh
 from itjax.training import data, made_up, parameters, run_folder, state
 from itjax.training.checkpoints import Keeper
 from itjax.training.config import Checkpoints, Trained

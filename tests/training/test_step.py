@@ -11,7 +11,7 @@ import tiny_dataset
 from test_objective import NOTHING, random_batch
 
 from itjax.errors import UserError
-from itjax.sharding import make_mesh
+from itjax.parallel.sharding import make_mesh
 from itjax.training import objective, parameters, state, step
 from itjax.training.config import Optimizer, Trained
 from itjax.training.parameters import flat

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import pytest
 
 from configs.tiny import PRESET
-from itjax.weights.files import TensorFiles
 from itjax.weights.official import CLIP_FILE, INFINITETALK, UMT5_FILE, VAE_FILE, WAN, WAV2VEC2, open_official
-from itjax.weights.parts import Part, parts
+from itjax.weights.specs import Part, parts
+from itjax.weights.torch_files import TensorFiles
 
 
 class Official(NamedTuple):

@@ -17,8 +17,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from itjax.errors import OutputError, UserError
-from itjax.weights import checkpoint
-from itjax.weights.checkpoint import LazyArray, open_checkpoint, read_metadata, restore, save
+from itjax.weights import store
+from itjax.weights.store import LazyArray, open_checkpoint, read_metadata, restore, save
 
 ROOT = Path(__file__).parents[2]
 METADATA = {"dit": {"layers": 3, "eps": 1e-6}, "names": ["a", "b"]}
@@ -63,8 +63,8 @@ def saved(arrays, tmp_path_factory) -> Path:
     """Chunks so small that every array has many."""
     directory = tmp_path_factory.mktemp("checkpoint") / "weights"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "CHUNK", 64)
-        patch.setattr(checkpoint, "BLOCK", 200)
+        patch.setattr(store, "CHUNK", 64)
+        patch.setattr(store, "BLOCK", 200)
         save(directory, lazy(arrays), METADATA)
     return directory
 
@@ -120,7 +120,7 @@ def test_cast_while_reading(dtype, arrays, saved):
 SHARDED = """
 import sys, jax, numpy as np, jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from itjax.weights.checkpoint import restore
+from itjax.weights.store import restore
 mesh = Mesh(np.array(jax.devices()).reshape(2, 4), ("data", "model"))
 specs = {"kernel": P(None, "model", "data"), "bias": P(None, "model"), "conv": P(), "scale": P()}
 shapes = {"kernel": (3, 16, 8), "bias": (3, 8), "conv": (3, 3, 3, 4, 8), "scale": ()}
@@ -154,8 +154,8 @@ def test_onto_eight_devices(arrays, saved, tmp_path):
 def test_each_shard_is_read_once(arrays, saved, monkeypatch):
     sharding = jax.sharding.NamedSharding(jax.sharding.Mesh(jax.devices(), "x"), jax.sharding.PartitionSpec())
     reads = []
-    read = checkpoint._read_store
-    monkeypatch.setattr(checkpoint, "_read_store", lambda *args: reads.append(args[1]) or read(*args))
+    read = store._read_store
+    monkeypatch.setattr(store, "_read_store", lambda *args: reads.append(args[1]) or read(*args))
     restore(saved, {"vae": {"conv": jax.ShapeDtypeStruct((3, 3, 3, 4, 8), jnp.float32, sharding=sharding)}})
     assert reads == ["vae/conv"]
 
@@ -179,7 +179,7 @@ def test_reading_by_path_and_slice(arrays, saved):
 
 @pytest.mark.parametrize("block", [1, 64, 300])
 def test_reading_in_blocks(block, arrays, saved, monkeypatch):
-    monkeypatch.setattr(checkpoint, "READ_BLOCK", block)
+    monkeypatch.setattr(store, "READ_BLOCK", block)
     found, conv = open_checkpoint(saved), arrays["vae"]["conv"]
     for index in ((), (slice(1, 3),), (slice(1, 1),), (slice(None), slice(2, 3), slice(1, None))):
         np.testing.assert_array_equal(found.read("vae/conv", index), conv[index])
@@ -205,18 +205,18 @@ def test_saved_leaves_do_not_stay_in_memory(tmp_path):
 def test_blocks_are_whole_chunks_and_cover_all():
     for shape in ((40, 5120, 13824), (256384, 4096), (7,), (), (3, 3, 3, 384, 384), (0, 4), (48, 16, 16)):
         leaf = LazyArray(shape, np.dtype(ml_dtypes.bfloat16), lambda: pytest.fail("was read"))
-        chunk = checkpoint._chunk(shape, 2)
-        assert np.prod(chunk) * 2 <= checkpoint.CHUNK
-        blocks = [block[0] for block in checkpoint._blocks(leaf, chunk) if block]
+        chunk = store._chunk(shape, 2)
+        assert np.prod(chunk) * 2 <= store.CHUNK
+        blocks = [block[0] for block in store._blocks(leaf, chunk) if block]
         if shape:
             assert sum(block.stop - block.start for block in blocks) == shape[0]
             assert all(block.start % chunk[0] == 0 for block in blocks)
-    assert checkpoint._chunk((40, 5120, 13824), 2)[0] == 1
+    assert store._chunk((40, 5120, 13824), 2)[0] == 1
 
 
 SLOW = """
 import sys, time, numpy as np
-from itjax.weights.checkpoint import LazyArray, save
+from itjax.weights.store import LazyArray, save
 def read(i):
     print("leaf", i, flush=True)
     time.sleep(0 if i < 2 else 100)

@@ -16,11 +16,11 @@ from safetensors.numpy import load_file, save_file
 import convert_weights
 from configs.tiny import PRESET
 from itjax.errors import OutputError
-from itjax.weights import checkpoint, convert
-from itjax.weights.checkpoints import preset_of
+from itjax.weights import convert, store
 from itjax.weights.load import torch_view
 from itjax.weights.lora import with_loras
 from itjax.weights.official import open_official
+from itjax.weights.sources import preset_of
 
 torch = pytest.importorskip("torch")
 
@@ -96,7 +96,7 @@ def test_small_files_come_along(recordings, converted, returned):
     assert len(small) == 7
     for name in small:
         assert (returned / name).read_bytes() == (source / name).read_bytes()
-    assert (checkpoint.small_files(converted) / "google/umt5-xxl/tokenizer.json").is_file()
+    assert (store.small_files(converted) / "google/umt5-xxl/tokenizer.json").is_file()
 
 
 def test_the_sizes_come_along(converted):
@@ -104,7 +104,7 @@ def test_the_sizes_come_along(converted):
 
 
 def test_what_is_not_used_is_kept_under_its_own_name(converted, tiny_files, tiny_parts):
-    arrays, part = checkpoint.open_checkpoint(converted), tiny_parts["clip"]
+    arrays, part = store.open_checkpoint(converted), tiny_parts["clip"]
     kept = {name for name in tiny_files["clip"].names() if part.is_unused(name)}
     assert "log_scale" in kept and any(name.startswith("textual.") for name in kept)
     assert {f"unused/clip/{name}" for name in kept} == {n for n in arrays.names() if n.startswith("unused/clip/")}
@@ -120,7 +120,7 @@ def test_report(converted, printed):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_converted_checkpoint_seen_by_torch_names(network, converted, tiny_parts, tiny_files, assert_equal_files):
-    view = torch_view(tiny_parts[network], checkpoint.open_checkpoint(converted), network)
+    view = torch_view(tiny_parts[network], store.open_checkpoint(converted), network)
     assert_equal_files(view, tiny_files[network])
     rng = np.random.default_rng(0)
     for name in view.names()[:: max(1, len(view.names()) // 10)]:
@@ -137,9 +137,9 @@ def test_lora_into_a_whole_dit(converted, lora, tiny_official, tiny_files, tiny_
     flags += ["--lora_dir", str(tmp_path / "lora.safetensors"), "--lora_scale", "0.8"]
     assert convert_weights.main([*flags, "--output", str(tmp_path / "out")]) == 0
     assert "1 keys fit no tensor and are left out: odd" in capsys.readouterr().err
-    merged = torch_view(tiny_parts["dit"], checkpoint.open_checkpoint(tmp_path / "out"), "dit")
+    merged = torch_view(tiny_parts["dit"], store.open_checkpoint(tmp_path / "out"), "dit")
     assert_equal_files(merged, with_loras(tiny_files["dit"], [(lora, 0.8)]))
-    view = torch_view(tiny_parts["dit"], checkpoint.open_checkpoint(converted), "dit")
+    view = torch_view(tiny_parts["dit"], store.open_checkpoint(converted), "dit")
     assert_equal_files(with_loras(view, [(lora, 0.8)]), merged)
     changed = {name for name in merged.names() if not np.array_equal(merged.read(name), tiny_files["dit"].read(name))}
     assert changed == load_file(lora.with_name("lora_merged_scale_0.8.safetensors")).keys()
@@ -243,13 +243,13 @@ def test_a_shard_that_vanishes_leaves_nothing(copied, tmp_path, capsys, monkeypa
 KILLED = """
 import os, signal, sys
 import convert_weights
-from itjax.weights import checkpoint, convert
+from itjax.weights import store, convert
 
 def deadly(*arguments, **named):
     os.kill(os.getpid(), signal.SIGKILL)
 
 module, function = sys.argv[1].split(".")
-setattr({"checkpoint": checkpoint, "convert": convert}[module], function, deadly)
+setattr({"checkpoint": store, "convert": convert}[module], function, deadly)
 convert_weights.main(sys.argv[2:])
 """
 

@@ -13,11 +13,12 @@ import pytest
 import safetensors.torch
 import torch
 
+from itjax.disk import beside
 from itjax.errors import OutputError, UserError
-from itjax.weights import files
-from itjax.weights import write as writing
-from itjax.weights.files import check_names, open_tensors
-from itjax.weights.write import Tensor, beside, write_pth, write_safetensors, write_sharded
+from itjax.weights import torch_files
+from itjax.weights import torch_writer as writing
+from itjax.weights.torch_files import check_names, open_tensors
+from itjax.weights.torch_writer import Tensor, write_pth, write_safetensors, write_sharded
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def as_tensors(state: dict[str, torch.Tensor]) -> list[Tensor]:
     return [Tensor(name, a.shape, a.dtype, lambda a=a: a) for name, a in arrays.items()]
 
 
-def assert_holds(found: files.TensorFiles, state: dict[str, torch.Tensor]) -> None:
+def assert_holds(found: torch_files.TensorFiles, state: dict[str, torch.Tensor]) -> None:
     assert set(found.names()) == set(state)
     for name, tensor in state.items():
         expected = as_numpy(tensor)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from itjax.errors import UserError
-from itjax.weights.files import TensorFiles
 from itjax.weights.load import leaves, load, torch_view
 from itjax.weights.mapping import to_jax, torch_shapes
+from itjax.weights.torch_files import TensorFiles
 
 ROOT = Path(__file__).parents[2]
 PICKED = ("patch_embedding/kernel", "blocks/ffn_in/kernel", "blocks/modulation", "blocks/norm_q/scale", "head/kernel")
@@ -80,10 +80,10 @@ import sys
 import jax
 import numpy as np
 from configs.tiny import PRESET
-from itjax.sharding import make_mesh, with_shardings
+from itjax.parallel.sharding import make_mesh, with_shardings
 from itjax.weights.load import leaves, load
 from itjax.weights.official import open_official
-from itjax.weights.parts import parts
+from itjax.weights.specs import parts
 
 files, part = open_official(*sys.argv[1:])["dit"], parts(PRESET.networks)["dit"]
 mesh = make_mesh(heads=4)

@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from itjax.errors import UserError
-from itjax.weights.files import TensorFiles
 from itjax.weights.official import check_all, open_official, small_files
+from itjax.weights.torch_files import TensorFiles
 
 SHARD = "diffusion_pytorch_model-00002-of-00002.safetensors"
 INDEX = "diffusion_pytorch_model.safetensors.index.json"

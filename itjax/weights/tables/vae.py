@@ -1,6 +1,6 @@
 """Where every tensor of the VAE lies. The official code numbers its layers through all levels; ours name the level."""
 
-from itjax.models.vae import VaeSizes
+from itjax.config import VaeSizes
 from itjax.weights.mapping import CONV2D, CONV3D, SAME, Layout, Row, Table
 
 GAMMA3D = Layout(squeeze=(1, 2, 3))

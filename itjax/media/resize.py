@@ -1,0 +1,48 @@
+"""Resizing pictures exactly as the official code does. Knows no files.
+
+Three kernels, one for each use: bilinear with antialias for the picture, nearest for masks, bicubic without antialias
+for the image encoder.
+"""
+
+import math
+
+import numpy as np
+from jaxtyping import Float32, Shaped, UInt8
+from PIL import Image
+
+from itjax.media.picture_sizes import Size
+
+
+def resize_and_crop(image: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture scaled to cover `size` (height, width), bilinear with antialias, and cut to it around the centre."""
+    height, width = covering(image.shape[:2], size)
+    resized = Image.fromarray(image).resize((width, height), resample=Image.Resampling.BILINEAR)
+    return crop_centre(np.asarray(resized), size)
+
+
+def covering(source: Size, size: Size) -> Size:
+    """The smallest size of `source`'s shape (up to rounding up) that covers `size`."""
+    scale = max(size[0] / source[0], size[1] / source[1])
+    return math.ceil(scale * source[0]), math.ceil(scale * source[1])
+
+
+def crop_centre(image: Shaped[np.ndarray, "H W ..."], size: Size) -> Shaped[np.ndarray, "h w ..."]:
+    """`size` out of the middle; a half pixel goes to the even side, as round() has it."""
+    top, left = (round((have - want) / 2.0) for have, want in zip(image.shape, size, strict=False))
+    return image[top : top + size[0], left : left + size[1]]
+
+
+def resize_nearest(image: Shaped[np.ndarray, "H W ..."], size: Size) -> Shaped[np.ndarray, "h w ..."]:
+    """The pixel at floor(i · in/out), the product in float32 as torch computes it."""
+    rows, columns = (_nearest(have, want) for have, want in zip(image.shape, size, strict=False))
+    return image[rows][:, columns]
+
+
+def _nearest(have: int, want: int) -> np.ndarray:
+    scale = np.float32(have) / np.float32(want)
+    return np.minimum(np.floor(np.arange(want, dtype=np.float32) * scale).astype(int), have - 1)
+
+
+def to_unit(image: UInt8[np.ndarray, "*dims"]) -> Float32[np.ndarray, "*dims"]:
+    """0..255 -> -1..1. In numpy: a compiler might divide by multiplying, which rounds otherwise."""
+    return (image.astype(np.float32) / np.float32(255) - np.float32(0.5)) * np.float32(2)

@@ -1,0 +1,1 @@
+"""From a request to a video: what a command line, a server or an evaluation calls."""

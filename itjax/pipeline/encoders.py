@@ -1,0 +1,128 @@
+"""The loaded networks of a run: words and speech encoded, pictures shown, and all that the chunk loop holds fixed.
+
+The text encoder is the largest thing besides the DiT and is used once: it is read, used and freed before the DiT comes.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Float32
+
+from itjax.conditioning.prompt import NEGATIVE_PROMPT, load_tokenizer, tokenize
+from itjax.conditioning.speech_features import SpeechFeatures, speech_features
+from itjax.config import Networks, Sampler
+from itjax.media.picture_sizes import Size
+from itjax.media.pictures import Picture
+from itjax.media.resize import resize_and_crop, to_unit
+from itjax.models.apply import apply
+from itjax.models.clip_pixels import clip_pixels
+from itjax.models.dit import DiT, TimeFeatures, sinusoid
+from itjax.models.umt5 import Umt5
+from itjax.models.wav2vec2 import Wav2Vec2
+from itjax.sampling import chunk, teacache
+from itjax.sampling.chunk import Fixed, Program, Reference
+from itjax.sampling.color import color_statistics
+from itjax.sampling.denoise import Steps
+from itjax.sampling.schedule import times
+from itjax.weights.sources import Weights, free
+
+# U prompts · X tokens of a prompt · D width · S tokens of a frame
+
+
+class Shown(NamedTuple):
+    """How reference pictures are encoded: the program, and the parameters of VAE and CLIP."""
+
+    program: Program
+    parameters: dict
+
+
+@partial(jax.jit, static_argnums=0)
+def prompt_states(net: Umt5, parameters: dict, ids: Array, mask: Array) -> Float[Array, "U X D"]:
+    """States of tokenised prompts. Beyond a prompt's end there are zeros: the DiT attends to them, as the official code
+    does."""
+    return apply(net, parameters, ids, mask) * mask[..., None]
+
+
+def encode_prompts(weights: Weights, prompt: str, mesh: Mesh, program: Program) -> Float[Array, "2 X D"]:
+    """States of the prompt and of the official negative prompt, zero beyond their ends."""
+    networks = program.networks
+    ids, mask = tokenize(load_tokenizer(weights.tokenizer), [prompt, NEGATIVE_PROMPT], networks.dit.text_len)
+    parameters = weights.read("umt5", mesh, program.dtype)
+    states = prompt_states(Umt5(networks.umt5, program.dtype), parameters, jnp.asarray(ids), jnp.asarray(mask))
+    states = jax.block_until_ready(states.astype(jnp.float32))
+    free(parameters)
+    return states
+
+
+def encode_speech(
+    weights: Weights, tracks: Sequence[Float32[np.ndarray, "_"]], mesh: Mesh, networks: Networks
+) -> list[SpeechFeatures]:
+    """The features of each person's track; long ones are encoded window by window, as the chunks come to them."""
+    # float32 always: it is small, and lips are all that it is for
+    parameters = weights.read("wav2vec2", mesh, jnp.float32)
+    return [speech_features(Wav2Vec2(networks.wav2vec2), parameters, track) for track in tracks]
+
+
+def open_shown(weights: Weights, mesh: Mesh, program: Program) -> Shown:
+    return Shown(program, {name: weights.read(name, mesh, program.dtype) for name in ("vae", "clip")})
+
+
+@partial(jax.jit, static_argnums=0)
+def _reference(program: Program, parameters: dict, picture: Array, clip_picture: Array, last: Array | None) -> Reference:
+    return chunk.encode_reference(program, parameters, picture, clip_picture, last)
+
+
+def to_picture(frame: Picture, size: Size) -> Float[Array, "h w 3"]:
+    """A source frame as the video's picture, in -1..1."""
+    return jnp.asarray(to_unit(resize_and_crop(frame, size)))
+
+
+def show(shown: Shown, frame: Picture, size: Size, last: Picture | None = None) -> tuple[Array, Reference]:
+    """A source frame as the video's picture in -1..1 [height, width, 3], and as the DiT is shown it.
+
+    `last`: the source's frame at the chunk's end, where that is shown as well.
+    """
+    first = to_picture(frame, size)
+    clip_picture = clip_pixels(first, shown.program.networks.clip.image)
+    end = None if last is None else to_picture(last, size)
+    return first, _reference(shown.program, shown.parameters, first, clip_picture, end)
+
+
+@partial(jax.jit, static_argnums=0)
+def _time_features(net: DiT, parameters: dict, sinusoids: Float[Array, "n F"]) -> TimeFeatures:
+    return apply(net, parameters, sinusoids, method="time_features")
+
+
+def euler_steps(program: Program, parameters: dict, coefficients: tuple[float, ...]) -> Steps:
+    """The steps of every chunk, with the features of their times, and the step cache's decisions."""
+    sampler: Sampler = program.sampler
+    t = times(sampler.steps, float(sampler.shift))
+    features = _time_features(program.net, parameters, jnp.asarray(sinusoid(t[:-1], program.networks.dit.freq_dim)))
+    run = np.ones(sampler.steps, bool)
+    if sampler.teacache_threshold is not None:
+        run = teacache.schedule(np.asarray(features.blocks), coefficients, sampler.teacache_threshold)
+        print(f"TeaCache: the blocks run in {run.sum()} of {sampler.steps} steps")
+    return Steps(jnp.asarray(t[:-1]), jnp.asarray(t[1:]), features, jnp.asarray(run))
+
+
+def token_masks(masks: Float32[np.ndarray, "3 h w"]) -> Float[Array, "3 S"]:
+    """Masks on the latent grid to masks of tokens (2x2 patches, nearest)."""
+    return jnp.asarray(masks[:, ::2, ::2].reshape(len(masks), -1), jnp.float32)
+
+
+def fixed(
+    weights: Weights, mesh: Mesh, shown: Shown, prompts: Array, picture: Array, masks: np.ndarray | None,
+    coefficients: tuple[float, ...],
+) -> Fixed:  # fmt: skip
+    """What the chunk loop holds: the DiT is read here, last. `picture`: the first reference, whose colours are kept."""
+    program = shown.program
+    dit = weights.read("dit", mesh, program.dtype)
+    steps = euler_steps(program, dit, coefficients)
+    where = None if masks is None else token_masks(masks)
+    clip = shown.parameters["clip"] if program.sampler.strategy == "i2v" else None
+    return Fixed(dit, shown.parameters["vae"], prompts, steps, jax.jit(color_statistics)(picture), where, clip)

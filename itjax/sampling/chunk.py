@@ -1,0 +1,189 @@
+"""One chunk of video, as pure functions: begin, advance step by step, finish; `chunk_step` is all of it for `lax.scan`.
+
+Knows no files. The compiled functions serve the first chunk and all later ones: the first fills its context with copies
+of the reference and pins only the first latent of them (the VAE is causal, so that one is the reference's own latent).
+The strategies i2v and fl2v (`itjax.config.Sampler`) pin the first latent of what the chunk is shown, in every chunk.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, UInt8
+
+from itjax.config import Networks, Sampler
+from itjax.models import vae
+from itjax.models.apply import apply
+from itjax.models.clip import Clip
+from itjax.models.clip_pixels import clip_pixels
+from itjax.models.dit import DiT
+from itjax.models.dit_block import Branches, Persons
+from itjax.parallel.sharding import constrain
+from itjax.sampling import denoise
+from itjax.sampling.color import ColorStatistics, match_colors
+from itjax.sampling.denoise import Conditions, Context, Denoising, Steps
+from itjax.sampling.guidance import guide
+
+# P persons · F frames of a chunk · M context frames · T latent frames · U prompts · h w latent grid · S tokens of a frame
+
+
+class Reference(NamedTuple):
+    """What the DiT is shown of the reference picture: VAE latents of [picture, zeros ...], CLIP tokens, and the mask that
+    tells pictures (1) from zeros: a channel for each of the four frames of a latent."""
+
+    latents: Float[Array, "T h w C"]
+    clip: Float[Array, "Y Dc"]
+    mask: Float[Array, "T 4"]
+
+
+class Fixed(NamedTuple):
+    """What does not change from chunk to chunk. `clip`: the image encoder's parameters, where chunks show their own frames
+    (strategy i2v)."""
+
+    dit: dict
+    vae: dict
+    prompts: Float[Array, "U X Dt"]
+    steps: Steps
+    color: ColorStatistics
+    masks: Float[Array, "3 S"] | None
+    clip: dict | None = None
+
+
+class Chunk(NamedTuple):
+    """What is new in each chunk. `windows`: speech features around each frame, for each person. `reference`: None where
+    the chunk shows the last frame that was generated (strategy i2v), or the picture if there is none yet."""
+
+    windows: Float[Array, "*n P F W N C"]
+    reference: Reference | None
+    noise: Float[Array, "*n T h w C"]
+
+
+class Carry(NamedTuple):
+    """What a chunk hands to the next: its last frames in -1..1, and how many of their latents hold."""
+
+    frames: Float[Array, "M H W 3"]
+    latents_held: Int[Array, ""]
+
+
+class Output(NamedTuple):
+    """A finished chunk: all its frames (context included) as 8-bit pixels and in -1..1, and its latents."""
+
+    pixels: UInt8[Array, "*n F H W 3"]
+    frames: Float[Array, "*n F H W 3"]
+    latents: Float[Array, "*n T h w C"]
+
+
+class Program(NamedTuple):
+    """The static half of a run: networks, settings, and the type that matrix products are in."""
+
+    networks: Networks
+    sampler: Sampler
+    dtype: DTypeLike
+
+    @property
+    def net(self) -> DiT:
+        return DiT(self.networks.dit, self.dtype)
+
+    @property
+    def clip(self) -> Clip:
+        return Clip(self.networks.clip, self.dtype)
+
+
+def first_carry(picture: Float[Array, "H W 3"], sampler: Sampler) -> Carry:
+    """The carry into the first chunk: copies of the reference, of which one latent holds."""
+    return Carry(jnp.tile(picture, (sampler.motion_frames, 1, 1, 1)), jnp.asarray(1, jnp.int32))
+
+
+def settled(carry: Carry) -> Carry:
+    """The carry whole on every device of a mesh: where one chunk leaves it, and the next one looks for it."""
+    return jax.tree.map(constrain, carry)
+
+
+def begin(program: Program, fixed: Fixed, carry: Carry, chunk: Chunk) -> tuple[Denoising, Conditions]:
+    """Everything that depends on the chunk but not on the time step, and the state before the first step."""
+    net, sampler = program.net, program.sampler
+    reference = last_frame(program, fixed, carry) if chunk.reference is None else chunk.reference
+    two_persons = fixed.masks is not None
+    # distinct voices: the persons' own, and silence (zeros before the adapter), which knows no persons
+    windows = jnp.stack([chunk.windows, jnp.zeros_like(chunk.windows)])
+    voiced = jnp.asarray([1.0, 0.0])
+    text = fixed.prompts, reference.clip[None], windows, voiced if two_persons else None
+    keys_values = apply(net, fixed.dit, *text, method="keys_values")
+    branches = branches_of(sampler)
+    persons = None if fixed.masks is None else Persons(fixed.masks, voiced[branches.audio])
+    if sampler.strategy == "soft":
+        context = vae.encode(fixed.vae, carry.frames[None], program.networks.vae, program.dtype)[0]
+    else:  # the VAE is causal: the first latent that is shown is that of the chunk's first frame alone
+        context = reference.latents[: sampler.context_latents]
+    mask = jnp.broadcast_to(reference.mask[:, None, None], (*chunk.noise.shape[:-1], 4))
+    shown = jnp.concatenate([mask, reference.latents], axis=-1)
+    conditions = Conditions(shown, keys_values, branches, persons, Context(context, carry.latents_held))
+    return denoise.start(chunk.noise, net, conditions.context, sampler), conditions
+
+
+def branches_of(sampler: Sampler) -> Branches:
+    """Prompts (0 the user's, 1 the negative) and voices (0 theirs, 1 silence) of the guidance branches."""
+    text, audio = ((0, 0), (0, 1)) if sampler.branches == 2 else ((0, 1, 1), (0, 0, 1))
+    return Branches(jnp.asarray(text, jnp.int32), jnp.asarray(audio, jnp.int32))
+
+
+def advance(program: Program, fixed: Fixed, state: Denoising, step: Steps, conditions: Conditions) -> Denoising:
+    """One Euler step."""
+    return denoise.advance(program.net, fixed.dit, guide(program.sampler), state, step, conditions)
+
+
+def finish(program: Program, fixed: Fixed, latents: Float[Array, "T h w C"]) -> tuple[Carry, Output]:
+    """Latents to frames with the reference's colours, and what the next chunk goes on from."""
+    sampler = program.sampler
+    frames = vae.decode(fixed.vae, latents[None], program.networks.vae, program.dtype)[0]
+    if sampler.color_strength > 0:
+        frames = match_colors(frames, fixed.color, sampler.color_strength)
+    pixels = jnp.round((jnp.clip(frames, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+    held = jnp.asarray(sampler.context_latents, jnp.int32)
+    carry = Carry(frames[-sampler.motion_frames :], held)
+    return settled(carry), Output(pixels, frames, latents)
+
+
+def chunk_step(program: Program, fixed: Fixed, carry: Carry, chunk: Chunk) -> tuple[Carry, Output]:
+    """A whole chunk, as the body of a `lax.scan` over chunks."""
+    state, conditions = begin(program, fixed, carry, chunk)
+    body = lambda state, step: (advance(program, fixed, state, step, conditions), None)
+    state, _ = jax.lax.scan(body, state, fixed.steps)
+    return finish(program, fixed, state.latent)
+
+
+def last_frame(program: Program, fixed: Fixed, carry: Carry) -> Reference:
+    """The last frame of the chunk before as the only reference; in the first chunk that is the picture."""
+    picture = carry.frames[-1]
+    parameters = {"vae": fixed.vae, "clip": fixed.clip}
+    return encode_reference(program, parameters, picture, clip_pixels(picture, program.networks.clip.image))
+
+
+def encode_reference(
+    program: Program,
+    parameters: dict,
+    picture: Float[Array, "H W 3"],
+    clip_picture: Float[Array, "s s 3"],
+    last: Float[Array, "H W 3"] | None = None,
+) -> Reference:
+    """Latents of [picture, zeros ...] over the chunk, and CLIP tokens. `parameters`: those of "vae" and "clip".
+
+    With `last`, a picture in -1..1 as the other one, the latents are those of [picture, zeros ..., last] (strategy fl2v).
+    """
+    frames = jnp.zeros((program.sampler.frame_num, *picture.shape)).at[0].set(picture)
+    if last is not None:
+        frames = frames.at[-1].set(last)
+    latents = vae.encode(parameters["vae"], frames[None], program.networks.vae, program.dtype)[0]
+    clip = apply(program.clip, parameters["clip"], clip_picture[None])[0]
+    return Reference(latents, clip.astype(jnp.float32), shown_mask(len(latents), last is not None))
+
+
+def shown_mask(num_latents: int, with_last: bool = False) -> Float[Array, "{num_latents} 4"]:
+    """1 for the frames of each latent that are pictures, 0 for zeros.
+
+    The first latent's one frame counts as four; of the last latent's four frames the last one is the picture (as in Wan's
+    network for first and last frames).
+    """
+    mask = jnp.zeros((num_latents, 4)).at[0].set(1)
+    return mask.at[-1, -1].set(1) if with_last else mask

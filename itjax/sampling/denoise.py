@@ -1,0 +1,104 @@
+"""From noise to latents: Euler steps under guidance, some of which a step cache may skip. Knows no files and no pixels."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from itjax.config import Sampler
+from itjax.models.apply import apply
+from itjax.models.dit import DiT, TimeFeatures
+from itjax.models.dit_block import Branches, KeysValues, Persons
+from itjax.parallel.sharding import SEQUENCE, constrain
+from itjax.sampling.guidance import Guide, Momentum
+
+# B guidance branches · T h w C latents · L video tokens · D width
+
+
+class Steps(NamedTuple):
+    """The Euler steps: their times (1000 .. 0), the features of them, and whether the blocks run or are skipped."""
+
+    now: Float[Array, "*steps"]
+    then: Float[Array, "*steps"]
+    time: TimeFeatures
+    run: Bool[Array, "*steps"]
+
+
+class Context(NamedTuple):
+    """Latents of the frames that the chunk goes on from, and how many of them hold (one in the first chunk)."""
+
+    latents: Float[Array, "M h w C"]
+    held: Int[Array, ""]
+
+
+class Conditions(NamedTuple):
+    """All that the DiT is told in a chunk besides the noisy latent and the time."""
+
+    mask_and_reference: Float[Array, "T h w Cc"]
+    keys_values: KeysValues
+    branches: Branches
+    persons: Persons | None
+    context: Context
+
+
+class Denoising(NamedTuple):
+    """What goes from step to step: the latent, APG's buffers, and what the blocks last added (None without TeaCache)."""
+
+    latent: Float[Array, "T h w C"]
+    momentum: Momentum
+    residual: Float[Array, "B L D"] | None
+
+
+def pin(latent: Float[Array, "T h w C"], context: Context) -> Float[Array, "T h w C"]:
+    """The latent with its first frames replaced by those of the context that hold."""
+    most = len(context.latents)
+    keep = (jnp.arange(most) < context.held)[:, None, None, None]
+    return latent.at[:most].set(jnp.where(keep, context.latents, latent[:most]))
+
+
+def settled(state: Denoising) -> Denoising:
+    """The state where every step finds and leaves it on a mesh: a step that moved it would be compiled once more."""
+    residual = None if state.residual is None else constrain(state.residual, "data", SEQUENCE, None)
+    return Denoising(constrain(state.latent), constrain(state.momentum), residual)
+
+
+def start(noise: Float[Array, "T h w C"], net: DiT, context: Context, sampler: Sampler) -> Denoising:
+    """Before the first step: noise, pinned, and empty buffers."""
+    momentum = jnp.zeros((sampler.branches - 1 if sampler.apg else 0, *noise.shape))
+    residual = None
+    if sampler.teacache_threshold is not None:
+        residual = jnp.zeros(net.tokens_shape((sampler.branches, *noise.shape)), net.dtype)
+    return settled(Denoising(pin(noise, context), momentum, residual))
+
+
+def velocities(
+    net: DiT, parameters: dict, state: Denoising, step: Steps, conditions: Conditions
+) -> tuple[Float[Array, "B T h w C"], Float[Array, "B L D"] | None]:
+    """noise - data as each branch predicts it, and what the blocks added to the tokens (where a step cache keeps it)."""
+    call = partial(apply, net, parameters)
+    batch = lambda x: jnp.broadcast_to(x, (len(conditions.branches.text), *x.shape))
+    latents = batch(state.latent)
+    grid = net.token_grid(latents.shape)
+    tokens = call(latents, batch(conditions.mask_and_reference), method="embed")
+
+    def run(x, _):
+        told = conditions.keys_values, conditions.branches, conditions.persons
+        y = call(x, grid, step.time.blocks[None], *told, method="transform")
+        return y, y - x
+
+    if state.residual is None:
+        transformed, residual = run(tokens, None)[0], None
+    else:
+        skip = lambda x, residual: (x + residual, residual)
+        transformed, residual = jax.lax.cond(step.run, run, skip, tokens, state.residual)
+    return call(transformed, grid, step.time.head[None], method="unembed"), residual
+
+
+def advance(net: DiT, parameters: dict, guide: Guide, state: Denoising, step: Steps, conditions: Conditions) -> Denoising:
+    """One Euler step, pinned: z += (t' - t)/1000 · v, with v = noise - data."""
+    predicted, residual = velocities(net, parameters, state, step, conditions)
+    velocity, momentum = guide(predicted, state.momentum)
+    latent = state.latent + (step.then - step.now) / 1000 * velocity
+    return settled(Denoising(pin(latent, conditions.context), momentum, residual))

@@ -1,0 +1,318 @@
+"""One Orbax checkpoint folder for all networks: saved leaf by leaf, restored shard by shard, read slice by slice.
+
+Any program can restore the folder with plain Orbax. Beside Orbax's own files it has `sizes.json`, which tells what the
+networks are. Knows no network: a tree is a nested dict, and a leaf is known by its path, 'dit/blocks/mlp/up/kernel'.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+
+from itjax.disk import beside, check_output, output_errors
+from itjax.errors import OutputError, UserError
+from itjax.parallel.placement import onto_shards
+from itjax.weights.mapping import Index, Shape
+from itjax.weights.torch_files import Stored, TensorFiles
+
+SIZES = "sizes.json"
+FILES = "files"
+VERSION = 1  # of what stands in sizes.json; a reader refuses what it does not know
+CHUNK = 2**24  # bytes of the largest chunk: the unit of reading, so a shard on one of many devices reads little more
+BLOCK = 2**25  # bytes of a leaf that are under way to the disk at a time
+READ_BLOCK = 2**27  # and from it
+AGAIN = "convert the weights again; of a training run, take an earlier step"
+
+
+class LazyArray(NamedTuple):
+    """A leaf to be saved: `read` is called once, when its turn comes, and must give this shape and dtype."""
+
+    shape: Shape
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+def save(
+    directory: str | Path,
+    tree: dict,
+    metadata: dict,
+    small: Mapping[str, Path] | None = None,
+    saved: Callable[[str], None] = lambda path: None,
+) -> None:
+    """Writes a checkpoint of `tree` (nested dict of LazyArray) and its `metadata` (JSON): one leaf in memory at a time.
+
+    Args:
+      small: {name: file} of files copied along, to where `small_files` tells.
+      saved: called with the path of each leaf when it has been written.
+
+    The folder appears under its name when it is complete; leftovers of killed runs are removed first. Raises UserError
+    where `directory` exists or its parent does not, OutputError where the disk is or gets full (nothing stays behind),
+    ValueError where a leaf is not what it was declared to be.
+    """
+    target, leaves = Path(directory).absolute(), _flat(tree)
+    if len({_name(path) for path in leaves}) < len(leaves):
+        raise ValueError("two leaves would have the same name, since Orbax joins keys with dots")
+    if target.exists():
+        raise UserError(f"{target} exists already: remove it, or name another folder")
+    check_output(target, sum(leaf.nbytes for leaf in leaves.values()))
+    sizes = json.dumps({"version": VERSION, "sizes": metadata}, indent=2)
+    with beside(target) as folder:
+        _save_skeleton(folder, target, tree)
+        for path, leaf in leaves.items():
+            _save_leaf(folder, target, path, leaf)
+            saved(path)
+        with output_errors(target):
+            for name, file in (small or {}).items():
+                place = small_files(folder) / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, place)
+            (folder / SIZES).write_text(sizes + "\n")
+
+
+def small_files(directory: str | Path) -> Path:
+    """The folder of the files that `save` copied along."""
+    return Path(directory) / FILES
+
+
+def _save_skeleton(folder: Path, target: Path, tree: dict) -> None:
+    """A checkpoint with a zero in place of each leaf. `_save_leaf` puts the arrays there.
+
+    Orbax itself has no way to save leaves one after another that all its versions know; but which files make a folder a
+    checkpoint is left to it thus. All that is assumed is that a leaf without OCDBT is a zarr array in a folder 'a.b.c'.
+    """
+    zeros = jax.tree.map(lambda leaf: np.zeros((), leaf.dtype), tree, is_leaf=lambda node: isinstance(node, LazyArray))
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=True)
+    with _write_errors(target), _quiet("absl"), ocp.Checkpointer(handler) as checkpointer:
+        checkpointer.save(folder, zeros)
+
+
+def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyArray) -> None:
+    try:
+        values = leaf.read()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if values.shape != tuple(leaf.shape) or values.dtype != leaf.dtype:
+        raise ValueError(f"{path} was to be {leaf.dtype}{list(leaf.shape)} and is {values.dtype}{list(values.shape)}")
+    chunk = _chunk(leaf.shape, np.dtype(leaf.dtype).itemsize)
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": f"{folder / _name(path)}/"},
+        "store_data_equal_to_fill_value": True,  # so that a chunk not there is a lost one, not one of zeros
+        "metadata": {
+            "shape": list(leaf.shape),
+            "data_type": np.dtype(leaf.dtype).name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+        },
+    }
+    with _write_errors(target):
+        store = ts.open(spec, create=True, delete_existing=True).result()
+        for rows in _blocks(leaf, chunk):
+            store[rows].write(values[rows], can_reference_source_data_indefinitely=True).result()  # without a copy
+
+
+def _chunk(shape: Shape, itemsize: int) -> list[int]:
+    """The shape of a chunk: of one layer, where the first axis is layers, halved on its longest axis until small."""
+    chunk = [max(1, length) for length in shape]
+    while math.prod(chunk) * itemsize > CHUNK:
+        axis = 0 if len(chunk) > 2 and chunk[0] > 1 else int(np.argmax(chunk))
+        chunk[axis] = -(-chunk[axis] // 2)
+    return chunk
+
+
+def _blocks(leaf: LazyArray, chunk: list[int]) -> Iterator[tuple[slice, ...]]:
+    """Slices of the first axis that are whole chunks, of about `BLOCK` bytes each: writing buffers what it is given."""
+    if not leaf.shape:
+        yield ()
+        return
+    row_bytes = max(1, leaf.nbytes // max(1, leaf.shape[0]))
+    rows = max(1, BLOCK // row_bytes // chunk[0]) * chunk[0]
+    for start in range(0, leaf.shape[0], rows):
+        yield (slice(start, min(start + rows, leaf.shape[0])),)
+
+
+def read_metadata(directory: str | Path) -> dict:
+    """What `save` was given as `metadata`. Raises UserError where the folder is no checkpoint of ours or is damaged."""
+    file = Path(directory) / SIZES
+    if not file.is_file():
+        state = "has no " + SIZES if Path(directory).is_dir() else "is not a folder"
+        raise UserError(f"{directory} is not a checkpoint made by convert_weights.py: it {state}")
+    try:
+        content = json.loads(file.read_text())
+        version, sizes = content["version"], content["sizes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error!r}): {AGAIN}") from error
+    if version != VERSION or not isinstance(sizes, dict):
+        raise UserError(f"{file} is of version {version}, and this program reads version {VERSION}")
+    return sizes
+
+
+def restore(directory: str | Path, abstract_tree: dict) -> dict:
+    """The arrays of `abstract_tree` (nested dict of jax.ShapeDtypeStruct), each read straight onto its shards.
+
+    They are cast to the dtypes asked for. A leaf that names no sharding goes to the first local device.
+
+    Only the leaves named are read, one shard in host memory at a time. Raises UserError naming the leaves that the
+    folder lacks or that have another shape, and files that are lost or damaged.
+    """
+    wanted = _flat(abstract_tree)
+    stores = _open_stores(Path(directory), tuple(wanted))
+    wrong = [
+        f"{path}: expected {list(leaf.shape)}, found {list(stores[path].shape)}"
+        for path, leaf in wanted.items()
+        if tuple(leaf.shape) != tuple(stores[path].shape)
+    ]
+    if wrong:
+        raise UserError(f"{directory} holds networks of other sizes:\n  " + "\n  ".join(wrong[:10]))
+    read = lambda path, dtype: partial(_read_store, Path(directory), path, stores[path], dtype)
+    return _nested(abstract_tree, {path: onto_shards(leaf, read(path, leaf.dtype)) for path, leaf in wanted.items()})
+
+
+def open_checkpoint(directory: str | Path) -> TensorFiles:
+    """The leaves by path, as numpy reads them: `.names()`, `.shape(path)`, `.dtype(path)`, `.read(path, index)`.
+
+    Works on any Orbax checkpoint of a tree of arrays. Raises UserError where the folder is none, or is damaged.
+    """
+    folder = Path(directory)
+    stores = _open_stores(folder, None)
+    return TensorFiles(
+        {
+            path: Stored(tuple(store.shape), store.dtype.numpy_dtype, folder, partial(_read_whole, folder, path, store))
+            for path, store in stores.items()
+        }
+    )
+
+
+def _read_whole(directory: Path, path: str, store: ts.TensorStore, index: Index) -> np.ndarray:
+    return _read_store(directory, path, store, store.dtype.numpy_dtype, index)
+
+
+def _read_store(directory: Path, path: str, store: ts.TensorStore, dtype: Any, index: Index) -> np.ndarray:
+    """The part `index`, block by block: tensorstore would fetch all chunks of it at once, and hold it twice."""
+    row_bytes = max(1, math.prod(store.shape[1:]) * store.dtype.numpy_dtype.itemsize)
+    rows = READ_BLOCK // row_bytes
+    if store.ndim:  # whole chunks, so that none is read twice
+        chunk_rows = (store.chunk_layout.read_chunk.shape or (1,))[0] or 1
+        rows = max(1, rows // chunk_rows) * chunk_rows
+    store = store if store.dtype.numpy_dtype == dtype else ts.cast(store, ts.dtype(np.dtype(dtype)))
+    starts = tuple(slice(*part.indices(n)[:2]) for part, n in zip(index, store.shape, strict=False))
+    try:
+        part = store[starts][ts.d[:].translate_to[0]]
+        if not store.ndim or part.shape[0] <= rows:
+            return part.read().result()
+        values = np.empty(part.shape, dtype)
+        for start in range(0, part.shape[0], rows):
+            values[start : start + rows] = part[start : min(start + rows, part.shape[0])].read().result()
+        return values
+    except ValueError as error:  # what tensorstore raises for anything that is wrong with its files
+        raise _damaged(directory, path, error) from error
+
+
+def _open_stores(directory: Path, paths: tuple[str, ...] | None) -> dict[str, ts.TensorStore]:
+    """The arrays at `paths` (None: all), opened together. Raises UserError naming what is not there."""
+    description, names = _description(directory.absolute())
+    missing = sorted(set(paths or ()) - set(names))
+    if missing:
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise UserError(f"{directory} lacks {len(missing)} arrays: {', '.join(missing[:10])}{more}")
+    specs = {path: _spec(directory.absolute(), description, names[path]) for path in paths or names}
+    opened, stores = {path: ts.open(spec, open=True) for path, spec in specs.items()}, {}
+    for path, future in opened.items():
+        try:
+            stores[path] = future.result()
+        except ValueError as error:
+            raise _damaged(directory, path, error) from error
+    return stores
+
+
+def _description(directory: Path) -> tuple[dict, dict[str, str]]:
+    """Orbax's own description of the checkpoint, and {path: its name for the leaf}."""
+    file = directory / "_METADATA"
+    if not file.is_file():
+        state = "has no _METADATA" if directory.is_dir() else "is not a folder"
+        raise UserError(f"{directory} is not a checkpoint: it {state}")
+    try:
+        description = json.loads(file.read_text())
+        # an empty node of a tree has a place here, but no array
+        arrays = [leaf for leaf in description["tree_metadata"].values() if leaf["value_metadata"]["value_type"] != "None"]
+        keys = [[str(key["key"]) for key in leaf["key_metadata"]] for leaf in arrays]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is damaged ({error!r}): {AGAIN}") from error
+    return description, {"/".join(leaf): ".".join(leaf) for leaf in keys}
+
+
+def _spec(directory: Path, description: dict, name: str) -> dict:
+    """Where tensorstore finds a leaf: its own folder (as `save` has it), or an entry of the OCDBT base that is Orbax's
+    default (checkpoints saved by a training)."""
+    folder = {"driver": "file", "path": f"{directory}/"}
+    kvstore = {"driver": "ocdbt", "base": folder, "path": f"{name}/"} if description.get("use_ocdbt") else None
+    return {
+        "driver": "zarr3" if description.get("use_zarr3") else "zarr",
+        "kvstore": kvstore or folder | {"path": f"{directory / name}/"},
+        "fill_missing_data_reads": False,  # a lost file is an error, not zeros
+    }
+
+
+def _damaged(directory: Path, path: str, error: ValueError) -> UserError:
+    detail = str(error).split(" [")[0]
+    return UserError(f"{directory} is damaged: {path} cannot be read ({detail}): {AGAIN}")
+
+
+@contextlib.contextmanager
+def _write_errors(target: Path) -> Iterator[None]:
+    """Orbax raises OSError, tensorstore ValueError for a disk that takes no more."""
+    try:
+        with output_errors(target):
+            yield
+    except ValueError as error:
+        raise OutputError(f"cannot write {target}: {str(error).split(' [')[0]}") from error
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without the warnings of a logger. Orbax warns that a checkpoint without OCDBT has no OCDBT to merge."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _name(path: str) -> str:
+    """What Orbax calls the leaf."""
+    return path.replace("/", ".")
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    """{'a/b': leaf}. Raises ValueError for a key that would not be a part of a path and of a file's name."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if not isinstance(key, str) or not re.fullmatch(r"[\w.-]+", key):
+            raise ValueError(f"{prefix}{key!r} cannot be a part of a path")
+        leaves |= _flat(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def _nested(tree: dict, leaves: dict[str, Any], prefix: str = "") -> dict:
+    """The values of `leaves` in the places that `tree` has for their paths."""
+    return {
+        key: _nested(value, leaves, f"{prefix}{key}/") if isinstance(value, dict) else leaves[f"{prefix}{key}"]
+        for key, value in tree.items()
+    }

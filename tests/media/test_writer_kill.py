@@ -1,0 +1,168 @@
+"""Killed and resumed equals never killed, byte by byte."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import av
+import numpy as np
+
+CHUNK = 5
+
+# What the killed processes run. A loop with a carry, as generation is: frames depend on all the chunks before. It tells
+# of each chunk that it kept; with `waits`, it ends by a kill alone.
+LOOP = """
+import sys, time
+import numpy as np
+from itjax.media.sound_track import SoundTrack
+from itjax.media.writer import open_run
+
+def blocks():
+    yield from np.random.default_rng(7).normal(0, 0.1, (40, 4000, 1)).astype(np.float32)
+
+def loop(folder, chunks, waits=False):
+    sound, array = SoundTrack(16000, 1, blocks), folder + "/a.npy"
+    with open_run(folder + "/a", (32, 48), 25, sound, {"seed": 3}, resume=True, save_frames=array) as run:
+        carry = run.state["carry"] if run.state else np.float32(0.5)
+        print("open", run.next_chunk, flush=True)
+        while run.next_chunk < chunks and not run.finished:
+            floats = np.random.default_rng(run.next_chunk).uniform(-1, 1, (5, 32, 48, 3)).astype(np.float32) * carry
+            carry = np.float32(np.abs(floats).mean() * 2)
+            run.append(np.uint8(np.rint((floats + 1) * 127.5)), floats, {"carry": carry})
+            print("kept", run.next_chunk, flush=True)
+        while waits:
+            time.sleep(1)
+        run.finish()
+"""
+
+# Forks one process for each call to the system by which the writer changes the disk, and kills it in front of the call
+# (in the middle of it, where it writes). Prints how many calls there are.
+KILL_AT_EACH_CALL = (
+    LOOP
+    + """
+import itertools, os, pathlib, shutil, signal
+
+def killing(call, at, counter):
+    def wrapped(*args, **kwargs):
+        if next(counter) == at:
+            if call is pwrite:
+                call(args[0], args[1][: len(args[1]) // 2], args[2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*args, **kwargs)
+    return wrapped
+
+pwrite = os.pwrite
+
+def forked(folder, kill_at=None):
+    child = os.fork()
+    if child == 0:
+        counter = itertools.count()
+        if kill_at is not None:
+            for name in ("pwrite", "ftruncate", "truncate", "fsync", "replace", "rmdir", "unlink"):
+                setattr(os, name, killing(getattr(os, name), kill_at, counter))
+        loop(folder, 3)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL), status
+    return status == 0
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in pathlib.Path(folder).iterdir()}
+
+root = sys.argv[1]
+os.mkdir(root + "/never")
+assert forked(root + "/never")
+expected = contents(root + "/never")
+assert sorted(expected) == ["a.mp4", "a.npy"], sorted(expected)
+for at in itertools.count():
+    folder = f"{root}/{at}"
+    os.mkdir(folder)
+    if forked(folder, at):
+        break
+    forked(folder, 6)  # and once more soon after it was resumed
+    assert forked(folder)
+    assert contents(folder) == expected, at
+    shutil.rmtree(folder)
+print("calls", at)
+"""
+)
+
+
+# Prints a digest of a chunk with movement in it, and of some sound.
+ENCODE = """
+import hashlib, itertools
+import numpy as np
+from itjax.media import fragments, sound_track
+
+y, x = np.mgrid[:96, :96]
+frames = np.stack([np.stack([(2 * x + 3 * k) % 256, (y + k) % 256, (x + y) % 256], -1) for k in range(9)])
+noise = np.random.default_rng(0).normal(0, 0.1, (9000, 2)).astype(np.float32)
+sound = list(itertools.islice(sound_track.packets(sound_track.SoundTrack(44100, 2, lambda: iter([noise]))), 12))
+data = fragments.fragment(fragments.Format(96, 96, 25, None, ""), fragments.Counts(), frames.astype(np.uint8), [])
+print(hashlib.sha256(data).hexdigest(), hashlib.sha256(b"".join(sound)).hexdigest())
+"""
+
+
+def start(code, *args):
+    command = [sys.executable, "-c", code + f"\nloop(*{args!r})" if args else code]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def frames_in(file):
+    with av.open(str(file)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_a_kill_at_any_call_to_the_system_changes_no_byte(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", KILL_AT_EACH_CALL, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) > 30  # a good ten for each of three chunks
+
+
+def opened_at(process):
+    """The chunk that the process goes on with."""
+    word, chunk = process.stdout.readline().split()
+    assert word == "open"
+    return int(chunk)
+
+
+def test_kills_at_random_moments_change_no_byte_and_leave_a_video_that_plays(tmp_path):
+    never, killed = tmp_path / "never", tmp_path / "killed"
+    never.mkdir(), killed.mkdir()
+    process = start(LOOP, str(never), 30)
+    process.communicate()
+    assert process.returncode == 0
+
+    draws, kept = random.Random(5), 0
+    for attempt in range(4):
+        process = start(LOOP, str(killed), 7 * (attempt + 1), True)
+        assert opened_at(process) >= kept
+        for _ in range(draws.randint(1, 6)):
+            kept = int(process.stdout.readline().split()[1])
+        time.sleep(draws.uniform(0, 0.02))  # somewhere in the next chunks, or while it waits
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert frames_in(killed / "a.mp4") >= CHUNK * kept
+        assert len(np.load(killed / "a.npy")) % CHUNK == 0
+    process = start(LOOP, str(killed), 30)
+    assert opened_at(process) >= kept
+    process.communicate()
+    assert process.returncode == 0
+    for name in ("a.mp4", "a.npy"):
+        assert (killed / name).read_bytes() == (never / name).read_bytes()
+    assert sorted(os.listdir(killed)) == ["a.mp4", "a.npy"]
+
+
+def test_the_encoders_depend_on_nothing_but_the_frames():
+    """Equal bytes, whatever happened to be in the memory that they are given (glibc fills it with what we say)."""
+    digests = set()
+    for fill in ("0", "77", "255"):
+        environment = {**os.environ, "MALLOC_PERTURB_": fill}
+        digests.add(subprocess.check_output([sys.executable, "-c", ENCODE], env=environment, text=True))
+    assert len(digests) == 1

@@ -1,0 +1,92 @@
+"""Schedule, guidance, colour and step cache against the official code."""
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from itjax.config import Apg, Sampler
+from itjax.errors import UserError
+from itjax.sampling import teacache
+from itjax.sampling.color import color_statistics, match_colors
+from itjax.sampling.guidance import adaptive_projected, classifier_free, guide
+from itjax.sampling.schedule import times
+
+
+@pytest.mark.parametrize(("steps", "shift"), [(1, 5), (4, 7), (8, 2), (40, 7), (40, 11)])
+def test_times(steps, shift, module_recording):
+    expected = module_recording("timesteps")[f"timesteps_{steps}_steps_shift_{shift}"]
+    np.testing.assert_allclose(times(steps, float(shift)), expected, rtol=1e-6)  # one rounding in float32
+
+
+def branches(recording, step, names):
+    return jnp.stack([jnp.moveaxis(recording[f"inputs.{name}_{step}"], 0, -1) for name in names])
+
+
+def channels_first(x):
+    return np.moveaxis(np.asarray(x), -1, 0)
+
+
+THREE, TWO = ("cond", "drop_text", "uncond"), ("cond", "drop_text")
+
+
+def test_classifier_free_guidance(module_recording):
+    recording = module_recording("guidance")
+    for step in range(4):
+        ours = classifier_free(branches(recording, step, THREE), 5.0, 4.0)
+        chex.assert_trees_all_close(channels_first(ours), recording[f"outputs.cfg_{step}"], atol=1e-5)
+        ours = classifier_free(branches(recording, step, TWO), 1.0, 2.0)
+        chex.assert_trees_all_close(channels_first(ours), recording[f"outputs.cfg_text_scale_1_{step}"], atol=1e-5)
+
+
+def test_adaptive_projected_guidance(module_recording):
+    recording = module_recording("guidance")
+    momentum = jnp.zeros((2, 3, 4, 5, 16))
+    for step in range(4):
+        velocities = branches(recording, step, THREE)
+        ours, momentum = adaptive_projected(velocities, momentum, 5.0, 4.0, Apg())
+        # the official code projects in float64; the momentum adds up the rest
+        chex.assert_trees_all_close(channels_first(ours), recording[f"outputs.apg_{step}"], atol=1e-4, rtol=1e-4)
+
+
+def test_scales_of_one_are_the_plain_velocity():
+    velocities = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 4, 4, 16)), jnp.float32)
+    for sampler in (Sampler(text_scale=1.0, audio_scale=1.0), Sampler(text_scale=1.0, audio_scale=1.0, apg=Apg())):
+        ours, _ = guide(sampler)(velocities[: sampler.branches], jnp.zeros_like(velocities[: sampler.branches - 1]))
+        chex.assert_trees_all_close(ours, velocities[0], atol=1e-6)
+    chex.assert_trees_all_close(classifier_free(velocities, 1.0, 1.0), velocities[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "strength"), [("strength_1", 1.0), ("strength_0.4", 0.4), ("flat_strength_1", 1.0)])
+def test_color(name, strength, module_recording):
+    recording = module_recording("color")
+    pixels = lambda x: jnp.asarray(np.moveaxis(x[0], 0, -1))
+    video = pixels(recording["inputs.flat_video" if name.startswith("flat") else "inputs.video"])
+    target = color_statistics(pixels(recording["inputs.reference"])[0])
+    ours = match_colors(video, target, strength)
+    # cube roots and powers in float32: 1e-4 of the range at most, where a dark channel is stretched
+    chex.assert_trees_all_close(np.asarray(ours), np.asarray(pixels(recording[f"outputs.{name}"])), atol=2e-4)
+
+
+def test_step_cache_skips_by_the_accumulated_change():
+    """A constant relative change of 1 % with poly = identity: from the sixth step on, every third step reaches 2.5 %."""
+    features = np.cumprod(np.full(14, 1.01))[:, None, None] * np.ones((14, 6, 4))
+    runs = teacache.schedule(features, (1.0, 0.0), 0.025)
+    assert runs.tolist() == [True] * 5 + [False, False, True] * 3
+    assert teacache.schedule(features, (1.0, 0.0), 0.0).all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"frame_num": 80},
+        {"motion_frames": 4},
+        {"frame_num": 9},
+        {"steps": 0},
+        {"color_strength": 1.5},
+        {"shift": float("nan")},
+    ],
+)
+def test_settings_that_no_chunk_can_be_made_of(settings):
+    with pytest.raises(UserError, match="--"):
+        Sampler(**settings)

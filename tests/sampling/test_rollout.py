@@ -1,0 +1,140 @@
+"""Properties of the chunk loop that hold whatever the weights are: the networks here are tiny and random."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import configs
+from itjax.config import Apg, Sampler
+from itjax.models import vae
+from itjax.models.dit import sinusoid
+from itjax.sampling import rollout
+from itjax.sampling.chunk import Chunk, Fixed, Program, Reference, first_carry, shown_mask
+from itjax.sampling.color import color_statistics
+from itjax.sampling.denoise import Steps
+from itjax.sampling.schedule import times
+from itjax.weights.specs import parts
+
+NETWORKS = configs.PRESETS["tiny"].networks
+SAMPLER = Sampler(frame_num=9, motion_frames=5, steps=2, color_strength=0.5)
+HEIGHT, WIDTH, CHUNKS = 32, 48, 3
+
+
+def random_parameters(abstract: dict, seed: int) -> dict:
+    """Values near those of a trained network: small matrices, norms of one."""
+    rng = np.random.default_rng(seed)
+    fill = lambda path, x: jnp.asarray(
+        1 + rng.normal(0, 0.02, x.shape) if path[-1].key in ("scale", "gamma") else rng.normal(0, 0.08, x.shape), x.dtype
+    )
+    return jax.tree.map_with_path(fill, abstract)
+
+
+@pytest.fixture(scope="module")
+def parameters():
+    described = parts(NETWORKS)
+    return {name: random_parameters(described[name].abstract, i) for i, name in enumerate(("dit", "vae"))}
+
+
+def setting(parameters, sampler=SAMPLER, persons=1, run=None):
+    """(program, fixed, first carry, stacked chunks) with random inputs."""
+    rng = np.random.default_rng(7)
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    program = Program(NETWORKS, sampler, jnp.dtype("float32"))
+    dit, h, w = NETWORKS.dit, HEIGHT // 8, WIDTH // 8
+    picture = jnp.asarray(rng.uniform(-1, 1, (HEIGHT, WIDTH, 3)), jnp.float32)
+    t = times(sampler.steps, 7.0)
+    features = program.net.apply(
+        {"params": parameters["dit"]}, jnp.asarray(sinusoid(t[:-1], dit.freq_dim)), method="time_features"
+    )
+    run = np.ones(sampler.steps, bool) if run is None else run
+    steps = Steps(jnp.asarray(t[:-1]), jnp.asarray(t[1:]), features, jnp.asarray(run))
+    masks = None
+    if persons == 2:
+        left = np.arange(w // 2) < w // 4
+        row = np.stack([left, ~left & (np.arange(w // 2) > w // 4), np.arange(w // 2) == w // 4])
+        masks = jnp.asarray(np.tile(row[:, None], (1, h // 2, 1)).reshape(3, -1), jnp.float32)
+    fixed = Fixed(
+        parameters["dit"], parameters["vae"], normal(2, dit.text_len, dit.text_dim), steps, color_statistics(picture), masks
+    )
+    audio, latents = dit.audio, sampler.num_latents
+    windows = normal(CHUNKS, persons, sampler.frame_num, audio.window, audio.layers, audio.channels)
+    reference = Reference(normal(latents, h, w, 16), normal(257, dit.clip_dim), shown_mask(latents))
+    chunks = Chunk(windows, reference, normal(CHUNKS, latents, h, w, 16))
+    return program, fixed, first_carry(picture, sampler), chunks
+
+
+def one_by_one(chunks):
+    for i in range(len(chunks.noise)):
+        yield Chunk(chunks.windows[i], chunks.reference, chunks.noise[i])
+
+
+def streamed(program, fixed, carry, chunks):
+    outputs = [output for _, output in rollout.streamed(program, fixed, carry, one_by_one(chunks))]
+    return jax.tree.map(lambda *x: np.stack(x), *outputs)
+
+
+def variants():
+    yield "plain", SAMPLER, 1
+    yield "two persons", SAMPLER, 2
+    yield "text scale 1", dataclasses.replace(SAMPLER, text_scale=1.0), 1
+    yield "APG and TeaCache", dataclasses.replace(SAMPLER, apg=Apg(), teacache_threshold=0.2), 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sampler", "persons"), [v[1:] for v in variants()], ids=[v[0] for v in variants()])
+def test_both_drivers_agree(sampler, persons, parameters):
+    program, fixed, carry, chunks = setting(parameters, sampler, persons)
+    last, whole = jax.jit(rollout.scanned, static_argnums=0)(program, fixed, carry, chunks)
+    parts = streamed(program, fixed, carry, chunks)
+    # the same operations, fused differently; each chunk starts from the frames of the one before
+    chex.assert_trees_all_close(parts.latents, whole.latents, atol=2e-4)
+    chex.assert_trees_all_close(parts.frames, whole.frames, atol=2e-3)
+    assert int(last.latents_held) == sampler.context_latents
+
+
+def test_context_comes_out_bit_equal(parameters):
+    """The pinned latents of each chunk are those of VAE(last frames); in the first chunk only the reference's is."""
+    program, fixed, carry, chunks = setting(parameters)
+    encode = jax.jit(lambda frames: vae.encode(fixed.vae, frames[None], NETWORKS.vae)[0])
+    for state, output in rollout.streamed(program, fixed, carry, one_by_one(chunks)):
+        held = int(carry.latents_held)
+        np.testing.assert_allclose(output.latents[:held], encode(carry.frames)[:held], atol=2e-5)
+        start = output.latents
+        np.testing.assert_array_equal(state.frames, output.frames[-SAMPLER.motion_frames :])
+        assert not np.allclose(start[held], encode(carry.frames)[min(held, 1)], atol=1e-3)
+        carry = state
+
+
+def test_later_chunks_do_not_compile_again(parameters):
+    program, fixed, carry, chunks = setting(parameters)
+    counts = [rollout.compiled_programs() for _ in rollout.streamed(program, fixed, carry, one_by_one(chunks))]
+    assert len(counts) == CHUNKS and len(set(counts)) == 1
+    list(rollout.streamed(program, fixed, carry, one_by_one(chunks)))
+    assert rollout.compiled_programs() == counts[0]
+
+
+def test_step_cache_that_never_skips_changes_nothing(parameters):
+    cached = dataclasses.replace(SAMPLER, teacache_threshold=0.0)
+    plain, ours = streamed(*setting(parameters)), streamed(*setting(parameters, cached))
+    chex.assert_trees_all_close(ours.latents, plain.latents, atol=2e-4)
+
+
+def test_skipped_step_adds_what_the_blocks_added_before(parameters):
+    """With the second of two steps skipped, the velocity there is head(x + last residual): not that of a run."""
+    cached = dataclasses.replace(SAMPLER, teacache_threshold=0.2)
+    runs = streamed(*setting(parameters, cached))
+    skips = streamed(*setting(parameters, cached, run=np.array([True, False])))
+    assert np.isfinite(skips.latents).all()
+    assert 1e-4 < np.abs(skips.latents - runs.latents).mean() < 1
+
+
+def test_silent_second_person_is_still_heard_by_label(parameters):
+    """Swapping the voices of two persons changes the video: labels tell who is who."""
+    program, fixed, carry, chunks = setting(parameters, persons=2)
+    swapped = chunks._replace(windows=chunks.windows[:, ::-1])
+    first, second = streamed(program, fixed, carry, chunks), streamed(program, fixed, carry, swapped)
+    assert np.abs(first.latents - second.latents).mean() > 1e-5
