@@ -59,12 +59,12 @@ class Layout:
             )
 
 
-def chunk_starts(num_frames: int, layout: Layout) -> Int32[np.ndarray, "n"]:
+def chunk_starts(num_frames: int, layout: Layout) -> Int32[np.ndarray, " n"]:
     """The frames at which a chunk begins that lies whole in the clip."""
     return np.arange(0, num_frames - layout.frame_num + 1, layout.chunk_stride, dtype=np.int32)
 
 
-def reference_frames(num_frames: int, layout: Layout) -> Int32[np.ndarray, "m"]:
+def reference_frames(num_frames: int, layout: Layout) -> Int32[np.ndarray, " m"]:
     """The frames that can be a reference."""
     return np.arange(0, num_frames, layout.reference_stride, dtype=np.int32)
 
@@ -103,9 +103,9 @@ class Clip(NamedTuple):
 
     name: str
     num_frames: int
-    chunk_starts: Int32[np.ndarray, "n"]
+    chunk_starts: Int32[np.ndarray, " n"]
     chunks: Float16[np.ndarray, "n T h w C"] | Parts
-    reference_frames: Int32[np.ndarray, "m"]
+    reference_frames: Int32[np.ndarray, " m"]
     references: Float16[np.ndarray, "m T h w C"] | Parts
     clip_tokens: Float16[np.ndarray, "m Y Dc"] | Parts
     speech: Float16[np.ndarray, "P F N C"]

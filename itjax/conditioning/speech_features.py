@@ -57,7 +57,7 @@ class SpeechFeatures:
     What a frame's features are does not depend on the order in which windows are asked for.
     """
 
-    def __init__(self, model: Wav2Vec2, params: dict, track: Float[np.ndarray, "N"], windows: Windows) -> None:
+    def __init__(self, model: Wav2Vec2, params: dict, track: Float[np.ndarray, " N"], windows: Windows) -> None:
         """Measures the whole track: its mean and variance, and the moments of the network's first layer."""
         sizes = model.sizes
         self.num_frames = frame_count(len(track))
@@ -94,25 +94,25 @@ class SpeechFeatures:
         encoded = _encode(self._model, self._params, samples[None], self._moments, grid, inside[None])
         return np.asarray(encoded)[context : context + core]
 
-    def _samples(self, start: int, stop: int) -> Float[np.ndarray, "n"]:
+    def _samples(self, start: int, stop: int) -> Float[np.ndarray, " n"]:
         """Samples of the track at mean 0 and variance 1, and zeros beyond its end."""
         samples = ((self._track[start:stop] - self._mean) * self._scale).astype(np.float32)
         return np.pad(samples, (0, stop - start - len(samples)))
 
 
-def speech_features(model: Wav2Vec2, params: dict, track: Float[np.ndarray, "N"]) -> SpeechFeatures:
+def speech_features(model: Wav2Vec2, params: dict, track: Float[np.ndarray, " N"]) -> SpeechFeatures:
     """The features of a track: in one window up to three minutes, in windows of fixed length beyond."""
     num_frames = frame_count(len(track))
     windows = Windows(core=num_frames, context=0) if num_frames <= LONGEST_WHOLE else LONG
     return SpeechFeatures(model, params, track, windows)
 
 
-def _blocks(track: Float[np.ndarray, "N"]) -> Iterator[Float[np.ndarray, "n"]]:
+def _blocks(track: Float[np.ndarray, " N"]) -> Iterator[Float[np.ndarray, " n"]]:
     for start in range(0, len(track), BLOCK):
         yield track[start : start + BLOCK].astype(np.float64)
 
 
-def _mean_and_scale(track: Float[np.ndarray, "N"]) -> tuple[float, float]:
+def _mean_and_scale(track: Float[np.ndarray, " N"]) -> tuple[float, float]:
     """(mean, 1/sqrt(variance + 1e-7)), the normalisation of wav2vec2's feature extractor, in blocks and float64."""
     mean = sum(block.sum() for block in _blocks(track)) / len(track)
     variance = sum(((block - mean) ** 2).sum() for block in _blocks(track)) / len(track)

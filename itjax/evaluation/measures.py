@@ -50,7 +50,7 @@ class Sync(NamedTuple):
     best: float
 
 
-def sync(found: Num[np.ndarray, "F"], true: Num[np.ndarray, "F"], most_lag: int = MOST_LAG) -> Sync:
+def sync(found: Num[np.ndarray, " F"], true: Num[np.ndarray, " F"], most_lag: int = MOST_LAG) -> Sync:
     """Of mouth openings found in a picture and the true ones. A track that never changes follows nothing: 0, lag 0.
 
     Raises ValueError for clips too short for the lags.
@@ -66,14 +66,14 @@ def sync(found: Num[np.ndarray, "F"], true: Num[np.ndarray, "F"], most_lag: int 
     return Sync(correlation(found, true), best, by_lag[best])
 
 
-def correlation(a: Num[np.ndarray, "F"], b: Num[np.ndarray, "F"]) -> float:
+def correlation(a: Num[np.ndarray, " F"], b: Num[np.ndarray, " F"]) -> float:
     """Pearson's. 0 where one of them does not change."""
     a, b = (np.asarray(x, np.float64) - np.mean(x) for x in (a, b))
     norms = np.linalg.norm(a) * np.linalg.norm(b)
     return float(a @ b / norms) if norms > 1e-9 else 0.0
 
 
-def open_in_silence(opening: Num[np.ndarray, "F"], speaking: Bool[np.ndarray, "F"]) -> float:
+def open_in_silence(opening: Num[np.ndarray, " F"], speaking: Bool[np.ndarray, " F"]) -> float:
     """Mean opening while nothing is said, as a share of that while something is; NaN where either never is.
 
     Frames next to where speech begins or ends do not count.
@@ -98,7 +98,7 @@ def wrong_speaker(openings: Num[np.ndarray, "P F"], speaking: Bool[np.ndarray, "
     return float(moves[quiet].mean() / max(float(moves[heard].mean()), 1e-9))
 
 
-def _settled(where: Bool[np.ndarray, "F"]) -> Bool[np.ndarray, "F"]:
+def _settled(where: Bool[np.ndarray, " F"]) -> Bool[np.ndarray, " F"]:
     """Frames around which it is so for SETTLING frames on both sides."""
     around = np.convolve(~where, np.ones(2 * SETTLING + 1, int), "same")
     return where & (around == 0)
@@ -121,13 +121,13 @@ def seams(frames: Num[np.ndarray, "F H W 3"], borders: Sequence[int]) -> list[fl
     return ratios
 
 
-def frame_steps(frames: Num[np.ndarray, "F H W 3"]) -> Float[np.ndarray, "F"]:
+def frame_steps(frames: Num[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"]:
     """Mean absolute difference of each frame to the one before it; 0 for the first."""
     steps = [np.abs(b.astype(np.float64) - a).mean() for a, b in itertools.pairwise(frames)]
     return np.array([0.0, *steps])
 
 
-def color_curve(frames: Num[np.ndarray, "F H W 3"], fps: int = FRAME_RATE) -> Float[np.ndarray, "seconds"]:
+def color_curve(frames: Num[np.ndarray, "F H W 3"], fps: int = FRAME_RATE) -> Float[np.ndarray, " seconds"]:
     """How far each second's mean colour is from the first one's: Euclidean, in levels of 255. A last part of a second is
     left out. Raises ValueError for less than two seconds."""
     means = _mean_colors(frames, fps)

@@ -15,7 +15,7 @@ SHARP = 8.0  # levels more or less than that, over which that grows
 
 def opening_by_color(
     frames: UInt8[np.ndarray, "F H W 3"], areas: Sequence[Sequence[float]], around: Sequence[Sequence[int]]
-) -> Float[np.ndarray, "F"]:  # fmt: skip
+) -> Float[np.ndarray, " F"]:  # fmt: skip
     """The share of each frame's area that shows the inside of a mouth.
 
     `areas`: (left, top, right, bottom) in pixels, one a frame: where any mouth would be, as the truth has them

@@ -63,7 +63,7 @@ def frames_of(path: Path) -> UInt8[np.ndarray, "F H W 3"]:
     return np.stack(frames)
 
 
-def speaking(person: dict[str, Any], num_frames: int) -> Bool[np.ndarray, "F"]:
+def speaking(person: dict[str, Any], num_frames: int) -> Bool[np.ndarray, " F"]:
     """Frames in which something is said."""
     heard = np.zeros(num_frames, bool)
     for symbol, start, stop in person["phonemes"]:
@@ -114,7 +114,7 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(kept)) if kept else float("nan")
 
 
-def _by_color(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]) -> Float[np.ndarray, "F"]:
+def _by_color(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]) -> Float[np.ndarray, " F"]:
     who = person["identity"]
     skin, lips, hair = (tuple(who[name]) for name in ("skin", "lips", "hair"))
     # shut lips have a line between them, which blends with them
@@ -127,7 +127,7 @@ def _by_color(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]) -> F
 
 def _by_landmarks(
     frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any], detector: Detector
-) -> tuple[Float[np.ndarray, "F"], float]:
+) -> tuple[Float[np.ndarray, " F"], float]:
     found = [detector(frame, head) for frame, head in zip(frames, person["seen"]["head_box"], strict=False)]
     return np.array([marks.opening for marks in found]), float(np.mean([marks.score > 0.5 for marks in found]))
 

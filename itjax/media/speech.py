@@ -28,7 +28,7 @@ AUDIO_TYPES = ("para", "add")
 SOUND_RATE = 48_000  # Hz, of the finished video
 READ = 1 << 20  # samples read at a time
 
-Track = Float32[np.ndarray, "n"]
+Track = Float32[np.ndarray, " n"]
 Block = Float32[np.ndarray, "n c"]
 
 

@@ -17,7 +17,7 @@ from itjax.media.sound_track import SoundTrack
 # F frames · H W pixels, even · n samples
 
 
-def write_video(path: Path, frames: UInt8[np.ndarray, "F H W 3"], sound: Float32[np.ndarray, "n"] | None) -> None:
+def write_video(path: Path, frames: UInt8[np.ndarray, "F H W 3"], sound: Float32[np.ndarray, " n"] | None) -> None:
     """Write an mp4 of 25 frames a second; sound of 16 kHz is padded with silence, or cut, to the pictures' length.
 
     The folder is made; a file of that name is replaced once the new one is complete. Raises OutputError where the disk

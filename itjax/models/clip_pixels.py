@@ -40,7 +40,7 @@ def cubic_matrix(have: int, want: int) -> Float32[np.ndarray, "{want} {have}"]:
     return matrix
 
 
-def _cubic(x: Float32[np.ndarray, "n"]) -> Float32[np.ndarray, "n"]:
+def _cubic(x: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
     near = ((CUBIC + 2) * x - (CUBIC + 3)) * x * x + 1
     far = CUBIC * (((x - 5) * x + 8) * x - 4)
     return np.where(x <= 1, near, far).astype(np.float32)

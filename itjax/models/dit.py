@@ -36,14 +36,14 @@ class TimeFeatures(NamedTuple):
     blocks: Float[Array, "*n 6 D"]
 
 
-def sinusoid(times: Float[np.ndarray, "n"], dim: int) -> Float[np.ndarray, "n dim"]:
+def sinusoid(times: Float[np.ndarray, " n"], dim: int) -> Float[np.ndarray, "n dim"]:
     """Sinusoidal features of times in 0..1000, cosines first, computed in float64 on the host."""
     half = dim // 2
     angles = np.outer(np.asarray(times, np.float64), 10000.0 ** (-np.arange(half) / half))
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def sinusoid_in_step(times: Float[Array, "n"], dim: int) -> Float[Array, "n dim"]:
+def sinusoid_in_step(times: Float[Array, " n"], dim: int) -> Float[Array, "n dim"]:
     """`sinusoid` of times that are known on the device only, to float32 rounding.
 
     A product of float32 numbers near 1000 is off by 3e-5, and so would its sine be. So the sines of the whole part of a
@@ -100,7 +100,7 @@ class DiT(nn.Module):
         text: Float[Array, "U X Dt"],
         clip: Float[Array, "I Y Dc"],
         windows: Float[Array, "V P F W N C"],
-        labelled: Float[Array, "V"] | None = None,
+        labelled: Float[Array, " V"] | None = None,
     ) -> States:
         """What all layers make their keys and values of, for distinct prompts, reference pictures, and distinct voices.
 
@@ -180,7 +180,7 @@ class DiT(nn.Module):
         self,
         latents: Float[Array, "B T h w C"],
         condition: Float[Array, "B T h w Cc"],
-        times: Float[Array, "B"],
+        times: Float[Array, " B"],
         text: Float[Array, "B X Dt"],
         clip: Float[Array, "B Y Dc"],
         windows: Float[Array, "B P F W N Ca"],

@@ -47,14 +47,14 @@ class Persons(NamedTuple):
     """Two persons in one picture: where each is (and the background), and which branches are told apart by label."""
 
     masks: Float[Array, "*#B 3 S"]
-    labelled: Float[Array, "B"]
+    labelled: Float[Array, " B"]
 
 
 class Branches(NamedTuple):
     """Which of the distinct prompts and voices each guidance branch is told (training has none: each example its own)."""
 
-    text: Int[Array, "B"]
-    audio: Int[Array, "B"]
+    text: Int[Array, " B"]
+    audio: Int[Array, " B"]
 
 
 # L-RoPE labels (MultiTalk, section 3.3): the span of each person's tokens, the background's, and the voices'
@@ -63,7 +63,7 @@ BACKGROUND_LABEL = 12.0
 VOICE_LABELS = (2.0, 22.0)
 
 
-def person_labels(attention_map: Float[Array, "B 3 L"], valid: Bool[Array, "L"]) -> Float[Array, "B L"]:
+def person_labels(attention_map: Float[Array, "B 3 L"], valid: Bool[Array, " L"]) -> Float[Array, "B L"]:
     """The label of each token: the class that its map is largest for chooses, its map value says where in that span."""
     low = jnp.min(jnp.where(valid, attention_map, jnp.inf), axis=2, keepdims=True)
     high = jnp.max(jnp.where(valid, attention_map, -jnp.inf), axis=2, keepdims=True)

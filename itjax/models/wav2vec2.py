@@ -32,11 +32,11 @@ class Moments(NamedTuple):
 class Grid(NamedTuple):
     """Where F frames lie among the convolution steps: at `left` + `weight`, a sum that float32 would round."""
 
-    left: Int[Array, "F"] | Int[np.ndarray, "F"]
-    weight: Float[Array, "F"] | Float[np.ndarray, "F"]
+    left: Int[Array, " F"] | Int[np.ndarray, " F"]
+    weight: Float[Array, " F"] | Float[np.ndarray, " F"]
 
 
-def frame_grid(frames: Int[np.ndarray, "F"], num_frames: int, num_steps: int) -> Grid:
+def frame_grid(frames: Int[np.ndarray, " F"], num_frames: int, num_steps: int) -> Grid:
     """The places of `frames`, of `num_frames` in all, among `num_steps`; first and last coincide (align corners)."""
     left, rest = np.divmod(frames.astype(np.int64) * (num_steps - 1), max(num_frames - 1, 1))
     return Grid(left.astype(np.int32), (rest / max(num_frames - 1, 1)).astype(np.float32))

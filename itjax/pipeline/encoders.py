@@ -60,7 +60,7 @@ def encode_prompts(weights: Weights, prompt: str, mesh: Mesh, program: Program) 
 
 
 def encode_speech(
-    weights: Weights, tracks: Sequence[Float32[np.ndarray, "_"]], mesh: Mesh, networks: Networks
+    weights: Weights, tracks: Sequence[Float32[np.ndarray, " _"]], mesh: Mesh, networks: Networks
 ) -> list[SpeechFeatures]:
     """The features of each person's track; long ones are encoded window by window, as the chunks come to them."""
     # float32 always: it is small, and lips are all that it is for

@@ -23,7 +23,7 @@ class Inputs(NamedTuple):
     source: pictures.ImageSource | pictures.VideoSource
     height: int
     width: int
-    tracks: list[Float32[np.ndarray, "_"]]
+    tracks: list[Float32[np.ndarray, " _"]]
     masks: Float32[np.ndarray, "3 h w"] | None
 
 

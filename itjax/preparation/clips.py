@@ -27,7 +27,7 @@ LEAST_HEARD = 0.05  # of a clip's frames must be louder than that
 SPOILT = FRAME_RATE  # frames after damage that are not trusted, at least: so far apart may frames lie in a file
 SAMPLES = SAMPLE_RATE // FRAME_RATE  # of a frame
 
-Track = Float32[np.ndarray, "_"]
+Track = Float32[np.ndarray, " _"]
 
 
 class Limits(NamedTuple):
@@ -94,7 +94,7 @@ def scan(video: Video, table: SizeTable, limits: Limits, stop: threading.Event) 
     return Scanned(video.name, *size, video.persons, caption, clips, skipped)
 
 
-def why_not(piece: range, limits: Limits, heard: Bool[np.ndarray, "F"], spoilt: list[bool]) -> str | None:
+def why_not(piece: range, limits: Limits, heard: Bool[np.ndarray, " F"], spoilt: list[bool]) -> str | None:
     """Why these frames make no clip, or None."""
     seconds = f"{len(piece) / FRAME_RATE:.2f} s"
     if len(piece) < limits.least:
@@ -129,7 +129,7 @@ def watch(source: pictures.VideoSource, spoilt: list[bool], stop: threading.Even
     raise InterruptedError("stopped")
 
 
-def is_heard(track: Track, num_frames: int) -> Bool[np.ndarray, "{num_frames}"]:
+def is_heard(track: Track, num_frames: int) -> Bool[np.ndarray, " {num_frames}"]:
     """Which frames of a track at its final loudness have sound. Beyond the track's end there is silence."""
     track = np.pad(track[: num_frames * SAMPLES], (0, max(0, num_frames * SAMPLES - len(track))))
     power = np.square(track.reshape(num_frames, SAMPLES)).mean(axis=1)

@@ -78,7 +78,7 @@ def encode_pictures(encoders: Encoders, pixels: UInt8[np.ndarray, "F H W 3"], la
     program, parameters = encoders.program, encoders.parameters
     starts, shown = chunk_starts(len(pixels), layout), reference_frames(len(pixels), layout)
 
-    def latents(firsts: Int[np.ndarray, "_"], places: tuple[int, ...]) -> Float16[np.ndarray, "_ T h w C"]:
+    def latents(firsts: Int[np.ndarray, " _"], places: tuple[int, ...]) -> Float16[np.ndarray, "_ T h w C"]:
         """Of a chunk from each of `firsts` on, which shows its frames at `places` and zeros elsewhere."""
         make = lambda i: (pixels[firsts[i][:, None] + np.asarray(places)],)
         run = lambda x: (_latents(program, parameters["vae"], _film(layout.frame_num, places, x)),)
@@ -117,7 +117,7 @@ def _to_unit(pixels: UInt8[Array, "*b"]) -> Float[Array, "*b"]:
 
 
 def _in_batches(
-    encoders: Encoders, run: Callable[..., tuple[Array, ...]], make: Callable[[Int[np.ndarray, "B"]], tuple], count: int
+    encoders: Encoders, run: Callable[..., tuple[Array, ...]], make: Callable[[Int[np.ndarray, " B"]], tuple], count: int
 ) -> tuple[np.ndarray, ...]:
     """`run` on `make`(numbers) for all numbers below `count`, joined. The last batch is filled up with its last entry.
 
@@ -144,7 +144,7 @@ def _in_batches(
 # -- speech -----------------------------------------------------------------------------------------------------------
 
 
-def open_speech(encoders: Encoders, track: Float32[np.ndarray, "_"]) -> SpeechFeatures:
+def open_speech(encoders: Encoders, track: Float32[np.ndarray, " _"]) -> SpeechFeatures:
     """The features of a whole track, as a run of inference computes them.
 
     That would compile a program for every length of track; so a short one lies in a window of one of a few lengths,

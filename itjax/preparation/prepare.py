@@ -177,7 +177,7 @@ class Loaded(NamedTuple):
 
     piece: Piece
     pixels: UInt8[np.ndarray, "F H W 3"]
-    tracks: list[Float32[np.ndarray, "_"]]
+    tracks: list[Float32[np.ndarray, " _"]]
     masks: Float32[np.ndarray, "3 h w"] | None
     region: Float32[np.ndarray, "F h w"] | None
 
@@ -243,7 +243,7 @@ def read_clips(videos: Sequence[Video], scanned: Sequence[Scanned], pieces: Iter
         yield Loaded(piece, load_pixels(source, piece.start, piece.stop, size), tracks, masks, marked)
 
 
-def _as_long_as(num_frames: int, track: Float32[np.ndarray, "_"]) -> Float32[np.ndarray, "_"]:
+def _as_long_as(num_frames: int, track: Float32[np.ndarray, " _"]) -> Float32[np.ndarray, " _"]:
     """The track with silence after its end, where the pictures go on."""
     return np.pad(track, (0, max(0, num_frames * SAMPLE_RATE // FRAME_RATE - len(track))))
 

@@ -15,8 +15,8 @@ _WHITE = np.array([0.95047, 1.0, 1.08883], np.float32)
 class ColorStatistics(NamedTuple):
     """Mean and standard deviation of a picture's L, a and b."""
 
-    mean: Float[Array, "3"]
-    std: Float[Array, "3"]
+    mean: Float[Array, " 3"]
+    std: Float[Array, " 3"]
 
 
 def lab_from_rgb(rgb: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:

@@ -8,7 +8,7 @@ ALWAYS_RUN = 5  # first steps
 
 def schedule(
     features: Float[np.ndarray, "steps 6 D"], coefficients: tuple[float, ...], threshold: float
-) -> Bool[np.ndarray, "steps"]:
+) -> Bool[np.ndarray, " steps"]:
     """True where the blocks run. A step is skipped while Σ poly(mean|e0 - e0'| / mean|e0'|) stays under `threshold`.
 
     e0 are the blocks' time features and e0' those of the step before, skipped or not; the sum starts anew at each step

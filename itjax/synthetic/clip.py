@@ -40,7 +40,7 @@ class Clip(NamedTuple):
     spoken: tuple[Spoken, ...]  # one of each person
 
     @property
-    def sound(self) -> Float32[np.ndarray, "n"]:
+    def sound(self) -> Float32[np.ndarray, " n"]:
         """All voices together."""
         return np.clip(np.sum([each.speech.samples for each in self.spoken], axis=0), -1, 1)
 

@@ -53,9 +53,9 @@ class Wall(NamedTuple):
 class Camera(NamedTuple):
     """Where it looks and how near it is, a value a frame: what lies at (x, y) in the world is seen at `zoom`*(x + pan)."""
 
-    pan_x: Float[np.ndarray, "F"]
-    pan_y: Float[np.ndarray, "F"]
-    zoom: Float[np.ndarray, "F"]
+    pan_x: Float[np.ndarray, " F"]
+    pan_y: Float[np.ndarray, " F"]
+    zoom: Float[np.ndarray, " F"]
 
 
 class Scene(NamedTuple):
@@ -102,7 +102,7 @@ def _near(rng: np.random.Generator, color: Color, spread: float) -> Color:
     return tuple(int(np.clip(c + rng.normal(0, spread), 0, 255)) for c in color)  # type: ignore[return-value]
 
 
-def drift(rng: np.random.Generator, num_frames: int, seconds: float, amplitude: float) -> Float[np.ndarray, "F"]:
+def drift(rng: np.random.Generator, num_frames: int, seconds: float, amplitude: float) -> Float[np.ndarray, " F"]:
     """A smooth random path about 0, with a new direction about every `seconds`."""
     step = seconds * FRAME_RATE
     knots = rng.normal(0, amplitude, int(num_frames / step) + 5).clip(-2 * amplitude, 2 * amplitude)
@@ -113,7 +113,7 @@ def drift(rng: np.random.Generator, num_frames: int, seconds: float, amplitude: 
     return ((1 - t) ** 3 * a + (3 * t**3 - 6 * t**2 + 4) * b + (-3 * t**3 + 3 * t**2 + 3 * t + 1) * c + t**3 * d) / 6
 
 
-def blinks(rng: np.random.Generator, num_frames: int) -> Float[np.ndarray, "F"]:
+def blinks(rng: np.random.Generator, num_frames: int) -> Float[np.ndarray, " F"]:
     """How far the eyes are open: shut for a moment every two to five seconds."""
     is_open, frame = np.ones(num_frames), rng.integers(10, 80)
     while frame < num_frames:

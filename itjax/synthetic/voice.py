@@ -68,7 +68,7 @@ class Phoneme(NamedTuple):
 class Speech(NamedTuple):
     """Sound at 16 kHz in -1..1, and what is said in it."""
 
-    samples: Float32[np.ndarray, "n"]
+    samples: Float32[np.ndarray, " n"]
     phonemes: tuple[Phoneme, ...]
 
     @property

@@ -131,7 +131,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def loss_by_band(
-    losses: Float[np.ndarray, "B"], times: Float[np.ndarray, "B"], bands: int = 4
+    losses: Float[np.ndarray, " B"], times: Float[np.ndarray, " B"], bands: int = 4
 ) -> dict[str, float]:  # fmt: skip
     """Means of the losses of examples whose time τ lies in each of `bands` equal parts of 0..1; parts without one are left
     out. Raises ValueError for a τ outside."""

@@ -37,8 +37,8 @@ class Batch(NamedTuple):
     clip: Float[AnyArray, "B Y Dc"]
     speech: Float[AnyArray, "B P F N Ca"]
     text: Float[AnyArray, "B X Dt"]
-    held: Int[AnyArray, "B"]
-    identity: UInt32[AnyArray, "B"]
+    held: Int[AnyArray, " B"]
+    identity: UInt32[AnyArray, " B"]
     masks: Float[AnyArray, "B 3 S"] | None
     region: Float[AnyArray, "B T h w"] | None = None
 
@@ -46,11 +46,11 @@ class Batch(NamedTuple):
 class Draws(NamedTuple):
     """What chance decides of each example; dropped conditions are 1."""
 
-    times: Float[Array, "B"]
+    times: Float[Array, " B"]
     noise: Float[Array, "B T h w C"]
-    text: Float[Array, "B"]
-    audio: Float[Array, "B"]
-    image: Float[Array, "B"]
+    text: Float[Array, " B"]
+    audio: Float[Array, " B"]
+    image: Float[Array, " B"]
 
 
 def draw_times(key: Array, law: TimeLaw) -> Float[Array, ""]:
@@ -90,7 +90,7 @@ def windows(speech: Float[Array, "B P F2 N Ca"], sizes: AudioAdapterSizes) -> Fl
 
 
 def noisy(
-    data: Float[Array, "B T h w C"], draws: Draws, held: Int[Array, "B"]
+    data: Float[Array, "B T h w C"], draws: Draws, held: Int[Array, " B"]
 ) -> tuple[Float[Array, "B T h w C"], Float[Array, "B T h w C"], Float[Array, "B T"]]:
     """What the network is given, what it is to predict, and 1 for the latents that count (0: context, which is clean)."""
     times = draws.times[:, None, None, None, None]
@@ -107,7 +107,7 @@ def losses(
     null_text: Float[Array, "X Dt"],
     references: References,
     region_weight: float = 1.0,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Mean squared error of each example over its latents that are not context, in float32; a cell of the batch's region
     counts `region_weight` times as much as one outside of it."""
     batch = jax.tree.map(lambda x: constrain(jnp.asarray(x), "data"), batch)
@@ -130,6 +130,6 @@ def losses(
     return (errors * counted).sum((1, 2, 3)) / counted.sum((1, 2, 3))
 
 
-def fixed_times(count: int, per_clip: int) -> Float32[np.ndarray, "n"]:
+def fixed_times(count: int, per_clip: int) -> Float32[np.ndarray, " n"]:
     """τ of a validation set of `count` clips, each seen at `per_clip` of them: the middles of equal parts of 0..1."""
     return np.tile((np.arange(per_clip) + 0.5) / per_clip, count).astype(np.float32)

@@ -25,7 +25,7 @@ class Drawn(NamedTuple):
 
 
 def shown(
-    references: References, starts: Int32[np.ndarray, "n"], frames: Int32[np.ndarray, "m"], frame_num: int
+    references: References, starts: Int32[np.ndarray, " n"], frames: Int32[np.ndarray, " m"], frame_num: int
 ) -> Bool[np.ndarray, "n m"]:
     """Which frames a chunk of `frame_num` frames that begins at each of `starts` may be shown.
 
@@ -49,14 +49,14 @@ def shown(
 
 
 @cache  # asked for with every example that is read, of few lengths and starts
-def allowed(references: References, start: int, num_frames: int, layout: Layout) -> Int32[np.ndarray, "k"]:
+def allowed(references: References, start: int, num_frames: int, layout: Layout) -> Int32[np.ndarray, " k"]:
     """Places (of `reference_frames`) of the references that the chunk at frame `start` of a clip may be shown."""
     frames = reference_frames(num_frames, layout)
     return np.flatnonzero(shown(references, np.asarray([start], np.int32), frames, layout.frame_num)).astype(np.int32)
 
 
 @cache
-def usable_chunks(references: References, num_frames: int, layout: Layout) -> Int32[np.ndarray, "k"]:
+def usable_chunks(references: References, num_frames: int, layout: Layout) -> Int32[np.ndarray, " k"]:
     """Places (of `chunk_starts`) of a clip's chunks that have a reference to be shown."""
     may = shown(references, chunk_starts(num_frames, layout), reference_frames(num_frames, layout), layout.frame_num)
     return np.flatnonzero(may.any(axis=1)).astype(np.int32)

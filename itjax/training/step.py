@@ -29,8 +29,8 @@ class Report(NamedTuple):
 
     good: Bool[Array, ""]
     loss: Float[Array, ""]
-    losses: Float[Array, "B"]
-    times: Float[Array, "B"]
+    losses: Float[Array, " B"]
+    times: Float[Array, " B"]
     gradient_norm: Float[Array, ""]
     learning_rate: Float[Array, ""]
 
@@ -87,7 +87,7 @@ def jitted(settings: Training, sizes: DiTSizes, state: TrainState, mesh: Mesh) -
 
 def gradients_of(
     settings: Training, sizes: DiTSizes, trainable: dict, frozen: dict, batch: Batch, null_text: Float[Array, "X Dt"]
-) -> tuple[tuple[Float[Array, "B"], Float[Array, "B"]], dict]:
+) -> tuple[tuple[Float[Array, " B"], Float[Array, " B"]], dict]:
     """Losses and τ of the examples, and the gradient of their mean loss, which lies as the parameters do."""
     draws = objective.draw(batch, settings.seed, settings.times, settings.dropout)
 
@@ -102,7 +102,7 @@ def gradients_of(
 def losses_of(
     settings: Training, sizes: DiTSizes, trainable: dict, frozen: dict, batch: Batch, draws: Draws,
     null_text: Float[Array, "X Dt"],
-) -> Float[Array, "B"]:  # fmt: skip
+) -> Float[Array, " B"]:  # fmt: skip
     """The loss of each example under given draws."""
     net = network(sizes, settings)
     parameters = merged(frozen, for_compute(trainable, net.dtype))

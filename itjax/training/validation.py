@@ -24,7 +24,7 @@ class Part(NamedTuple):
     """A batch of held-out examples on the mesh, their τ, and how many of them are real (the rest fill the batch up)."""
 
     batch: Batch
-    times: Float32[np.ndarray, "B"]
+    times: Float32[np.ndarray, " B"]
     real: int
 
 
@@ -47,7 +47,7 @@ def prepare(dataset: Dataset, settings: Training, held_out: tuple[Place, ...], m
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _losses(settings: Training, sizes: DiTSizes, trainable, frozen, batch: Batch, times, null_text) -> Float[Array, "B"]:
+def _losses(settings: Training, sizes: DiTSizes, trainable, frozen, batch: Batch, times, null_text) -> Float[Array, " B"]:
     nothing_dropped = Dropout(0.0, 0.0, 0.0, 0.0, 0.0)
     draws = objective.draw(batch, settings.seed, settings.times, nothing_dropped)._replace(times=times)
     losses = step.losses_of(settings, sizes, trainable, frozen, batch, draws, null_text)
