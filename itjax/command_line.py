@@ -146,7 +146,11 @@ def warn_without_effect(args: argparse.Namespace) -> None:
 
 
 def request_of(args: argparse.Namespace) -> Request:
-    """The request in the input JSON or the plain flags. Raises UserError where neither is whole."""
+    """The request in the input JSON or the plain flags.
+
+    Raises:
+        UserError: where neither is whole.
+    """
     if args.audio_mode == "tts":
         raise UserError("--audio_mode tts: speech from text is not made here; give sound files")
     source = args.image or args.video
@@ -170,7 +174,11 @@ def request_of(args: argparse.Namespace) -> Request:
 
 
 def loras_of(args: argparse.Namespace) -> list[tuple[Path, float]]:
-    """(file, scale) of each LoRA. Raises UserError where their numbers differ."""
+    """(file, scale) of each LoRA.
+
+    Raises:
+        UserError: where their numbers differ.
+    """
     files, scales = args.lora_dir, args.lora_scale or [1.2]
     scales = scales * len(files) if len(scales) == 1 else scales
     if len(scales) != len(files):
@@ -179,7 +187,11 @@ def loras_of(args: argparse.Namespace) -> list[tuple[Path, float]]:
 
 
 def settings_of(args: argparse.Namespace, preset: Preset, request: Request) -> Settings:
-    """The settings that the flags ask for. Raises UserError for values that make no sense."""
+    """The settings that the flags ask for.
+
+    Raises:
+        UserError: for values that make no sense.
+    """
     if args.size not in preset.sizes:
         raise UserError(f"--size {args.size}: {preset.name} has {', '.join(preset.sizes)}")
     if args.max_frame_num < 1:

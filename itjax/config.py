@@ -46,6 +46,7 @@ class DiTSizes:
 
     @property
     def head_dim(self) -> int:
+        """Width of one attention head (128)."""
         return self.dim // self.num_heads
 
 
@@ -61,10 +62,12 @@ class VaeSizes:
 
     @property
     def spatial_stride(self) -> int:
+        """Pixels to a latent cell, in height and in width (8)."""
         return 2 ** (len(self.multipliers) - 1)
 
     @property
     def time_stride(self) -> int:
+        """Pixel frames to a latent frame (4); the first latent frame stands for one alone."""
         return 2 ** sum(self.time_downsample)
 
 
@@ -95,6 +98,7 @@ class ClipSizes:
 
     @property
     def applied_layers(self) -> int:
+        """Layers that are applied (31): all but the last one."""
         return self.layers - 1
 
     @property
@@ -167,7 +171,11 @@ def to_json(preset: Preset) -> dict:
 
 
 def preset_from_json(content: dict) -> Preset:
-    """Raises KeyError or TypeError where `content` is not what `to_json` gave."""
+    """The preset of which `to_json` made `content`.
+
+    Raises:
+        KeyError, TypeError, AttributeError, ValueError: where `content` is not what `to_json` gave.
+    """
     of = content["networks"]
     audio = AudioAdapterSizes(**of["dit"]["audio"])
     networks = Networks(
@@ -204,7 +212,8 @@ class Sampler:
     "i2v" shows it the last generated frame and nothing else; "fl2v" makes it between the source's frames at its start and
     its end, from no generated frame. In both the chunk's first frame alone is held, and chunks share that frame.
 
-    Raises UserError for settings that no chunk can be made of.
+    Raises:
+        UserError: for settings that no chunk can be made of.
     """
 
     frame_num: int = 81
@@ -250,10 +259,12 @@ class Sampler:
 
     @property
     def context_latents(self) -> int:
+        """Latent frames that the `motion_frames` are: the first stands for one frame, the others for four."""
         return 1 + (self.motion_frames - 1) // 4
 
     @property
     def num_latents(self) -> int:
+        """Latent frames of a chunk."""
         return 1 + (self.frame_num - 1) // 4
 
     @property

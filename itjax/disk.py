@@ -14,6 +14,11 @@ from itjax.errors import OutputError, UserError
 
 @contextlib.contextmanager
 def output_errors(path: str | os.PathLike) -> Iterator[None]:
+    """An OSError in the block becomes an OutputError that names `path`.
+
+    Raises:
+        OutputError: where the block raises OSError.
+    """
     try:
         yield
     except OSError as error:
@@ -21,7 +26,12 @@ def output_errors(path: str | os.PathLike) -> Iterator[None]:
 
 
 def check_output(path: Path, nbytes: int) -> None:
-    """Raises UserError where the folder of `path` is missing, OutputError where it has not `nbytes` of free disk."""
+    """Checks, before the work, that `nbytes` can be written to `path`.
+
+    Raises:
+        UserError: where the folder of `path` is missing.
+        OutputError: where it has not `nbytes` of free disk.
+    """
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: the folder {path.parent} does not exist")
     free = shutil.disk_usage(path.parent).free
@@ -54,7 +64,11 @@ def beside(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file of UTF-8, whole or not at all. Raises OutputError."""
+    """Writes a file of UTF-8, whole or not at all.
+
+    Raises:
+        OutputError: where the disk refuses.
+    """
     with beside(path) as temporary, output_errors(path):
         temporary.write_text(text, encoding="utf-8")
 

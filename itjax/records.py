@@ -37,9 +37,16 @@ PARTS = ("chunks", "references", "clip_tokens", "ends", "regions")  # fields of 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the records of a clip hold: a chunk of `frame_num` frames begins every `chunk_stride` frames, and every
-    `reference_stride`-th frame can be a reference (each chunk's first and last frame among them). `ends`: also what FL2V
-    shows; `regions`: also where in the picture the loss may count more."""
+    """What the records of a clip hold: which of its chunks, and which of its frames as references.
+
+    A chunk of `frame_num` frames begins every `chunk_stride` frames, and every `reference_stride`-th frame can be a
+    reference (each chunk's first and last frame among them). `ends`: also what FL2V shows; `regions`: also where in the
+    picture the loss may count more.
+
+    Raises:
+        UserError: where `frame_num` is not 4n+1 and at least 5, or `reference_stride` does not divide `chunk_stride` and
+            `frame_num` - 1.
+    """
 
     frame_num: int = 81
     reference_stride: int = 20
@@ -122,8 +129,10 @@ def record_count(num_frames: int, layout: Layout) -> int:
 
 
 def to_records(clip: Clip) -> list[bytes]:
-    """The clip as records: a safetensors file in memory, with name, length and the shapes of PARTS in its metadata, then
-    the parts."""
+    """The clip as records: a safetensors file in memory, then the parts that PARTS names, one by one.
+
+    The file has name, length and the shapes of PARTS in its metadata.
+    """
     arrays = {name: np.ascontiguousarray(x) for name, x in clip._asdict().items() if isinstance(x, np.ndarray | Parts)}
     parts = {name: arrays.pop(name) for name in PARTS if name in arrays}
     shapes = {name: array.shape for name, array in parts.items()}
@@ -135,7 +144,8 @@ def to_records(clip: Clip) -> list[bytes]:
 def from_records(data: bytes, read: Callable[[int, int], bytes]) -> Clip:
     """The clip whose first record is `data`; `read`(n, bytes) gives the n-th of the others, of that many bytes.
 
-    Raises ValueError where `data` is no record, or one of other fields.
+    Raises:
+        ValueError: where `data` is no record, or one of other fields.
     """
     try:
         start = 8 + int.from_bytes(data[:8], "little")
@@ -183,10 +193,12 @@ class Bucket:
 
     @property
     def name(self) -> str:
+        """The bucket's folder in the dataset, height x width and persons: "480x832-p1", for instance."""
         return f"{self.height}x{self.width}-p{self.persons}"
 
     @property
     def num_frames(self) -> tuple[int, ...]:
+        """Frames of each clip, shard after shard."""
         return tuple(frames for shard in self.shards for frames in shard.num_frames)
 
 
@@ -202,7 +214,11 @@ class Dataset:
 
 
 def write_shard(path: Path, clips: Iterable[Iterable[bytes]]) -> None:
-    """Writes the records of clips into one file that appears when it is whole. Raises OutputError (full disk)."""
+    """Writes the records of clips into one file that appears when it is whole.
+
+    Raises:
+        OutputError: where the disk refuses (full disk).
+    """
     with beside(path) as temporary, output_errors(path):
         # one record a group: each is read at random, alone. No compression: float16 noise does not shrink
         writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
@@ -217,7 +233,11 @@ def write_shard(path: Path, clips: Iterable[Iterable[bytes]]) -> None:
 
 
 def write_dataset(dataset: Dataset) -> None:
-    """Writes dataset.json, whole or not at all. Raises OutputError."""
+    """Writes dataset.json, whole or not at all.
+
+    Raises:
+        OutputError: where the disk refuses.
+    """
     content = {
         "version": VERSION,
         "preset": to_json(dataset.preset),
@@ -235,7 +255,8 @@ def write_dataset(dataset: Dataset) -> None:
 def open_dataset(folder: str | Path) -> Dataset:
     """Reads dataset.json and looks for the shards it names.
 
-    Raises UserError where there is no dataset, where it is of another version, and where a shard is missing.
+    Raises:
+        UserError: where there is no dataset, where it is damaged or of another version, and where a shard is missing.
     """
     folder = Path(folder)
     path = folder / "dataset.json"
@@ -271,7 +292,11 @@ def _shard(content: dict[str, Any]) -> Shard:
 
 
 def write_null_prompts(folder: Path, states: Float32[np.ndarray, "2 X Dt"]) -> None:
-    """Keeps the text states of "" and of the negative prompt. Raises OutputError."""
+    """Keeps the text states of "" and of the negative prompt.
+
+    Raises:
+        OutputError: where the disk refuses.
+    """
     path = folder / PROMPTS
     with beside(path) as temporary, output_errors(path):
         # not save_file: what that writes nobody else may read
@@ -281,7 +306,8 @@ def write_null_prompts(folder: Path, states: Float32[np.ndarray, "2 X Dt"]) -> N
 def null_prompts(dataset: Dataset) -> Float32[np.ndarray, "2 X Dt"]:
     """Text states of "" (what dropped text becomes) and of the negative prompt, zero beyond their ends.
 
-    Raises UserError where the file is missing or of another shape.
+    Raises:
+        UserError: where the file is missing or of another shape.
     """
     path = dataset.folder / PROMPTS
     try:
@@ -309,8 +335,11 @@ class Records:
         return len(self._places)
 
     def __getitem__(self, index: int) -> Clip:
-        """The clip, whose parts are read when they are asked for. Both raise UserError, with the file and the record, where
-        it cannot be read."""
+        """The clip, whose parts are read when they are asked for.
+
+        Raises:
+            UserError: with the file and the record, where it cannot be read; a part raises likewise when it is asked for.
+        """
         path, first = self._places[index]
         data = self._read(path, first)
         try:

@@ -32,8 +32,11 @@ def person_masks(
     `size` is the video's (height, width), `source_size` the picture's, which `boxes` and `masks` (one a person, of any
     size, brighter than 127 where the person is) speak of. Without either, the halves of the picture, shrunk by 5 %.
     They go the way the picture goes: scaled to cover, cut around the centre. One person: three times all ones, as in
-    the official code. Raises UserError where the counts differ, a box lies outside or is empty, or nothing of a person
-    or of the background is left on the grid.
+    the official code.
+
+    Raises:
+        UserError: where the counts differ, a box lies outside or is empty, or nothing of a person or of the background is
+            left on the grid.
     """
     if not 1 <= num_persons <= 2:
         raise UserError(f"{num_persons} persons: one or two can speak in one video.")

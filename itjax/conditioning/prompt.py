@@ -31,6 +31,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
     tokenizer.json holds the whole pipeline. transformers from version 5 on builds it anew from the vocabulary alone,
     with another treatment of spaces, and so gives other ids than those the text encoder was trained on.
+
+    Raises:
+        UserError: where tokenizer.json is missing or cannot be read.
     """
     file = folder / "tokenizer.json"
     if not file.is_file():

@@ -71,7 +71,11 @@ class SpeechFeatures:
         self._core_of = lru_cache(maxsize=2)(self._encode_core)
 
     def window(self, start: int, stop: int) -> Float[np.ndarray, "F layers D"]:
-        """The features of frames start..stop-1."""
+        """The features of frames start..stop-1.
+
+        Raises:
+            ValueError: for frames outside of the track.
+        """
         if not 0 <= start < stop <= self.num_frames:
             raise ValueError(f"frames {start}..{stop} asked of a track with {self.num_frames}")
         core = self._windows.core

@@ -42,7 +42,11 @@ class Landmarks(NamedTuple):
 
 
 class Detector:
-    """Finds landmarks. Raises UserError where the network's file or the library that runs it is missing."""
+    """Finds landmarks with the network in the file `path`.
+
+    Raises:
+        UserError: where the network's file or the library that runs it is missing, or the file is another network's.
+    """
 
     def __init__(self, path: Path):
         try:
@@ -62,7 +66,10 @@ class Detector:
         self._input, self._score, self._points = self._run.get_input_details()[0]["index"], outputs[1], outputs[3 * POINTS]
 
     def __call__(self, picture: UInt8[np.ndarray, "H W 3"], head: tuple[float, float, float, float]) -> Landmarks:
-        """`head`: (left, top, right, bottom) in pixels; where it was a frame ago is near enough."""
+        """The landmarks of the face in `head`.
+
+        `head`: (left, top, right, bottom) in pixels; where it was a frame ago is near enough.
+        """
         left, top, right, bottom = head
         scale = SIDE / (ROOM * (bottom - top))
         corner = np.array([(left + right) / 2, (top + bottom) / 2]) - SIDE / 2 / scale

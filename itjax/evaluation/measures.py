@@ -29,7 +29,11 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: Sequence[float], draws: int = 2000, seed: int = 0) -> Estimate:
-    """Of numbers of clips; those that are none (NaN) are left out. Raises ValueError where none is left."""
+    """The mean of numbers of clips, and its interval; numbers that are none (NaN) are left out.
+
+    Raises:
+        ValueError: where none is left.
+    """
     kept = np.asarray([value for value in values if not np.isnan(value)], np.float64)
     if not len(kept):
         raise ValueError("no clip has such a number")
@@ -53,7 +57,8 @@ class Sync(NamedTuple):
 def sync(found: Num[np.ndarray, " F"], true: Num[np.ndarray, " F"], most_lag: int = MOST_LAG) -> Sync:
     """Of mouth openings found in a picture and the true ones. A track that never changes follows nothing: 0, lag 0.
 
-    Raises ValueError for clips too short for the lags.
+    Raises:
+        ValueError: for clips too short for the lags.
     """
     if len(found) < 4 * most_lag:
         raise ValueError(f"{len(found)} frames are too few for lags of up to {most_lag}")
@@ -108,7 +113,10 @@ def seams(frames: Num[np.ndarray, "F H W 3"], borders: Sequence[int]) -> list[fl
     """Of each border (the number of a chunk's first new frame): the step into it as a share of the usual step near it.
 
     Steps are mean absolute differences of successive frames; the usual one is the median within 12 frames, borders left out.
-    1: no seam. Raises ValueError for a border that is none of 1..F-1.
+    1: no seam.
+
+    Raises:
+        ValueError: for a border that is none of 1..F-1.
     """
     steps = frame_steps(frames)
     ratios = []
@@ -128,8 +136,13 @@ def frame_steps(frames: Num[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"]:
 
 
 def color_curve(frames: Num[np.ndarray, "F H W 3"], fps: int = FRAME_RATE) -> Float[np.ndarray, " seconds"]:
-    """How far each second's mean colour is from the first one's: Euclidean, in levels of 255. A last part of a second is
-    left out. Raises ValueError for less than two seconds."""
+    """How far each second's mean colour is from the first one's: Euclidean, in levels of 255.
+
+    A last part of a second is left out.
+
+    Raises:
+        ValueError: for less than two seconds.
+    """
     means = _mean_colors(frames, fps)
     return np.linalg.norm(means - means[0], axis=1)
 
@@ -137,7 +150,8 @@ def color_curve(frames: Num[np.ndarray, "F H W 3"], fps: int = FRAME_RATE) -> Fl
 def color_drift(frames: Num[np.ndarray, "F H W 3"], fps: int = FRAME_RATE) -> float:
     """By how many levels of 255 the mean colour moves in 10 s, along the straight line that fits it best.
 
-    Raises ValueError for less than two seconds.
+    Raises:
+        ValueError: for less than two seconds.
     """
     means = _mean_colors(frames, fps)
     slopes = np.polyfit(np.arange(len(means)), means, 1)[0]
@@ -161,10 +175,11 @@ class Following(NamedTuple):
 def following(
     found: Float[np.ndarray, "F K"], source: Float[np.ndarray, "F K"], reference: Float[np.ndarray, "F K"]
 ) -> Following:  # fmt: skip
-    """How much a dubbed head's pose follows the source's, and how much it snaps to the pose of the reference that its chunk
-    was shown (`reference`, repeated over the chunk). All numbers of the pose weigh by how much they vary.
+    """How much a dubbed head's pose follows the source's, and how much it snaps to that of the reference.
 
-    (1, 0): it follows; (0, 1): it copies the reference. NaN where neither source nor reference moves.
+    `reference` is the pose of the reference that the head's chunk was shown, repeated over the chunk. All numbers of the
+    pose weigh by how much they vary. (1, 0): it follows; (0, 1): it copies the reference. NaN where neither source nor
+    reference moves.
     """
     flat = lambda x: (np.asarray(x, np.float64) - np.mean(x, axis=0)).ravel()
     made_of = np.stack([flat(source), flat(reference)], axis=1)

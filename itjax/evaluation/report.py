@@ -53,7 +53,11 @@ class Measured(NamedTuple):
 
 
 def frames_of(path: Path) -> UInt8[np.ndarray, "F H W 3"]:
-    """All of a video. Raises UserError where it cannot be read."""
+    """All frames of a video.
+
+    Raises:
+        UserError: where it cannot be read, or is a picture.
+    """
     source = open_source(path)
     if not isinstance(source, VideoSource):
         raise UserError(f"{path} is a picture, not a video")
@@ -77,7 +81,8 @@ def measure(
 ) -> Measured:  # fmt: skip
     """The numbers of a video of people whose truth is known; those that it does not have are left out.
 
-    Raises UserError where it is no video of theirs, or shorter than two seconds.
+    Raises:
+        UserError: where it is no video of theirs, or shorter than two seconds.
     """
     count = min(len(frames), truth["num_frames"])
     if count < LEAST:

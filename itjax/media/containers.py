@@ -24,7 +24,11 @@ _TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.spl
 
 
 def check_file(path: PathLike, what: str) -> None:
-    """Raise UserError where `path` is missing, a folder, empty or not ours to read; `what` says what was expected."""
+    """Checks that a file can be read; `what` says in the error what was expected.
+
+    Raises:
+        UserError: where `path` is missing, a folder, empty or not ours to read.
+    """
     file = Path(path)
     if not file.exists():
         raise UserError(f"{path}: no such file. It should be {what}.")
@@ -37,7 +41,11 @@ def check_file(path: PathLike, what: str) -> None:
 
 
 def open_media(path: PathLike, what: str) -> InputContainer:
-    """The file as a PyAV container; UserError where FFmpeg's libraries cannot make sense of it."""
+    """The file as a PyAV container; `what` says in the error what was expected.
+
+    Raises:
+        UserError: where `check_file` does, or FFmpeg's libraries cannot make sense of the file.
+    """
     check_file(path, what)
     try:
         # absolute: a name such as "12:30.mp4" would be taken for a protocol

@@ -66,7 +66,11 @@ def commit(folder: Path) -> None:
 
 
 def load(folder: Path) -> Journal | None:
-    """The valid journal; None before the first chunk."""
+    """The valid journal; None before the first chunk.
+
+    Raises:
+        UserError: where the file cannot be read.
+    """
     if not (folder / STATE).exists():
         return None
     try:
@@ -94,8 +98,10 @@ def remove(folder: Path) -> None:
 def append(file: Path, length: int, data: bytes | memoryview) -> None:
     """Make the file its first `length` bytes and `data`, on the disk when this returns.
 
-    At length 0 an older file of that name goes only when the new one is complete. When the disk refuses (OSError), what
-    it took is given back, so that the file is again what it was.
+    At length 0 an older file of that name goes only when the new one is complete.
+
+    Raises:
+        OSError: when the disk refuses. What it took is given back, so that the file is again what it was.
     """
     target = file if length else part(file)
     descriptor = os.open(target, os.O_WRONLY | (0 if length else os.O_CREAT), 0o666)

@@ -41,16 +41,19 @@ class ImageSource(NamedTuple):
 
     @property
     def size(self) -> Size:
+        """(height, width) in pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
     def frame(self, i: int) -> Picture:
+        """The picture, whichever frame is asked for."""
         return self.pixels
 
 
 def open_source(path: PathLike) -> "ImageSource | VideoSource":
     """The picture or video in the file, whatever it is called. Of an animated picture (GIF) the first one.
 
-    Raises UserError where the file is missing, damaged, or neither.
+    Raises:
+        UserError: where the file is missing, damaged, or neither.
     """
     check_file(path, "a picture or a video")
     try:
@@ -64,7 +67,8 @@ def open_source(path: PathLike) -> "ImageSource | VideoSource":
 def load_image(path: PathLike) -> Picture:
     """The picture as RGB [H, W, 3], turned as its EXIF says; what is transparent shows the colour stored there.
 
-    Raises UserError where the file is missing, damaged, or no picture.
+    Raises:
+        UserError: where the file is missing, damaged, or no picture.
     """
     check_file(path, "a picture")
     try:
@@ -103,8 +107,11 @@ class VideoSource:
 
     Going up decodes on; going back, or far ahead, goes to the keyframe before: the pixels are the same. Two decoded
     frames are held, whatever the length. Time 0 is the first frame, or the file's start where the video starts late on
-    purpose. Past the end the last frame stays. Raises UserError where nothing can be decoded; damage further on costs
-    a warning: the last good frame stays meanwhile, or to the end.
+    purpose. Past the end the last frame stays. Damage further on costs a warning: the last good frame stays meanwhile,
+    or to the end.
+
+    Raises:
+        UserError: where nothing can be decoded.
     """
 
     is_still = False

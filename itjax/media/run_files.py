@@ -26,7 +26,11 @@ class Files(NamedTuple):
 
 
 def place(save_file: str | Path, save_frames: str | Path | None) -> Files:
-    """Where everything goes; raises UserError, before the hours of work, for places that cannot be written."""
+    """Where everything goes.
+
+    Raises:
+        UserError: before the hours of work, for places that cannot be written.
+    """
     video = _with_ending(save_file, ".mp4")
     array = _with_ending(save_frames, ".npy") if save_frames else None
     files = Files(video, video.with_suffix(".resume"), array)
@@ -57,7 +61,11 @@ def _with_ending(given: str | Path, ending: str) -> Path:
 
 
 def lock(files: Files) -> int:
-    """Hold the run's folder until the process ends, however it ends; gives the descriptor to close."""
+    """Hold the run's folder until the process ends, however it ends; gives the descriptor to close.
+
+    Raises:
+        UserError: where another process holds it.
+    """
     descriptor = os.open(files.folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -26,7 +26,11 @@ class SoundTrack(NamedTuple):
 
 
 def check(sound: SoundTrack) -> None:
-    """Raise UserError for sound that AAC cannot hold (or that we do not mix down)."""
+    """Checks that the sound can be in the video.
+
+    Raises:
+        UserError: for sound that AAC cannot hold (or that we do not mix down).
+    """
     if sound.sample_rate not in SAMPLE_RATES:
         rates = ", ".join(map(str, SAMPLE_RATES))
         raise UserError(f"The sound has {sound.sample_rate} samples a second; AAC knows {rates}. Resample it first.")

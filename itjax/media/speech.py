@@ -35,8 +35,9 @@ Block = Float32[np.ndarray, "n c"]
 def load_track(path: PathLike) -> Track:
     """A file's sound as mono at 16 kHz, float32 [n], n >= 1.
 
-    Raises UserError where the file is missing, not sound, cut off, without a sound track, without a sample, or where a
-    sample is not a finite number.
+    Raises:
+        UserError: where the file is missing, not sound, cut off, without a sound track, without a sample, or where a
+            sample is not a finite number.
     """
     check_file(path, "a sound file, or a video with sound")
     blocks, rate = _read_with_soundfile(path) or _read_with_av(path)
@@ -63,7 +64,9 @@ def prepare_tracks(paths: Mapping[str, PathLike | None], audio_type: str | None 
 
     "para" (default): both from the start. "add": the second person speaks after the first, each silent meanwhile. Where
     one of two has no file (None), that one is silent throughout.
-    Raises UserError for an unknown `audio_type`, for no person or more than two, and as `load_track` does.
+
+    Raises:
+        UserError: for an unknown `audio_type`, for no person or more than two, and as `load_track` does.
     """
     files = _in_order(paths, audio_type)
     tracks = [normalise_loudness(load_track(path)) for path in files if path is not None]
@@ -78,8 +81,10 @@ def prepare_tracks(paths: Mapping[str, PathLike | None], audio_type: str | None 
 def sound_track(paths: Mapping[str, PathLike | None], audio_type: str | None = None) -> SoundTrack:
     """The files' own sound at 48 kHz, streamed: mono where all are mono, else stereo; persons as in `prepare_tracks`.
 
-    "para" is the sum, limited to -1..1. Raises UserError as `prepare_tracks` does, but reads the headers alone; so call
-    that first. Damage inside is left out with a warning.
+    "para" is the sum, limited to -1..1. Damage inside is left out with a warning.
+
+    Raises:
+        UserError: as `prepare_tracks` does, but only the headers are read; so call that first.
     """
     files = [path for path in _in_order(paths, audio_type) if path is not None]
     channels = max(_channels(path) for path in files)

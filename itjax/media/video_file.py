@@ -20,8 +20,10 @@ from itjax.media.sound_track import SoundTrack
 def write_video(path: Path, frames: UInt8[np.ndarray, "F H W 3"], sound: Float32[np.ndarray, " n"] | None) -> None:
     """Write an mp4 of 25 frames a second; sound of 16 kHz is padded with silence, or cut, to the pictures' length.
 
-    The folder is made; a file of that name is replaced once the new one is complete. Raises OutputError where the disk
-    refuses.
+    The folder is made; a file of that name is replaced once the new one is complete.
+
+    Raises:
+        OutputError: where the disk refuses.
     """
     track = None if sound is None else SoundTrack(SAMPLE_RATE, 1, lambda: iter([sound[:, None]]))
     fmt = Format(frames.shape[1], frames.shape[2], FRAME_RATE, track, "itjax")

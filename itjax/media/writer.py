@@ -57,7 +57,8 @@ class Run:
     ) -> None:
         """Keep one chunk, wholly or not at all. `floats`, in -1..1, exactly if the run saves frames.
 
-        Raises OutputError when the disk refuses; the chunks before stay kept and playable.
+        Raises:
+            OutputError: when the disk refuses; the chunks before stay kept and playable.
         """
         self._check(frames, floats)
         old, fmt = self._journal, self._format
@@ -84,7 +85,12 @@ class Run:
         self._journal = new
 
     def finish(self) -> Path:
-        """Make a plain mp4 of the same packets, index in front, and delete the journal; gives the video's path."""
+        """Make a plain mp4 of the same packets, index in front, and delete the journal; gives the video's path.
+
+        Raises:
+            ValueError: where no chunk was appended.
+            OutputError: when the disk refuses.
+        """
         if self.finished:
             return self.files.video
         if not self.frames_done:

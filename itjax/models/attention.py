@@ -58,7 +58,10 @@ def attention(
 def self_attention(
     q: Float[Array, "B Q H d"], k: Float[Array, "B K H d"], v: Float[Array, "B K H d"], num_keys: int | None = None
 ) -> Float[Array, "B Q H d"]:
-    """Attention of tokens that are split over the mesh: split over heads (Ulysses) and asking tokens (context) meanwhile."""
+    """Attention of tokens that are split over the mesh: split over heads (Ulysses) and asking tokens (context) meanwhile.
+
+    Over heads as in DeepSpeed-Ulysses (arXiv 2309.14509); the compiler makes its exchanges of the constraints.
+    """
     q = constrain(q, "data", "context", "ulysses", None)
     k, v = (constrain(x, "data", None, "ulysses", None) for x in (k, v))
     y = attention(q, k, v, num_keys, axis_size("context"))

@@ -11,8 +11,10 @@ from itjax.config import AudioAdapterSizes
 
 
 def latent_windows(windows: Float[Array, "P F W N C"], frames_per_latent: int = 4) -> Float[Array, "P T1 V N C"]:
-    """The later latent frames' windows: of the 4 frames of each, window positions 0..2 of the first, 2 of the middle
-    ones and 2..4 of the last, side by side (8 vectors)."""
+    """The windows of all latent frames but the first: V = 8 vectors for each, side by side.
+
+    Of the 4 frames of a latent frame they are window positions 0..2 of the first, 2 of the middle ones and 2..4 of the last.
+    """
     tracks, frames, window, *rest = windows.shape
     groups = windows[:, 1:].reshape(tracks, (frames - 1) // frames_per_latent, frames_per_latent, window, *rest)
     middle = window // 2
@@ -20,6 +22,11 @@ def latent_windows(windows: Float[Array, "P F W N C"], frames_per_latent: int = 
 
 
 class AudioAdapter(nn.Module):
+    """Speech features to audio tokens (MultiTalk, arXiv 2505.22647): three projections, ReLU between them, and a norm.
+
+    The first latent frame has a first projection of its own ("proj1"), as it hears the window of one frame alone.
+    """
+
     sizes: AudioAdapterSizes
     dtype: DTypeLike = jnp.float32
 

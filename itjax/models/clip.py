@@ -15,6 +15,7 @@ from itjax.config import ClipSizes
 
 
 def layer_norm(name: str) -> nn.LayerNorm:
+    """A LayerNorm with epsilon 1e-5, in float32, whose variance is taken about the mean (not as E[x²] - E[x]²)."""
     return nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
@@ -26,6 +27,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"], _: None) -> tuple[Float[Array, "B N D"], None]:
+        """One layer on the tokens. The second argument and the second result are what `nn.scan` asks for: nothing."""
         dense = lambda width, name: nn.Dense(width, dtype=self.dtype, name=name)
         qkv = dense(3 * self.sizes.width, "qkv")(layer_norm("norm1")(x))
         q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, self.sizes.heads, -1), -3, 0)

@@ -58,13 +58,17 @@ def sinusoid_in_step(times: Float[Array, " n"], dim: int) -> Float[Array, "n dim
 
 
 class DiT(nn.Module):
-    """`remat`: what `train` keeps of each layer for the backward pass, one of REMAT."""
+    """The network. Its layers are one scanned `Block`, whose parameters lead with the layer.
+
+    `remat`: what `train` keeps of each layer for the backward pass, one of REMAT.
+    """
 
     sizes: DiTSizes
     dtype: DTypeLike = jnp.float32
     remat: str = "none"
 
     def setup(self):
+        """Makes the layers; those of the time, and the head, compute in float32 whatever `dtype` is."""
         sizes = self.sizes
         dense = lambda features, dtype=self.dtype: nn.Dense(features, dtype=dtype)
         self.patch_embedding = nn.Conv(sizes.dim, sizes.patch_size, sizes.patch_size, padding="VALID", dtype=self.dtype)
@@ -105,10 +109,10 @@ class DiT(nn.Module):
         """What all layers make their keys and values of, for distinct prompts, reference pictures, and distinct voices.
 
         Args:
-          text: UMT5 states, zero beyond each prompt's end (the zeros are attended to, as the official code does).
-          clip: CLIP tokens of the reference.
-          windows: speech features around each frame, for each of P persons.
-          labelled: with two persons, 1 where a voice's tokens are turned by their person's label, 0 where not (silence).
+            text: UMT5 states, zero beyond each prompt's end (the zeros are attended to, as the official code does).
+            clip: CLIP tokens of the reference.
+            windows: speech features around each frame, for each of P persons.
+            labelled: with two persons, 1 where a voice's tokens are turned by their person's label, 0 where not (silence).
         """
         text = self.text_out(nn.gelu(self.text_in(text.astype(self.dtype)), approximate=True))
         image = self.image_in(self.image_norm_in(clip).astype(self.dtype))
@@ -147,6 +151,7 @@ class DiT(nn.Module):
         return self.blocks(x, kv, time, self.angles(grid), branches, persons)[0]
 
     def angles(self, grid: tuple[int, int, int]) -> Float[Array, "tokens d2"]:
+        """Rotary angles of the tokens of a latent `grid` (T, h/2, w/2), without those that a mesh pads."""
         return video_angles(*grid, self.sizes.head_dim).reshape(-1, self.sizes.head_dim // 2)
 
     def unembed(
@@ -171,7 +176,10 @@ class DiT(nn.Module):
         branches: Branches,
         persons: Persons | None = None,
     ) -> Float[Array, "B T h w C"]:
-        """noise - data, as the network predicts it from noisy latents, reference and its keys and values (float32)."""
+        """The velocity noise - data (float32), as the network predicts it.
+
+        `latents` are noisy; `condition` is mask and latents of the reference; `kv` are its keys and values (`keys_values`).
+        """
         grid = self.token_grid(latents.shape)
         x = self.transform(self.embed(latents, condition), grid, time.blocks, kv, branches, persons)
         return self.unembed(x, grid, time.head)
@@ -186,7 +194,7 @@ class DiT(nn.Module):
         windows: Float[Array, "B P F W N Ca"],
         persons: Persons | None = None,
     ) -> Float[Array, "B T h w C"]:
-        """noise - data for examples that each have their own time (0..1000) and conditions (float32).
+        """The velocity noise - data for examples that each have their own time (0..1000) and conditions (float32).
 
         Keys and values are made in the layer that needs them: those of a whole batch in all layers would not fit.
         """

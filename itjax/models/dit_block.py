@@ -23,8 +23,10 @@ from itjax.parallel.sharding import SEQUENCE, constrain, sequence_shards
 
 
 class States(NamedTuple):
-    """What cross-attention hears, as every layer makes its keys and values of it. `voice_labels` turns the audio keys where
-    two persons are told apart."""
+    """What cross-attention hears, as every layer makes its keys and values of it.
+
+    `voice_labels` turns the audio keys where two persons are told apart; None with one person.
+    """
 
     text: Float[Array, "U X D"]
     image: Float[Array, "I Y D"]
@@ -64,7 +66,10 @@ VOICE_LABELS = (2.0, 22.0)
 
 
 def person_labels(attention_map: Float[Array, "B 3 L"], valid: Bool[Array, " L"]) -> Float[Array, "B L"]:
-    """The label of each token: the class that its map is largest for chooses, its map value says where in that span."""
+    """The label of each token (L-RoPE: MultiTalk, arXiv 2505.22647, section 3.3).
+
+    The class that its map is largest for chooses the span, its map value says where in that span.
+    """
     low = jnp.min(jnp.where(valid, attention_map, jnp.inf), axis=2, keepdims=True)
     high = jnp.max(jnp.where(valid, attention_map, -jnp.inf), axis=2, keepdims=True)
     scaled = (attention_map - low) / (high - low + 1e-8)
@@ -89,10 +94,12 @@ class Dense(nn.Module):
     dtype: DTypeLike
 
     def setup(self):
+        """Makes the Linear, whose kernel and bias are this layer's own."""
         self.linear = nn.Dense(self.features, dtype=self.dtype)
         nn.share_scope(self, self.linear)  # kernel and bias are this layer's own
 
     def __call__(self, x: Float[Array, "*b E"]) -> Float[Array, "*b F"]:
+        """x·W + b, and x·down·up besides where the layer has an update."""
         y = self.linear(x)
         if not self.has_variable("params", "lora_down"):
             return y
@@ -102,10 +109,13 @@ class Dense(nn.Module):
 
 
 class Block(nn.Module):
+    """One layer of the DiT. Norms, modulation and gates are computed in float32, products in `dtype`."""
+
     sizes: DiTSizes
     dtype: DTypeLike = jnp.float32
 
     def setup(self):
+        """Makes the layers, and the modulation: shift, scale and gate of self-attention, then those of the MLP."""
         sizes = self.sizes
         dense = lambda features: Dense(features, dtype=self.dtype)
         rms = lambda: nn.RMSNorm(epsilon=sizes.eps, dtype=jnp.float32)
@@ -121,6 +131,7 @@ class Block(nn.Module):
         self.ffn_in, self.ffn_out = dense(sizes.ffn_dim), dense(sizes.dim)
 
     def heads(self, x: Float[Array, "*b D"]) -> Float[Array, "*b H d"]:
+        """The last axis split into the heads, in `dtype`."""
         return x.reshape(*x.shape[:-1], self.sizes.num_heads, self.sizes.head_dim).astype(self.dtype)
 
     def per_token(self, layer: nn.Module, x: Float[Array, "B L D"]) -> Float[Array, "B L E"]:

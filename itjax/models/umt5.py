@@ -29,6 +29,7 @@ def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[np.nda
 
 
 def rms_norm(name: str) -> nn.RMSNorm:
+    """An RMSNorm with epsilon 1e-6, in float32."""
     return nn.RMSNorm(epsilon=1e-6, dtype=jnp.float32, name=name)
 
 
@@ -42,6 +43,13 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "B S D"], mask: Int[Array, "B S"], buckets: Int[Array, "S S"]
     ) -> tuple[Float[Array, "B S D"], None]:
+        """One layer on the tokens; the second result is the scan's: nothing.
+
+        Args:
+            x: states of the tokens.
+            mask: 1 for tokens, 0 for padding, which does not answer.
+            buckets: those of `relative_buckets`, rows of this layer's table of positions.
+        """
         sizes = self.sizes
         dense = lambda width, name: nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)
         table = self.param("position_embedding", nn.initializers.normal(0.02), (sizes.buckets, sizes.heads))

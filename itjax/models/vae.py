@@ -34,6 +34,7 @@ class Conv3D(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B G H W D"]:
+        """G = (F - kernel_size[0]) // time_stride + 1 frames; height and width stay, zeros around them."""
         taps, height, width = self.kernel_size
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (*self.kernel_size, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -55,6 +56,7 @@ class CausalConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W D"]:
+        """As many frames as go in. The last two that were seen stay in the cache for the next call."""
         shape = (x.shape[0], 2, *x.shape[2:])
         before = self.variable("cache", "before", jnp.zeros, shape, x.dtype)
         x = jnp.concatenate([before.value, x], axis=1)
@@ -67,6 +69,7 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b C"]) -> Float[Array, "*b C"]:
+        """The channels of each position, brought to length √C and scaled by γ."""
         gamma = self.param("gamma", nn.initializers.ones, (x.shape[-1],))
         y = x.astype(jnp.float32)
         length = jnp.maximum(jnp.linalg.norm(y, axis=-1, keepdims=True), 1e-12)
@@ -74,11 +77,14 @@ class Norm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
+    """Norm, SiLU and causal convolution, twice, added to the input (1x1x1 convolved where the channels change)."""
+
     features: int
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W D"]:
+        """The frames with `features` channels."""
         y = CausalConv(self.features, self.dtype, name="conv1")(nn.silu(Norm(name="norm1")(x)))
         y = CausalConv(self.features, self.dtype, name="conv2")(nn.silu(Norm(name="norm2")(y)))
         if x.shape[-1] != self.features:
@@ -93,6 +99,7 @@ class AttentionBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
+        """The frames, with what their own positions answer added."""
         channels = x.shape[-1]
         qkv = nn.Conv(3 * channels, (1, 1), dtype=self.dtype, name="to_qkv")(Norm(name="norm")(x))
         q, k, v = jnp.split(qkv.reshape(-1, x.shape[2] * x.shape[3], 1, 3 * channels), 3, axis=-1)
@@ -101,10 +108,13 @@ class AttentionBlock(nn.Module):
 
 
 class Middle(nn.Module):
+    """What encoder and decoder have at the lowest resolution: a residual block, attention, a residual block."""
+
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
+        """Frames of the shape that goes in."""
         x = ResidualBlock(x.shape[-1], self.dtype, name="res1")(x)
         x = AttentionBlock(self.dtype, name="attention")(x)
         return ResidualBlock(x.shape[-1], self.dtype, name="res2")(x)
@@ -118,6 +128,7 @@ class Downsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"], first: bool) -> Float[Array, "B G h w C"]:
+        """G = F/2 frames with `in_time`, else F. In the `first` step time is kept, and the cache filled."""
         channels = x.shape[-1]
         padding = ((0, 1), (0, 1))
         x = nn.Conv(channels, (3, 3), 2, padding=padding, dtype=self.dtype, name="conv")(x)
@@ -139,6 +150,7 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F h w C"], first: bool) -> Float[Array, "B G H W D"]:
+        """G = 2·F frames with `in_time`, else F. In the `first` step time is kept, and the cache left at zeros."""
         channels = x.shape[-1]
         if self.in_time:
             before = self.variable("cache", "before", jnp.zeros, (x.shape[0], 2, *x.shape[2:]), x.dtype)
@@ -160,6 +172,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W 3"], first: bool) -> Float[Array, "B 1 h w C"]:
+        """The latent frame of `x`, pixels in -1..1. `first`: whether it begins the video, one frame instead of four."""
         sizes = self.sizes
         x = CausalConv(sizes.dim, self.dtype, name="conv_in")(x.astype(self.dtype))
         for level, multiplier in enumerate(sizes.multipliers):
@@ -181,6 +194,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "B 1 h w C"], first: bool) -> Float[Array, "B F H W 3"]:
+        """The frames of the latent frame `z`. `first`: whether it begins the video, one frame instead of four."""
         sizes = self.sizes
         x = Conv3D(sizes.z_dim, (1, 1, 1), jnp.float32, name="from_latent")(z).astype(self.dtype)
         x = CausalConv(sizes.dim * sizes.multipliers[-1], self.dtype, name="conv_in")(x)

@@ -74,6 +74,7 @@ def first_layer_moments(
 
 
 def layer_norm(name: str) -> nn.LayerNorm:
+    """A LayerNorm with epsilon 1e-5, in float32, whose variance is taken about the mean (not as E[x²] - E[x]²)."""
     return nn.LayerNorm(epsilon=EPS, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
@@ -82,6 +83,7 @@ class TimeNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B S C"], moments: Moments | None) -> Float[Array, "B S C"]:
+        """`x` with its moments taken out, or with `moments`, those of the whole track, where `x` is a part of it."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
         x = x.astype(jnp.float32)
@@ -97,6 +99,7 @@ class FeatureExtractor(nn.Module):
 
     @nn.compact
     def __call__(self, samples: Float[Array, "B N"], moments: Moments | None) -> Float[Array, "B S C"]:
+        """The features of the convolution steps. `moments`: those of the whole track, where `samples` is a part of it."""
         x = samples[..., None].astype(self.dtype)
         for i, (kernel, stride) in enumerate(zip(self.sizes.conv_kernels, self.sizes.conv_strides, strict=True)):
             x = nn.Conv(
@@ -116,6 +119,7 @@ class FeatureProjection(nn.Module):
 
     @nn.compact
     def __call__(self, features: Float[Array, "B F C"]) -> Float[Array, "B F D"]:
+        """The features of each frame at the transformer's width."""
         return nn.Dense(self.sizes.width, dtype=self.dtype, name="projection")(layer_norm("norm")(features))
 
 
@@ -130,6 +134,7 @@ class PositionalConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F D"]) -> Float[Array, "B F D"]:
+        """What is to be added to the frames `x`, of the same shape."""
         size, groups, width = self.sizes.position_kernel, self.sizes.position_groups, self.sizes.width
         direction = self.param("direction", nn.initializers.lecun_normal(), (size, width // groups, width))
         gain = self.param("gain", nn.initializers.ones, (size, 1, 1))
@@ -157,6 +162,7 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "B F D"], mask: Bool[Array, "B F"] | None
     ) -> tuple[Float[Array, "B F D"], Float[Array, "B F D"]]:
+        """One layer on the frames: its output, carried on and handed out. Frames that `mask` leaves out are unheard."""
         dense = lambda width, name: nn.Dense(width, dtype=self.dtype, name=name)
         heads = lambda y: y.reshape(*y.shape[:-1], self.sizes.heads, -1)
         q, k, v = (heads(dense(self.sizes.width, name)(x)) for name in ("q", "k", "v"))
@@ -176,6 +182,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F D"], mask: Bool[Array, "B F"] | None) -> Float[Array, "B F layers D"]:
+        """The outputs of all layers. Frames that `mask` leaves out are zeros to begin with, and unheard."""
         if mask is not None:
             x = jnp.where(mask[..., None], x, 0)  # beyond the track the convolution has to meet its own zero padding
         x = x + PositionalConv(self.sizes, self.dtype, name="positions")(x)
@@ -198,6 +205,7 @@ class Wav2Vec2(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
+        """Makes the three parts, which `convolve` (the first) and `encode` (the others) run."""
         self.feature_extractor = FeatureExtractor(self.sizes, self.dtype)
         self.feature_projection = FeatureProjection(self.sizes, self.dtype)
         self.encoder = Encoder(self.sizes, self.dtype)

@@ -22,7 +22,8 @@ _SMALL = 2**14  # elements: smaller parameters (biases, norms) are not worth a g
 def make_mesh(ulysses: int = 0, context: int = 0, *, heads: int, devices: list | None = None) -> Mesh:
     """The mesh of all devices for one video. Sizes of 0 are chosen: as many ways over heads as divide them, rest context.
 
-    Raises UserError where ulysses does not divide the heads or the sizes do not divide the devices.
+    Raises:
+        UserError: where ulysses does not divide the heads or the sizes do not divide the devices.
     """
     devices = devices or jax.devices()
     count = len(devices)

@@ -53,7 +53,11 @@ class Settings(NamedTuple):
 
 
 def dub(request: Request, settings: Settings, weights: Weights, mesh: Mesh) -> None:
-    """Makes the video, chunk by chunk. Raises UserError (and keeps every finished chunk)."""
+    """Makes the video, chunk by chunk.
+
+    Raises:
+        UserError: where anything is not as it must be; every finished chunk is kept.
+    """
     inputs = open_inputs(request, settings.size.table)
     chunks = plan([frame_count(len(track)) for track in inputs.tracks], settings.sampler, settings.max_frames)
     noise = _noise(inputs, settings, weights)

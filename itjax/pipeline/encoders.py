@@ -43,8 +43,10 @@ class Shown(NamedTuple):
 
 @partial(jax.jit, static_argnums=0)
 def prompt_states(net: Umt5, parameters: dict, ids: Array, mask: Array) -> Float[Array, "U X D"]:
-    """States of tokenised prompts. Beyond a prompt's end there are zeros: the DiT attends to them, as the official code
-    does."""
+    """States of tokenised prompts, zero beyond each prompt's end.
+
+    The DiT attends to these zeros, as the official code does.
+    """
     return apply(net, parameters, ids, mask) * mask[..., None]
 
 
@@ -69,6 +71,7 @@ def encode_speech(
 
 
 def open_shown(weights: Weights, mesh: Mesh, program: Program) -> Shown:
+    """Reads VAE and CLIP, with which reference pictures are encoded."""
     return Shown(program, {name: weights.read(name, mesh, program.dtype) for name in ("vae", "clip")})
 
 

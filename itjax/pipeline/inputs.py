@@ -28,7 +28,11 @@ class Inputs(NamedTuple):
 
 
 def open_inputs(request: Request, table: SizeTable) -> Inputs:
-    """Opens the media. Raises UserError for anything that is not as it must be."""
+    """Opens the media that a request names.
+
+    Raises:
+        UserError: for anything that is not as it must be.
+    """
     source = pictures.open_source(request.source)
     height, width = choose_size(*source.size, table)
     tracks = _same_end(speech.prepare_tracks(request.sounds, request.audio_type))

@@ -28,8 +28,10 @@ class Request(NamedTuple):
 def from_json(path: str | Path) -> Request:
     """The request in an input JSON of the official form (and `mask`: a picture a person, in place of `bbox`).
 
-    Files are looked for beside the JSON, then in the current folder (the official examples mean the latter). Raises
-    UserError that names what is missing, not readable or not understood.
+    Files are looked for beside the JSON, then in the current folder (the official examples mean the latter).
+
+    Raises:
+        UserError: that names what is missing, not readable or not understood.
     """
     path = Path(path)
     try:

@@ -61,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    """All flags of the command."""
     p = argparse.ArgumentParser(
         f"python -m {NAME}",
         description="A folder of videos with sound (and captions) becomes training records.",
@@ -85,7 +86,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def settings_of(args: argparse.Namespace, preset: Preset) -> Settings:
-    """The settings that the flags ask for. Raises UserError for values that make no sense."""
+    """The settings that the flags ask for.
+
+    Raises:
+        UserError: for values that make no sense.
+    """
     if args.size not in preset.sizes:
         raise UserError(f"--size {args.size}: {preset.name} has {', '.join(preset.sizes)}")
     if args.batch < 1:

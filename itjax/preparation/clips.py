@@ -57,11 +57,16 @@ class Scanned(NamedTuple):
     skipped: tuple[Skipped, ...]
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as JSON can hold them; `scanned_from_json` is the way back."""
         return self._asdict() | {"skipped": [list(one) for one in self.skipped]}
 
 
 def scanned_from_json(content: dict[str, Any]) -> Scanned:
-    """The way back from `Scanned.to_json`. Raises TypeError or KeyError for anything else."""
+    """The way back from `Scanned.to_json`.
+
+    Raises:
+        TypeError, KeyError, ValueError: for anything else.
+    """
     clips = tuple((start, stop) for start, stop in content["clips"])
     skipped = tuple(Skipped(*one) for one in content["skipped"])
     return Scanned(**content | {"clips": clips, "skipped": skipped})
@@ -70,7 +75,8 @@ def scanned_from_json(content: dict[str, Any]) -> Scanned:
 def scan(video: Video, table: SizeTable, limits: Limits, stop: threading.Event) -> Scanned:
     """Decodes the whole video once. What cannot be used is in the result; nothing is raised for a bad file.
 
-    Raises InterruptedError once `stop` is set.
+    Raises:
+        InterruptedError: once `stop` is set.
     """
     try:
         source = open_video(video)
@@ -137,7 +143,11 @@ def is_heard(track: Track, num_frames: int) -> Bool[np.ndarray, " {num_frames}"]
 
 
 def open_video(video: Video) -> pictures.VideoSource:
-    """Raises UserError where it is none."""
+    """The video, opened.
+
+    Raises:
+        UserError: where it is none, or its name is not UTF-8.
+    """
     try:
         video.name.encode()
     except UnicodeEncodeError as error:  # the libraries that read pictures and sound cannot open it
@@ -149,7 +159,11 @@ def open_video(video: Video) -> pictures.VideoSource:
 
 
 def load_tracks(video: Video) -> list[Track]:
-    """The voice of each person, as a run of inference takes it. Raises UserError."""
+    """The voice of each person, as a run of inference takes it.
+
+    Raises:
+        UserError: where voices are missing, or sound is missing or damaged.
+    """
     check_voices(video)
     if video.persons == 1:
         check_sound(video.path)
@@ -158,8 +172,13 @@ def load_tracks(video: Video) -> list[Track]:
 
 
 def check_sound(path: Path) -> None:
-    """Raises UserError where a piece of a video's sound does not decode: what comes after it would be early by its length,
-    and no longer fit the lips."""
+    """Checks that all of a video's sound decodes.
+
+    What comes after a piece that does not would be early by its length, and no longer fit the lips.
+
+    Raises:
+        UserError: where there is no sound, or a piece of it does not decode.
+    """
     with open_media(path, "a video with sound") as container:
         if not container.streams.audio:
             raise UserError(f"{path}: silent: it has no sound")
@@ -172,14 +191,22 @@ def check_sound(path: Path) -> None:
 
 
 def load_masks(video: Video, source_size: Size, size: Size) -> Float32[np.ndarray, "3 h w"] | None:
-    """Where two persons are, on the latent grid; None with one person. Raises UserError."""
+    """Where two persons are, on the latent grid; None with one person.
+
+    Raises:
+        UserError: where the boxes cannot be read, or do not fit the picture.
+    """
     if video.persons == 1:
         return None
     return persons.person_masks(size, source_size, read_boxes(video), 2)
 
 
 def open_region(video: Video, source_size: Size) -> pictures.ImageSource | pictures.VideoSource | None:
-    """What is bright where the loss may count more; None where there is no such file. Raises UserError."""
+    """What is bright where the loss may count more; None where there is no such file.
+
+    Raises:
+        UserError: where it cannot be read, or is of another size than the video.
+    """
     if video.region is None:
         return None
     region = pictures.open_source(video.region)

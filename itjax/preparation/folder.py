@@ -45,7 +45,9 @@ class PlannedShard(NamedTuple):
 def opened(out: Path, arguments: Mapping[str, str]) -> Iterator[Path]:
     """The work folder of the dataset `out`, made where there is none, and held against other processes.
 
-    Raises UserError where `out` is something else, or was begun with other arguments, and OutputError.
+    Raises:
+        UserError: where `out` is something else, was begun with other arguments, or another process holds it.
+        OutputError: where the disk refuses.
     """
     work = out / WORK
     if out.exists() and not out.is_dir():
@@ -93,10 +95,13 @@ def _write(path: Path, text: str) -> None:
 
 
 class ScanFile:
-    """What was found in each video, one line a video, in their order; a line that a kill cut off does not count."""
+    """What was found in each video, one line a video, in their order; a line that a kill cut off does not count.
+
+    Raises:
+        UserError: where a line is not ours.
+    """
 
     def __init__(self, path: Path):
-        """Raises UserError where a line is not ours."""
         self._path, self.scanned, self._bytes = path, [], 0
         if not path.exists():
             return
@@ -109,7 +114,11 @@ class ScanFile:
             raise UserError(f"{path} cannot be read ({error!r}). Delete it: the videos are looked through again.") from error
 
     def append(self, scanned: Scanned) -> None:
-        """Raises OutputError."""
+        """Adds the line of the next video, on the disk when this returns.
+
+        Raises:
+            OutputError: where the disk refuses.
+        """
         line = json.dumps(scanned.to_json()).encode() + b"\n"
         with output_errors(self._path):
             journal.append(self._path, self._bytes, line)

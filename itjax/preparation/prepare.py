@@ -63,7 +63,13 @@ class Settings(NamedTuple):
 
 
 def prepare(source: Path, out: Path, settings: Settings, weights: Weights, mesh: Mesh) -> Dataset:
-    """Makes the dataset `out`, or goes on with it; gives it. Raises UserError and OutputError."""
+    """Makes the dataset `out`, or goes on with it; gives it.
+
+    Raises:
+        UserError: where no clip is usable, a file is not what it was, or `out` is something else or was begun with other
+            arguments.
+        OutputError: where the disk refuses.
+    """
     videos = find_videos(source, out)
     layout = replace(settings.layout, regions=any(video.region for video in videos))
     settings, networks = settings._replace(layout=layout), weights.preset.networks
@@ -230,7 +236,11 @@ def _make_texts(
 
 
 def read_clips(videos: Sequence[Video], scanned: Sequence[Scanned], pieces: Iterable[Piece]) -> Iterator[Loaded]:
-    """The clips' pictures and sound, one clip at a time. Raises UserError where a file is not what it was."""
+    """The clips' pictures and sound, one clip at a time.
+
+    Raises:
+        UserError: where a file is not what it was.
+    """
     current = None
     for piece in pieces:
         video, size = videos[piece.video], (scanned[piece.video].height, scanned[piece.video].width)
@@ -290,8 +300,11 @@ def encode_clips(
 def chunk_regions(
     region: Float32[np.ndarray, "F h w"] | None, shape: tuple[int, ...], layout: Layout, num_frames: int
 ) -> Float16[np.ndarray, "n T h w"]:
-    """Of each chunk's latents [n, T, h, w, C]: the first one stands for one frame, the others for four, the brightest
-    counts. Zeros where a video has no region."""
+    """How much of each latent cell of each chunk lies in the region, for chunks of latents of `shape` [n, T, h, w, C].
+
+    The first latent stands for one frame; the others for four, of which the brightest counts. Zeros where a video has no
+    region.
+    """
     regions, times = np.zeros(shape[:4], np.float16), shape[1]
     if region is not None:
         for number, start in enumerate(records.chunk_starts(num_frames, layout)):

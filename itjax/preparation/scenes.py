@@ -33,8 +33,10 @@ def find_scenes(frames: Iterable[Picture]) -> list[range]:
 
 
 def pieces(scene: range, least: int, most: int) -> Iterator[range]:
-    """The scene in as few equal pieces as `most` allows; where those had less than `least` frames, in pieces of `most`
-    frames and a rest."""
+    """The scene in as few equal pieces as `most` allows.
+
+    Where those had less than `least` frames, in pieces of `most` frames and a rest.
+    """
     count = math.ceil(len(scene) / most)
     if count > 1 and len(scene) // count < least:
         edges = [*range(scene.start, scene.stop, most), scene.stop]

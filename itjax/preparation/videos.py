@@ -25,14 +25,17 @@ class Video(NamedTuple):
 
     @property
     def persons(self) -> int:
+        """2 where a voice lies beside the video, else 1."""
         return 2 if any(self.voices) else 1
 
 
 def find_videos(folder: Path, leave_out: Path) -> list[Video]:
     """Every file in `folder` and below that is neither hidden nor something beside a video, sorted by name.
 
-    What lies in `leave_out` (the dataset) does not count. Raises UserError where there is no such folder, or nothing
-    in it.
+    What lies in `leave_out` (the dataset) does not count.
+
+    Raises:
+        UserError: where there is no such folder, nothing in it, or it lies in `leave_out`.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder. Name the folder that the videos are in.")
@@ -67,7 +70,11 @@ def _beside(video: Video) -> list[Path]:
 
 
 def read_caption(video: Video) -> str:
-    """The caption, "" where there is none. Raises UserError where the file is no text."""
+    """The caption, "" where there is none.
+
+    Raises:
+        UserError: where the file is no text.
+    """
     if video.caption is None:
         return ""
     try:
@@ -79,7 +86,10 @@ def read_caption(video: Video) -> str:
 def read_boxes(video: Video) -> list | None:
     """The two persons' boxes, as input JSONs have them; whether they make sense is for the picture to say.
 
-    None where there is no file: then each person has a half of the picture. Raises UserError.
+    None where there is no file: then each person has a half of the picture.
+
+    Raises:
+        UserError: where the file is not of that form.
     """
     if video.boxes is None:
         return None
@@ -93,7 +103,11 @@ def read_boxes(video: Video) -> list | None:
 
 
 def check_voices(video: Video) -> None:
-    """Raises UserError where one voice of two is missing, or boxes are given for one person."""
+    """Checks that what lies beside the video fits together.
+
+    Raises:
+        UserError: where one voice of two is missing, or boxes are given for one person.
+    """
     for voice, ending in zip(video.voices, VOICES, strict=True):
         if voice is None and video.persons == 2:
             raise UserError(

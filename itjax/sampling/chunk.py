@@ -29,8 +29,11 @@ from itjax.sampling.guidance import guide
 
 
 class Reference(NamedTuple):
-    """What the DiT is shown of the reference picture: VAE latents of [picture, zeros ...], CLIP tokens, and the mask that
-    tells pictures (1) from zeros: a channel for each of the four frames of a latent."""
+    """What the DiT is shown of the reference picture.
+
+    VAE latents of [picture, zeros ...], CLIP tokens, and the mask that tells pictures (1) from zeros: a channel for each of
+    the four frames of a latent.
+    """
 
     latents: Float[Array, "T h w C"]
     clip: Float[Array, "Y Dc"]
@@ -38,8 +41,10 @@ class Reference(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """What does not change from chunk to chunk. `clip`: the image encoder's parameters, where chunks show their own frames
-    (strategy i2v)."""
+    """What does not change from chunk to chunk.
+
+    `clip`: the image encoder's parameters, where chunks show their own frames (strategy i2v).
+    """
 
     dit: dict
     vae: dict
@@ -51,8 +56,11 @@ class Fixed(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """What is new in each chunk. `windows`: speech features around each frame, for each person. `reference`: None where
-    the chunk shows the last frame that was generated (strategy i2v), or the picture if there is none yet."""
+    """What is new in each chunk.
+
+    `windows`: speech features around each frame, for each person. `reference`: None where the chunk shows the last frame
+    that was generated (strategy i2v), or the picture if there is none yet.
+    """
 
     windows: Float[Array, "*n P F W N C"]
     reference: Reference | None
@@ -83,10 +91,12 @@ class Program(NamedTuple):
 
     @property
     def net(self) -> DiT:
+        """The DiT."""
         return DiT(self.networks.dit, self.dtype)
 
     @property
     def clip(self) -> Clip:
+        """The image encoder."""
         return Clip(self.networks.clip, self.dtype)
 
 

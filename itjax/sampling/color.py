@@ -20,7 +20,7 @@ class ColorStatistics(NamedTuple):
 
 
 def lab_from_rgb(rgb: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:
-    """sRGB in 0..1 to CIE Lab (D65)."""
+    """CIE Lab (D65) of sRGB in 0..1."""
     linear = jnp.where(rgb > 0.04045, jnp.power(jnp.maximum((rgb + 0.055) / 1.055, 1e-12), 2.4), rgb / 12.92)
     xyz = linear @ _RGB_TO_XYZ.T.astype(np.float32) / _WHITE
     f = jnp.where(xyz > 0.008856, jnp.cbrt(xyz), 7.787 * xyz + 16.0 / 116.0)

@@ -76,7 +76,7 @@ def start(noise: Float[Array, "T h w C"], net: DiT, context: Context, sampler: S
 def velocities(
     net: DiT, parameters: dict, state: Denoising, step: Steps, conditions: Conditions
 ) -> tuple[Float[Array, "B T h w C"], Float[Array, "B L D"] | None]:
-    """noise - data as each branch predicts it, and what the blocks added to the tokens (where a step cache keeps it)."""
+    """The velocity noise - data of each branch, and what the blocks added to the tokens (where a step cache keeps it)."""
     call = partial(apply, net, parameters)
     batch = lambda x: jnp.broadcast_to(x, (len(conditions.branches.text), *x.shape))
     latents = batch(state.latent)
@@ -97,7 +97,7 @@ def velocities(
 
 
 def advance(net: DiT, parameters: dict, guide: Guide, state: Denoising, step: Steps, conditions: Conditions) -> Denoising:
-    """One Euler step, pinned: z += (t' - t)/1000 · v, with v = noise - data."""
+    """One Euler step (rectified flow, arXiv 2209.03003), pinned: z += (t' - t)/1000 · v, with v = noise - data."""
     predicted, residual = velocities(net, parameters, state, step, conditions)
     velocity, momentum = guide(predicted, state.momentum)
     latent = state.latent + (step.then - step.now) / 1000 * velocity

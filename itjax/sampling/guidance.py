@@ -18,12 +18,12 @@ Guide = Callable[[Velocities, Momentum], tuple[Float[Array, "T h w C"], Momentum
 
 
 def differences(velocities: Velocities) -> Momentum:
-    """c - n and n - u, or c - d."""
+    """From branch to branch: c - n and n - u, or c - d."""
     return velocities[:-1] - velocities[1:]
 
 
 def classifier_free(velocities: Velocities, text_scale: float, audio_scale: float) -> Float[Array, "T h w C"]:
-    """v = u + s_text·(c - n) + s_audio·(n - u), or v = d + s_audio·(c - d)."""
+    """Classifier-free guidance: v = u + s_text·(c - n) + s_audio·(n - u), or v = d + s_audio·(c - d)."""
     steps = differences(velocities)
     if len(velocities) == 2:
         return velocities[1] + audio_scale * steps[0]
@@ -33,10 +33,12 @@ def classifier_free(velocities: Velocities, text_scale: float, audio_scale: floa
 def adaptive_projected(
     velocities: Velocities, momentum: Momentum, text_scale: float, audio_scale: float, apg: Apg
 ) -> tuple[Float[Array, "T h w C"], Momentum]:
-    """v = c + (s_text-1)·apg(c - n) + (s_audio-1)·apg(n - u), or c + (s_audio-1)·apg(c - d) (arXiv 2410.02416).
+    """Adaptive projected guidance (arXiv 2410.02416), of which v and the momentum buffers are returned.
+
+    v = c + (s_text-1)·apg(c - n) + (s_audio-1)·apg(n - u), or c + (s_audio-1)·apg(c - d).
 
     Each difference joins a momentum buffer, is scaled down to the norm threshold, and loses its part parallel to c; norms
-    are over the whole latent. Returns v and the buffers.
+    are over the whole latent.
     """
     axes = (-4, -3, -2, -1)
     norm = lambda x: jnp.sqrt(jnp.square(x).sum(axes, keepdims=True))

@@ -22,6 +22,7 @@ class SeededNoise(NamedTuple):
     shape: tuple[int, ...]
 
     def read(self, number: int) -> Float[Array, "T h w C"]:
+        """The noise of chunk `number`."""
         key = jax.random.fold_in(jax.random.key(self.seed), number)
         return jax.random.normal(key, self.shape, jnp.float32)
 
@@ -33,7 +34,11 @@ class NoiseFile(NamedTuple):
     shape: tuple[int, ...]
 
     def check(self, chunks: list[ChunkPlan]) -> None:
-        """Raises UserError where a chunk's noise is missing or of another shape."""
+        """Checks, before the work, that the file has the noise of all chunks.
+
+        Raises:
+            UserError: where a chunk's noise is missing or of another shape.
+        """
         expected = (self.shape[-1], *self.shape[:-1])
         try:
             with safe_open(self.path, "numpy") as file:
@@ -48,5 +53,6 @@ class NoiseFile(NamedTuple):
                 raise UserError(f"--noise {self.path}: {name} is {list(shapes[name])}, expected {list(expected)}")
 
     def read(self, number: int) -> Float[np.ndarray, "T h w C"]:
+        """The noise of chunk `number`, its axes in our order."""
         with safe_open(self.path, "numpy") as file:
             return np.moveaxis(file.get_tensor(f"noise_{number}").astype(np.float32), 0, -1)

@@ -17,7 +17,8 @@ class Features(Protocol):
 
     num_frames: int
 
-    def window(self, start: int, stop: int) -> Float[np.ndarray, "F N C"]: ...
+    def window(self, start: int, stop: int) -> Float[np.ndarray, "F N C"]:
+        """The features of frames start..stop-1."""
 
 
 class ChunkPlan(NamedTuple):

@@ -15,8 +15,11 @@ _settled = jax.jit(chunk.settled)
 
 
 def scanned(program: Program, fixed: Fixed, carry: Carry, chunks: Chunk) -> tuple[Carry, Output]:
-    """All chunks in one `lax.scan`. `chunks` are stacked on a leading axis, except for their reference: one serves all
-    (or None: each is shown the last frame of the one before)."""
+    """All chunks in one `lax.scan`.
+
+    `chunks` are stacked on a leading axis, except for their reference: one serves all (or None: each is shown the last frame
+    of the one before).
+    """
     reference = chunks.reference
 
     def step(carry: Carry, parts) -> tuple[Carry, Output]:

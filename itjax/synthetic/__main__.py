@@ -86,7 +86,11 @@ def _even(text: str) -> int:
 
 
 def write(clip: Clip, out: Path, name: str) -> None:
-    """Writes a clip's files, the truth last: where it is, the others are whole. Raises OutputError."""
+    """Writes a clip's files, the truth last: where it is, the others are whole.
+
+    Raises:
+        OutputError: where the disk refuses.
+    """
     shown = list(clips.frames(clip))
     seen = [places for _, places in shown]
     videos, truth = out / "videos", out / "truth"

@@ -50,7 +50,8 @@ def make(
 ) -> Clip:  # fmt: skip
     """The clip of a seed. `held_out` ones are said in voices, and in words, that no others are.
 
-    Raises UserError where espeak-ng is not installed.
+    Raises:
+        UserError: where espeak-ng is not installed.
     """
     rng = np.random.default_rng((*seed, int(held_out)))
     num_frames = round(seconds * FRAME_RATE)

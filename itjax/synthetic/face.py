@@ -62,8 +62,11 @@ class Look(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Where things are in the picture, in pixels: corners and inner lips of the mouth, its box (left, top, right, bottom
-    with the lips), the box that any mouth would be in with the head held so, eyes, chin; the head's box."""
+    """Where things are in the picture, in pixels; boxes are (left, top, right, bottom).
+
+    Corners and inner lips of the mouth, its box with the lips, the box that any mouth would be in with the head held so
+    (`mouth_area`), eyes, chin; the head's box.
+    """
 
     left: tuple[float, float]
     right: tuple[float, float]
@@ -87,13 +90,15 @@ class Pen:
         self._middle = np.array([pose.x, pose.y]) * scale + origin
 
     def at(self, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 2"]:
-        """In pixels."""
+        """The points in the picture's pixels."""
         return points @ self._turn.T[:, :2] + self._middle
 
     def fill(self, points: Float[np.ndarray, "N 3"], color: Color) -> None:
+        """Fills the polygon of the points."""
         cv2.fillPoly(self.picture, [self._fixed(points)], color, cv2.LINE_AA, SHIFT)
 
     def line(self, points: Float[np.ndarray, "N 3"], color: Color, width: float) -> None:
+        """Draws a line from point to point, `width` half heights of the head thick, but a pixel at least."""
         thickness = max(1, round(width * self.size))
         cv2.polylines(self.picture, [self._fixed(points)], False, color, thickness, cv2.LINE_AA, SHIFT)
 

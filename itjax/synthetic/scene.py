@@ -125,6 +125,10 @@ def blinks(rng: np.random.Generator, num_frames: int) -> Float[np.ndarray, " F"]
 
 
 def person(rng: np.random.Generator, num_frames: int, x: float, size: float, liveliness: float) -> tuple[Person, str]:
+    """Somebody about `x` in the world, and how a prompt would name them.
+
+    `size`: half height of the head. `liveliness`: how much the head moves; eyes and brows move in any case.
+    """
     who, words = identity(rng)
     mood = list(MOODS)[rng.integers(len(MOODS))]
     smile, brows = MOODS[mood]
@@ -147,6 +151,7 @@ def person(rng: np.random.Generator, num_frames: int, x: float, size: float, liv
 
 
 def wall(rng: np.random.Generator) -> Wall:
+    """A light wall with one to three boxes on it."""
     name = list(COLORS)[rng.integers(len(COLORS))]
     color = _near(rng, darker(COLORS[name], -0.25), 6.0)
     boxes = []
@@ -171,7 +176,11 @@ def camera(rng: np.random.Generator, num_frames: int, liveliness: float) -> Came
 def scene(
     rng: np.random.Generator, num_frames: int, persons: int = 1, aspect: float = 1.0, liveliness: float = 1.0
 ) -> Scene:
-    """One person in the middle, or two side by side. `aspect`: width by height; `liveliness` 0 holds everything still."""
+    """One person in the middle, or two side by side.
+
+    `aspect`: width by height. `liveliness`: how much heads and camera move, 0 holds them still; eyes and brows move in any
+    case.
+    """
     behind = wall(rng)
     if persons == 1:
         everybody = [person(rng, num_frames, aspect / 2, rng.uniform(0.27, 0.34), liveliness)]

@@ -54,6 +54,7 @@ class Manner(NamedTuple):
 
     @property
     def is_woman(self) -> bool:
+        """Whether the voice is a woman's."""
         return self.voice.partition("+")[2] in WOMEN
 
 
@@ -73,6 +74,7 @@ class Speech(NamedTuple):
 
     @property
     def seconds(self) -> float:
+        """Length of the sound."""
         return len(self.samples) / SAMPLE_RATE
 
 
@@ -96,7 +98,11 @@ def _library() -> Iterator[tuple[ctypes.CDLL, int]]:
 
 
 def speak(text: str, manner: Manner) -> Speech:
-    """`text` as it is said, without the silence around it. Raises UserError for a voice that is not there."""
+    """`text` as it is said, without the silence around it.
+
+    Raises:
+        UserError: where espeak-ng is not installed, does not have the voice, or cannot say the text.
+    """
     sound: list[np.ndarray] = []
     marks: list[tuple[str, float]] = []
 

@@ -28,8 +28,11 @@ def folder_of(settings: Training) -> epath.Path:
 
 class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
-        """No: the run asks itself. Orbax would ask from a thread of one process and with the number of a step that is
-        over, and by these numbers the processes agree on where to end."""
+        """No: the run asks itself.
+
+        Orbax would ask from a thread of one process and with the number of a step that is over, and by these numbers the
+        processes agree on where to end.
+        """
         return False
 
 
@@ -60,7 +63,8 @@ class Keeper:
     def save(self, step: int, state: TrainState, position: dict[str, Any]) -> None:
         """Begins to write; the arrays are copied off the devices before this returns, so the next step may go on.
 
-        Raises OutputError, which names the last whole step, if this or the checkpoint before it could not be written.
+        Raises:
+            OutputError: which names the last whole step, if this or the checkpoint before it could not be written.
         """
         if self.last() == step:
             return
@@ -71,14 +75,21 @@ class Keeper:
             self._manager.save(step, args=items, force=True)
 
     def wait(self) -> None:
-        """Until what was begun is on the disk. Raises OutputError as `save` does."""
+        """Until what was begun is on the disk.
+
+        Raises:
+            OutputError: as `save` does.
+        """
         with self._errors("written"):
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
     def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The state, each leaf straight onto its shards, and the data's position. Raises UserError where it is damaged or
-        of other shapes."""
+        """The state, each leaf straight onto its shards, and the data's position.
+
+        Raises:
+            UserError: where the checkpoint is damaged or of other shapes.
+        """
         items = ocp.args.Composite(state=ocp.args.StandardRestore(as_tree(abstract)), data=ocp.args.JsonRestore())
         try:
             found = self._manager.restore(step, args=items)
@@ -100,6 +111,11 @@ class Keeper:
                 self.close()
 
     def close(self) -> None:
+        """Waits until what was begun is on the disk, and ends the writing threads.
+
+        Raises:
+            OutputError: as `save` does.
+        """
         with self._errors("written"):
             self._manager.close()
 

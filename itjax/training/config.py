@@ -42,9 +42,11 @@ class References:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Shares of the examples that go without a condition: text becomes the empty prompt's states, audio zeros before the
-    adapter (the silence of guidance), `both` of them at once besides, the reference's CLIP tokens zeros, and the context
-    of earlier frames none, as in a first chunk."""
+    """Shares of the examples that go without a condition.
+
+    Text becomes the empty prompt's states, audio zeros before the adapter (the silence of guidance), `both` of them at once
+    besides, the reference's CLIP tokens zeros, and the context of earlier frames none, as in a first chunk.
+    """
 
     text: float = 0.1
     audio: float = 0.1
@@ -59,8 +61,11 @@ class Dropout:
 
 @dataclass(frozen=True)
 class TimeLaw:
-    """The law of τ in 0..1: "uniform", or "logit-normal" with `mean` and `std` of the logit (arXiv 2403.03206, section
-    3.1); then shifted as sampling's is: τ → shift·τ / (1 + (shift - 1)·τ)."""
+    """The law of the time τ in 0..1 that an example is seen at.
+
+    It is "uniform", or "logit-normal" with `mean` and `std` of the logit (arXiv 2403.03206, section 3.1); then shifted as
+    sampling's is: τ → shift·τ / (1 + (shift - 1)·τ).
+    """
 
     law: str = "logit-normal"
     mean: float = 0.0
@@ -76,10 +81,12 @@ class TimeLaw:
 
 @dataclass(frozen=True)
 class Trained:
-    """What of the DiT trains: `parts` "audio" (adapter, audio attention and its norm, the published choice), "lora"
-    (low-rank updates of the layers of the blocks whose names match one of `lora_layers`, as shell patterns) or "full".
+    """What of the DiT trains.
 
-    `new_audio`: audio parts begin anew instead of from the checkpoint: random, but for their output, which is zero.
+    These are the `parts`: "audio" (adapter, audio attention and its norm, the published choice), "lora" (low-rank updates of
+    the layers of the blocks whose names match one of `lora_layers`, as shell patterns) or "full".
+
+    With `new_audio`, audio parts begin anew instead of from the checkpoint: random, but for their output, which is zero.
     """
 
     parts: str = "audio"
@@ -96,8 +103,10 @@ class Trained:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW (arXiv 1711.05101), with a linear warm-up to a constant rate and clipping by the global norm. `ema`: decay of
-    the averaged weights, 0 for none."""
+    """AdamW (arXiv 1711.05101), with a linear warm-up to a constant rate and clipping by the global norm.
+
+    The decay of the averaged weights is `ema`, 0 for none.
+    """
 
     learning_rate: float = 2e-5
     warmup_steps: int = 500
@@ -120,8 +129,11 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Mesh:
-    """How the devices are shared out: `ulysses` ways over attention heads times `context` ways over tokens for each
-    example, the rest over the batch. Parameters and optimizer state are split over all of them in any case."""
+    """How the devices are shared out.
+
+    There are `ulysses` ways over attention heads times `context` ways over tokens for each example, the rest over the batch.
+    Parameters and optimizer state are split over all of them in any case.
+    """
 
     ulysses: int = 1
     context: int = 1
@@ -133,8 +145,11 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of one run: one; or those that the `cluster` tells of (TPU pods, Slurm, Open MPI, Kubernetes); or
-    `count` of them, of which this is number `index`, which meet at the address `coordinator` ("host:port")."""
+    """The processes of one run.
+
+    One; or those that the `cluster` tells of (TPU pods, Slurm, Open MPI, Kubernetes); or `count` of them, of which this is
+    number `index`, which meet at the address `coordinator` ("host:port").
+    """
 
     cluster: bool = False
     coordinator: str | None = None
@@ -151,8 +166,11 @@ class Processes:
 
 @dataclass(frozen=True)
 class Reports:
-    """Every so many steps (0: never): a line of metrics; the loss of `validation_clips` held-out clips, at fixed τ and
-    noise; a video sampled by the chunk loop for one of them, beside its source, of at most `sample_seconds`."""
+    """What is reported every so many steps (0: never).
+
+    A line of metrics; the loss of `validation_clips` held-out clips, at fixed τ and noise; a video sampled by the chunk loop
+    for one of them, beside its source, of at most `sample_seconds`.
+    """
 
     log_every: int = 10
     validate_every: int = 500
@@ -169,9 +187,12 @@ class Reports:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """A checkpoint every `every` steps and at the end; the last `keep` are kept, and besides every `keep_every`-th step's
-    (0: none). They lie in the run's folder, or in `folder`: another one, or an address that etils.epath knows, such as
-    gs://bucket/run."""
+    """When checkpoints are written, how many are kept, and where.
+
+    One every `every` steps and at the end; the last `keep` are kept, and besides every `keep_every`-th step's (0: none).
+    They lie in the run's folder, or in `folder`: another one, or an address that etils.epath knows, such as
+    gs://bucket/run.
+    """
 
     every: int = 500
     keep: int = 2
@@ -190,9 +211,9 @@ class Training:
 
     Needed are `data`, the prepared dataset; `checkpoint`, the converted checkpoint that it starts from; and `run`, the
     folder it writes, and goes on from where that exists. With `made_up`, the first two are random numbers of the tiny
-    networks, made in the run's folder. `batch`: examples of a step, over all devices; their gradients
-    are summed over `accumulation` parts of it, one after the other. `region_weight`: how many times as much the loss
-    counts where the dataset's regions are (a face, a mouth) as elsewhere.
+    networks, made in the run's folder. `batch`: examples of a step, over all devices; their gradients are summed over
+    `accumulation` parts of it, one after the other. `region_weight`: how many times as much the loss counts where the
+    dataset's regions are (a face, a mouth) as elsewhere.
     """
 
     data: str = ""

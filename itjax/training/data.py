@@ -50,7 +50,8 @@ class Split(NamedTuple):
 def split(dataset: Dataset, references: References, validation_clips: int) -> Split:
     """Leaves out clips without a usable chunk, and holds some of the others out, evenly spaced.
 
-    Raises UserError where no clip is usable, or none would be left to train on.
+    Raises:
+        UserError: where no clip is usable, or none would be left to train on.
     """
     usable = [
         [i for i, n in enumerate(b.num_frames) if len(reference_sampling.usable_chunks(references, n, dataset.layout))]
@@ -89,13 +90,18 @@ class Cutter:
     bucket: int
 
     def __call__(self, number: int, clip: Clip) -> tuple[Batch, str]:
+        """An example of the clip, drawn from seed, bucket and `number` alone, and the clip's name."""
         rng = np.random.default_rng((self.seed, self.bucket, number))
         drawn = reference_sampling.draw(rng, self.references, clip.num_frames, self.dataset.layout, self.without_context)
         identity = (number * len(self.dataset.buckets) + self.bucket) % 2**32
         return self.cut(clip, drawn, identity), clip.name
 
     def cut(self, clip: Clip, drawn: reference_sampling.Drawn, identity: int) -> Batch:
-        """The chunk and reference that were drawn. Raises UserError where a dataset without `ends` is to train FL2V."""
+        """The chunk and reference that were drawn.
+
+        Raises:
+            UserError: where a dataset without `ends` is to train FL2V.
+        """
         start = int(clip.chunk_starts[drawn.chunk])
         reference = clip.references[drawn.reference]
         if self.references.strategy == "FL2V":
@@ -119,13 +125,16 @@ class Cutter:
 
 
 def cutter(dataset: Dataset, settings: Training, bucket: int) -> Cutter:
+    """The cutter of a bucket, as the settings ask for it."""
     references, share, weight = settings.references, settings.dropout.context, settings.region_weight
     return Cutter(dataset, references, settings.context_latents, share, weight, settings.seed, bucket)
 
 
 class Batches:
-    """The endless batches of a bucket, as a source that grain reads: of each those examples that one group of processes
-    reads. Example number i shows one of the `chosen` clips, each once in an epoch, in an order of that epoch's own.
+    """The endless batches of a bucket, as a source that grain reads.
+
+    Of each batch it has those examples that one group of processes reads. Example number i shows one of the `chosen` clips,
+    each once in an epoch, in an order of that epoch's own.
 
     With `together`, an example that cannot be read is no error here: other processes would wait for this one. Its numbers
     are NaN and its name says why; so the loss of that step is NaN in every process, and all of them save and end.
@@ -180,7 +189,11 @@ class Readers(NamedTuple):
 
 
 def readers(mesh: Mesh) -> Readers:
-    """Raises UserError where processes would share some examples of a batch but not all."""
+    """The group that this process reads with, by the rows of the mesh that its devices are in.
+
+    Raises:
+        UserError: where processes would share some examples of a batch but not all.
+    """
     rows_of: dict[int, set[int]] = {}
     for (row, *_), device in np.ndenumerate(mesh.devices):
         rows_of.setdefault(device.process_index, set()).add(row)
@@ -194,8 +207,10 @@ def readers(mesh: Mesh) -> Readers:
 
 
 class Stream:
-    """The endless batches of a run. `state` and `restore` are its position: with them the stream goes on as if it had
-    never stopped, over the same clips."""
+    """The endless batches of a run.
+
+    `state` and `restore` are its position: with them the stream goes on as if it had never stopped, over the same clips.
+    """
 
     def __init__(self, dataset: Dataset, settings: Training, train: Sequence[Sequence[int]], mesh: Mesh):
         self._sharding = batch_sharding(mesh)
@@ -221,7 +236,8 @@ class Stream:
     def __next__(self) -> tuple[Batch, list[str]]:
         """The next batch on the mesh, and the names of the clips of it that this process read.
 
-        Raises UserError where a record is damaged; among several processes it is told as `Batches` says.
+        Raises:
+            UserError: where a record is damaged; among several processes it is told as `Batches` says.
         """
         batch, names = next(self._iterator)
         return on_mesh(batch, self._sharding), [str(name) for name in names]
@@ -231,7 +247,11 @@ class Stream:
         return {"clips": self._clips, "iterator": self._iterator.get_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Raises UserError where the position is one among other clips."""
+        """Goes to a position that `state` gave.
+
+        Raises:
+            UserError: where the position is one among other clips.
+        """
         if state["clips"] != self._clips:
             raise UserError(
                 f"{self._dataset.folder}: the run has trained on other clips than these. Give it the dataset it began with, "
@@ -268,7 +288,11 @@ def _placed(sharding: NamedSharding) -> Callable[[Batch], Batch]:
 
 
 def check_batch(settings: Training, mesh: Mesh) -> None:
-    """Raises UserError where a part of the batch does not divide among the mesh's data axis."""
+    """Checks that the batch can be split.
+
+    Raises:
+        UserError: where a part of the batch does not divide among the mesh's data axis.
+    """
     rows = mesh.shape["data"]
     if settings.batch % (settings.accumulation * rows):
         raise UserError(

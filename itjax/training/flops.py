@@ -22,8 +22,10 @@ class Weight(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """Scores of video tokens with keys, and the mix of values by them: half of `flops` each. `keys`, `values`: what
-    those came through."""
+    """Scores of video tokens with keys, and the mix of values by them: half of `flops` each.
+
+    `keys`, `values`: what those came through.
+    """
 
     flops: float
     keys: tuple[str, ...] | None = None
@@ -51,8 +53,11 @@ def train_flops(
     flows: that the layers below the lowest trained one go without it in the first block is not deducted.
 
     Args:
+        networks: sizes of the DiT, and of CLIP's tokens.
         latent: frames, height and width of the latents of an example.
         trained: paths of the trained parameters ("blocks/audio_q/kernel", as `flatten_dict(params, sep="/")` has them).
+        batch: examples of a step.
+        persons: voices of an example.
     """
     changed = {path.rpartition("/")[0] for path in trained}
     moves = lambda after: after is None or not changed.isdisjoint(after)

@@ -31,7 +31,9 @@ SHARD = 3  # clips
 def prepared(settings: Training, preset: Preset) -> Training:
     """The settings with a dataset and a checkpoint in the run's folder, made there unless they are: the same each time.
 
-    Raises UserError for a run of several processes, OutputError where the disk refuses.
+    Raises:
+        UserError: for a run of several processes.
+        OutputError: where the disk refuses.
     """
     if settings.processes.cluster or settings.processes.count:
         raise UserError("made-up data: for one process alone")
@@ -85,8 +87,10 @@ def write_dataset(
 def random_clip(
     number: int, preset: Preset, layout: Layout, size: tuple[int, int], num_frames: int, persons: int = 1, seed: int = 0
 ) -> Clip:  # fmt: skip
-    """A clip of standard normal numbers, by its number and the seed. Two persons and the background share the tokens by
-    chance; a random part of each latent frame is the region."""
+    """A clip of standard normal numbers, by its number and the seed.
+
+    Two persons and the background share the tokens by chance; a random part of each latent frame is the region.
+    """
     rng = np.random.default_rng((seed, number))
     normal = lambda *shape: np.asarray(rng.normal(size=shape), np.float16)
     networks = preset.networks

@@ -33,8 +33,11 @@ class MetricLog:
     """Numbers by step in `folder`/metrics.jsonl and `folder`/tensorboard. One process of a run makes it.
 
     A run that goes on after `resumed_step` (0: a new one) takes back what was reported of later steps: it will be
-    reported again. Every method raises OutputError where the disk refuses; the constructor also UserError where the
-    file of an earlier run cannot be read.
+    reported again.
+
+    Raises:
+        UserError: where the file of an earlier run cannot be read.
+        OutputError: where the disk refuses; so does every method.
     """
 
     def __init__(self, folder: Path, resumed_step: int):
@@ -57,6 +60,9 @@ class MetricLog:
         """Report numbers of a step, on the disk when this returns. They are numbers of the host, not of a device.
 
         What is no finite number is null in the JSON.
+
+        Raises:
+            ValueError: where a number is named "step".
         """
         if "step" in values:
             raise ValueError("a metric cannot be named 'step'")
@@ -86,7 +92,7 @@ class MetricLog:
             self._events.flush()
 
     def close(self) -> None:
-        """Does nothing the second time."""
+        """Closes both files. Does nothing the second time."""
         if self._lines.closed:
             return
         with output_errors(self.path):
@@ -133,8 +139,13 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def loss_by_band(
     losses: Float[np.ndarray, " B"], times: Float[np.ndarray, " B"], bands: int = 4
 ) -> dict[str, float]:  # fmt: skip
-    """Means of the losses of examples whose time τ lies in each of `bands` equal parts of 0..1; parts without one are left
-    out. Raises ValueError for a τ outside."""
+    """Means of the losses of examples whose time τ lies in each of `bands` equal parts of 0..1.
+
+    Parts without an example are left out.
+
+    Raises:
+        ValueError: for a τ outside.
+    """
     if not np.all((times >= 0) & (times <= 1)):
         raise ValueError(f"τ is outside of 0..1: {times}")
     band = np.minimum((times * bands).astype(int), bands - 1)

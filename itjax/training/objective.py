@@ -27,10 +27,12 @@ AnyArray = Array | np.ndarray
 
 
 class Batch(NamedTuple):
-    """Examples as they are read. `speech` has SPEECH_MARGIN frames more on each side; `text` is zero beyond its end;
-    `held`: how many of the first latents are context; `identity`: the example's number in the stream, which its τ, noise
-    and dropouts are drawn from; `masks`: two persons and the background on the grid of tokens, or None; `region`: 0..1,
-    where the loss counts more, or None."""
+    """Examples as they are read.
+
+    `speech` has SPEECH_MARGIN frames more on each side; `text` is zero beyond its end; `held`: how many of the first latents
+    are context; `identity`: the example's number in the stream, which its τ, noise and dropouts are drawn from; `masks`: two
+    persons and the background on the grid of tokens, or None; `region`: 0..1, where the loss counts more, or None.
+    """
 
     latents: Float[AnyArray, "B T h w C"]
     reference: Float[AnyArray, "B T h w C"]
@@ -54,7 +56,7 @@ class Draws(NamedTuple):
 
 
 def draw_times(key: Array, law: TimeLaw) -> Float[Array, ""]:
-    """One τ in 0..1 by the law, shifted."""
+    """One τ in 0..1 by the law (logit-normal: arXiv 2403.03206, section 3.1), shifted."""
     time = jax.random.uniform(key) if law.law == "uniform" else jax.nn.sigmoid(law.mean + law.std * jax.random.normal(key))
     return shifted(time, law.shift)
 
@@ -65,8 +67,10 @@ def shifted(times: Float[Array, "*b"], shift: float) -> Float[Array, "*b"]:
 
 
 def draw(batch: Batch, seed: int, law: TimeLaw, dropout: Dropout) -> Draws:
-    """From the seed and each example's identity alone: neither the step nor where the example lies in a batch matters."""
+    """What chance decides, from the seed and each example's identity alone.
 
+    Neither the step nor where the example lies in a batch matters.
+    """
     shape = batch.latents.shape[1:]
 
     def of_one(identity: Array) -> Draws:
@@ -108,8 +112,10 @@ def losses(
     references: References,
     region_weight: float = 1.0,
 ) -> Float[Array, " B"]:
-    """Mean squared error of each example over its latents that are not context, in float32; a cell of the batch's region
-    counts `region_weight` times as much as one outside of it."""
+    """Mean squared error of each example over its latents that are not context, in float32.
+
+    A cell of the batch's region counts `region_weight` times as much as one outside of it.
+    """
     batch = jax.tree.map(lambda x: constrain(jnp.asarray(x), "data"), batch)
     wide = lambda x: x.astype(jnp.float32)
     data, held = wide(batch.latents), jnp.asarray(batch.held)

@@ -26,15 +26,21 @@ def flat(tree: dict) -> dict[str, Any]:
 
 
 def nested(leaves: dict) -> dict:
+    """The way back from `flat`."""
     return unflatten_dict(leaves, sep="/")
 
 
 def is_audio(path: str) -> bool:
+    """Whether the parameter at `path` is of the audio parts: adapter, audio attention and its norm."""
     return path.startswith(AUDIO)
 
 
 def abstract(sizes: DiTSizes, trained: Trained) -> tuple[dict, dict]:
-    """Shapes of what trains and of what is frozen, float32, nested. Raises UserError where LoRA's names match nothing."""
+    """Shapes of what trains and of what is frozen, float32, nested.
+
+    Raises:
+        UserError: where LoRA's names match nothing, or its rank is larger than a layer.
+    """
     leaves = flat(abstract_parameters(sizes))
     if trained.parts == "lora":
         return nested(_lora_shapes(leaves, trained)), nested(leaves)
@@ -92,8 +98,10 @@ def read_trainable(weights: Weights, sizes: DiTSizes, trained: Trained, mesh: Me
 
 
 def begin(sizes: DiTSizes, trained: Trained, mesh: Mesh, seed: int) -> dict:
-    """What does not come from a checkpoint: LoRA's random `down` and zero `up` (arXiv 2106.09685, section 4.1), and
-    audio parts whose output begins at zero. Each leaf is born on its shards."""
+    """What does not come from a checkpoint, each leaf born on its shards.
+
+    LoRA's random `down` and zero `up` (arXiv 2106.09685, section 4.1), and audio parts whose output begins at zero.
+    """
     trains = flat(abstract(sizes, trained)[0])
 
     def make(key: jax.Array) -> dict:

@@ -67,7 +67,10 @@ def draw(rng: np.random.Generator, references: References, num_frames: int, layo
 
     A share `without_context` of the examples is made as a first chunk is: nothing comes before them, and they are shown
     their own first frame, whose latent is all that they begin with. The baselines' one frame of context is that same
-    frame. Raises ValueError where the clip has no usable chunk.
+    frame.
+
+    Raises:
+        ValueError: where the clip has no usable chunk.
     """
     chunks = usable_chunks(references, num_frames, layout)
     if not len(chunks):

@@ -97,6 +97,7 @@ class Reporter:
         return self.meter.pause() if new else contextlib.nullcontext()
 
     def add(self, pending: Pending) -> None:
+        """Waits for the numbers of a step and keeps them for the next line; counts the step for the meter and the bar."""
         report = jax.device_get(pending.report)
         numbers = {name: getattr(report, name).tolist() for name in ("loss", "gradient_norm", "learning_rate")}
         self.unreported.append(numbers | {"losses": report.losses.tolist(), "times": report.times.tolist()})

@@ -42,7 +42,8 @@ class Result(NamedTuple):
 def open_weights(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
     """A folder made by convert_weights.py; or a training run's: its last checkpoint, or RUN/checkpoints/STEP.
 
-    Raises UserError where it is neither, or is damaged.
+    Raises:
+        UserError: where it is neither, or is damaged.
     """
     if not is_result(directory):
         return open_converted(directory, loras)
@@ -57,7 +58,11 @@ def export(directory: Path, output: Path) -> list[Path]:
     """Writes what a run trained as official files into the folder `output`; gives their paths.
 
     The audio parts are InfiniteTalk's file; all of the DiT is that and Wan's shards; LoRA is one file, to be used with
-    scale 1. Raises UserError and OutputError; nothing half-done stays behind.
+    scale 1.
+
+    Raises:
+        UserError: where `output` exists, or the run's checkpoint cannot be read.
+        OutputError: where the disk refuses; nothing half-done stays behind.
     """
     result, target = open_result(directory), Path(output).absolute()
     if target.exists():
@@ -85,7 +90,11 @@ def export(directory: Path, output: Path) -> list[Path]:
 
 
 def open_result(directory: Path) -> Result:
-    """The run's last whole checkpoint, or that of the step which `directory` names. Raises UserError."""
+    """The run's last whole checkpoint, or that of the step which `directory` names.
+
+    Raises:
+        UserError: where there is none, or what the run began from is not there.
+    """
     run, step = _run_and_step(directory)
     path = run / run_folder.FILE
     try:
@@ -126,7 +135,11 @@ def _run_and_step(directory: Path) -> tuple[Path, int | None]:
 
 
 def preset_at(directory: Path) -> Preset:
-    """The sizes of the networks in a folder that `open_weights` takes. Raises UserError."""
+    """The sizes of the networks in a folder that `open_weights` takes.
+
+    Raises:
+        UserError: where it is none.
+    """
     return preset_at(open_result(directory).base) if is_result(directory) else preset_of(directory)
 
 

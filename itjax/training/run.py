@@ -33,7 +33,11 @@ class End(Enum):
 
 
 def open_run(settings: Training, weights: Weights) -> Opened:
-    """Everything that can be wrong with a run is found here, before a weight is read. Raises UserError."""
+    """Everything that can be wrong with a run is found here, before a weight is read.
+
+    Raises:
+        UserError: where settings, dataset, weights and devices do not fit together.
+    """
     dataset = records.open_dataset(settings.data)
     _check_sizes(dataset, weights)
     if settings.motion_frames >= dataset.layout.frame_num:
@@ -57,7 +61,11 @@ def open_run(settings: Training, weights: Weights) -> Opened:
 
 
 def mesh_of(settings: Training, heads: int) -> Mesh:
-    """The mesh of all devices. Raises UserError where the settings do not fit the heads or the devices."""
+    """The mesh of all devices.
+
+    Raises:
+        UserError: where the settings do not fit the heads or the devices.
+    """
     ulysses, context, count = settings.mesh.ulysses, settings.mesh.context, len(jax.devices())
     if heads % ulysses:
         raise UserError(f"mesh.ulysses {ulysses} does not divide the {heads} attention heads")
@@ -89,7 +97,9 @@ def _say(line: str) -> None:
 def train(settings: Training, weights: Weights) -> End:
     """Trains, or goes on with, the run in `settings.run`.
 
-    Raises UserError (also where the loss is no number: the last good state is saved first) and OutputError.
+    Raises:
+        UserError: where the run is not as it must be; also where the loss is no number: the last good state is saved first.
+        OutputError: where the disk refuses.
     """
     folder = Path(settings.run)
     with contextlib.ExitStack() as held:
@@ -117,8 +127,10 @@ def _about(opened: Opened) -> str:
 
 
 def begin(opened: Opened, keeper: Keeper, stream: data.Stream) -> tuple[TrainState, list[dict[str, Any]]]:
-    """The state of the last whole checkpoint, with the stream where it stood, and numbers that were not yet reported; or
-    the state before the first step."""
+    """The state that a run starts from, and numbers that were not yet reported.
+
+    The state is that of the last whole checkpoint, with the stream put where it stood; or the one before the first step.
+    """
     settings, sizes = opened.settings, opened.weights.preset.networks.dit
     last = keeper.last()
     if last is None:
@@ -169,7 +181,11 @@ class Steps:
         self._step = step.jitted(of_steps(opened.settings), opened.weights.preset.networks.dit, now, opened.mesh)
 
     def advance(self, frozen: dict, null_text: jax.Array) -> None:
-        """Gives the next step to the devices. Where its batch cannot be read, saves the state and raises UserError."""
+        """Gives the next step to the devices.
+
+        Raises:
+            UserError: where its batch cannot be read; the state is saved first, unless there are several processes.
+        """
         position = self._stream.state()
         try:
             batch, names = next(self._stream)
@@ -188,8 +204,11 @@ class Steps:
         self._pending.append(Pending(self.done, position, names, latent, persons, report))
 
     def look(self, most: int = 0) -> None:
-        """Takes the numbers of all steps but the last `most`. Where they are no numbers, saves the state before that step
-        and raises UserError."""
+        """Takes the numbers of all steps but the last `most`.
+
+        Raises:
+            UserError: where they are no numbers; the state before that step is saved first.
+        """
         while len(self._pending) > most:
             pending = self._pending.popleft()
             if not jax.device_get(pending.report.good):

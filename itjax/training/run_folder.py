@@ -38,10 +38,13 @@ def content(settings: Training, weights: Weights) -> dict[str, Any]:
 
 
 def begin(settings: Training, weights: Weights) -> None:
-    """Writes config.json into a new run's folder, or holds it against that of the run that is there; and so in a folder of
-    checkpoints that lies elsewhere: the run's own may be on a machine that is gone.
+    """Writes config.json into a new run's folder, or holds it against that of the run that is there.
 
-    Raises UserError, with each setting that differs, and OutputError.
+    And so in a folder of checkpoints that lies elsewhere: the run's own may be on a machine that is gone.
+
+    Raises:
+        UserError: with each setting that differs; or where the config.json that is there cannot be read.
+        OutputError: where the disk refuses.
     """
     now = json.loads(json.dumps(content(settings, weights)))
     _begin_in(epath.Path(settings.run), now)
@@ -98,7 +101,12 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The folder, made if need be, held until the block or the process ends. Raises UserError where another run has it."""
+    """The folder, made if need be, held until the block or the process ends.
+
+    Raises:
+        UserError: where another run has it.
+        OutputError: where it cannot be made.
+    """
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)

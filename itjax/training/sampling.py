@@ -57,8 +57,10 @@ def prepare(settings: Training, weights: Weights, dataset: Dataset, mesh: Mesh) 
 def sample(
     sampling: Sampling, settings: Training, trainable: dict, frozen: dict, clip: Clip
 ) -> UInt8[np.ndarray, "F H W 3"]:
-    """The clip's first seconds (at most reports.sample-seconds) on the left, what the chunk loop made of their first
-    picture and their speech on the right."""
+    """The clip's first seconds (at most reports.sample-seconds) on the left, what was sampled on the right.
+
+    That is what the chunk loop made of their first picture and their speech.
+    """
     program, mesh, sampler = sampling.program, sampling.mesh, sampling.program.sampler
     with jax.set_mesh(mesh):
         # the same devices in the same order: what lies split over all of them lies there already

@@ -14,7 +14,10 @@ from itjax.training.parameters import LORA, flat, nested
 
 
 class TrainState(NamedTuple):
-    """`step`: steps done. `trainable`: float32 masters. `ema`: their average, None where none is kept."""
+    """All that a training step changes.
+
+    `step`: steps done. `trainable`: float32 masters. `ema`: their average, None where none is kept.
+    """
 
     step: Int[Array, ""]
     trainable: dict
@@ -29,7 +32,7 @@ def learning_rate(settings: Optimizer) -> optax.Schedule:
 
 
 def transformation(settings: Optimizer) -> optax.GradientTransformation:
-    """Clipping, then AdamW. Only matrices decay: norms, biases and modulations do not."""
+    """Clipping, then AdamW (arXiv 1711.05101). Only matrices decay: norms, biases and modulations do not."""
     decays = lambda tree: nested({path: path.endswith(("kernel", *LORA)) for path in flat(tree)})
     adamw = optax.adamw(
         learning_rate(settings), settings.beta1, settings.beta2, settings.epsilon,
@@ -50,6 +53,7 @@ def abstract_state(trainable: dict, settings: Optimizer, mesh: Mesh) -> TrainSta
 
 
 def shardings(tree):
+    """The sharding of each leaf."""
     return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
@@ -69,4 +73,5 @@ def as_tree(state: TrainState) -> dict:
 
 
 def from_tree(tree: dict) -> TrainState:
+    """The way back from `as_tree`."""
     return TrainState(tree["step"], tree["trainable"], tree["optimizer"], tree.get("ema"))

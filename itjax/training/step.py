@@ -24,8 +24,11 @@ from itjax.training.state import TrainState, learning_rate, shardings, transform
 
 
 class Report(NamedTuple):
-    """What a step tells. `good`: this step and all before it were finite; after one that was not, the state stays as it
-    is, so that the host may look later and still finds the last good one."""
+    """What a step tells.
+
+    `good`: this step and all before it were finite; after one that was not, the state stays as it is, so that the host may
+    look later and still finds the last good one.
+    """
 
     good: Bool[Array, ""]
     loss: Float[Array, ""]
@@ -36,6 +39,7 @@ class Report(NamedTuple):
 
 
 def network(sizes: DiTSizes, settings: Training) -> DiT:
+    """The DiT that trains, with products in the settings' dtype."""
     return DiT(sizes, jnp.dtype(settings.dtype), settings.remat)
 
 
@@ -78,8 +82,11 @@ def jitted(settings: Training, sizes: DiTSizes, state: TrainState, mesh: Mesh) -
     """`train_step` as one program for all steps, in the memory of the state that it is given.
 
     Args:
+        settings: a constant of the program, as `sizes` is.
+        sizes: those of the DiT.
         state: the first one, or its shapes with their shardings. The next one lies in the same places, in the same words:
             left to itself the compiler finds others for them on some meshes, and the second step is compiled anew.
+        mesh: what is told of a step lies whole on each of its devices.
     """
     places = shardings(state), NamedSharding(mesh, P())
     return jax.jit(partial(train_step, settings, sizes), donate_argnums=0, out_shardings=places)

@@ -85,8 +85,10 @@ class Meter:
             self._left_out += self._clock() - began
 
     def read(self) -> dict[str, float]:
-        """Steps and tokens a second since the last reading, and the share of the peak where that is known; {} without
-        a step."""
+        """Steps and tokens a second since the last reading, and the share of the peak where that is known.
+
+        {} without a step.
+        """
         seconds = self._clock() - self._began - self._left_out
         steps, tokens, flops = self._steps, self._tokens, self._flops
         self._start_over()

@@ -57,7 +57,7 @@ def _losses(settings: Training, sizes: DiTSizes, trainable, frozen, batch: Batch
 def loss(
     settings: Training, sizes: DiTSizes, trainable: dict, frozen: dict, parts: list[Part], null_text
 ) -> dict[str, float]:
-    """ "validation/loss" and the same by band of τ."""
+    """The mean loss of the held-out examples, "validation/loss", and the same by band of τ."""
     found, times = [], []
     for part in parts:
         losses = _losses(settings, sizes, trainable, frozen, part.batch, part.times, null_text)

@@ -43,6 +43,7 @@ class Report:
         return call
 
     def finished(self, what: str, nbytes: int) -> None:
+        """Prints the line of `what`: its bytes, and the seconds since the line before."""
         now = time.perf_counter()
         self.bar.write(f"{what}: {nbytes / 1e9:.3f} GB in {now - self.begun:.1f} s")
         self.begun = now
@@ -53,7 +54,9 @@ def to_checkpoint(
 ) -> None:
     """Writes our checkpoint of all networks; what they do not use is kept under "unused/<network>/<torch name>".
 
-    Raises UserError where `files` do not hold the networks of `parts`, and as `checkpoint.save` does.
+    Raises:
+        UserError: where `files` do not hold the networks of `parts`, and as `store.save` does.
+        OutputError: as `store.save` does.
     """
     arrays: dict[str, LazyArray] = {}
     for network, part in parts.items():
@@ -82,8 +85,11 @@ def to_checkpoint(
 def to_official(parts: Mapping[str, Part], directory: Path, output: Path) -> None:
     """Writes the folders and files of a set of official files from our checkpoint `directory`.
 
-    Raises UserError where the checkpoint does not hold the networks of `parts`, where `output` exists or its parent does
-    not; OutputError where the disk is or gets full. Nothing half-done stays behind.
+    Nothing half-done stays behind.
+
+    Raises:
+        UserError: where the checkpoint does not hold the networks of `parts`, where `output` exists or its parent does not.
+        OutputError: where the disk is or gets full.
     """
     target, stored = Path(output).absolute(), store.open_checkpoint(directory)
     if target.exists():

@@ -21,10 +21,12 @@ class Leaf(NamedTuple):
 
     @property
     def shape(self) -> Shape:
+        """Shape of the Flax array."""
         return self.source.shape
 
     @property
     def dtype(self) -> np.dtype:
+        """The type that holds the values of all its tensors."""
         return np.result_type(*(self.files.dtype(name) for name in self.source.names))
 
     def read(self, index: Index = (), dtype: DTypeLike | None = None) -> np.ndarray:
@@ -49,13 +51,17 @@ def full_index(index: Index, shape: Shape) -> Index:
 
 
 def leaves(part: Part, files: TensorFiles, where: str) -> dict[str, Leaf]:
-    """{path: leaf} of a network. Raises UserError that lists the tensors missing, left over, and of a wrong shape."""
+    """{path: leaf} of a network.
+
+    Raises:
+        UserError: that lists the tensors missing, left over, and of a wrong shape.
+    """
     check_names(torch_shapes(part.table, part.abstract), files, where, part.is_unused)
     return {source.path: Leaf(source, files) for source in sources(part.table, part.abstract)}
 
 
 def nested(flat: dict) -> dict:
-    """{"a/b": x} -> {"a": {"b": x}}"""
+    """Paths to a tree: {"a/b": x} -> {"a": {"b": x}}."""
     tree: dict = {}
     for path, value in flat.items():
         *parents, leaf = path.split("/")
@@ -70,8 +76,13 @@ def load(part: Part, files: TensorFiles, shardings: dict, where: str) -> dict:
     """The parameters of a network, each read straight onto its shards.
 
     Args:
-      shardings: nested dict of jax.ShapeDtypeStruct with the sharding and dtype of each parameter.
-      where: the files' name in error messages.
+        part: the network.
+        files: its tensors by torch name.
+        shardings: nested dict of jax.ShapeDtypeStruct with the sharding and dtype of each parameter.
+        where: the files' name in error messages.
+
+    Raises:
+        UserError: as `leaves` does.
     """
     wanted = {"/".join(str(k.key) for k in path): leaf for path, leaf in jax.tree.leaves_with_path(shardings)}
     found = leaves(part, files, where)
@@ -82,8 +93,10 @@ def load(part: Part, files: TensorFiles, shardings: dict, where: str) -> dict:
 def torch_view(part: Part, checkpoint: TensorFiles, prefix: str) -> TensorFiles:
     """The tensors of a network by their torch names, read from our checkpoint (`prefix`: the network's name in it).
 
-    A converted checkpoint so becomes a set of official files: it is exported, and takes LoRA, as those do. Raises
-    UserError that lists the arrays missing, left over and of a wrong shape.
+    A converted checkpoint so becomes a set of official files: it is exported, and takes LoRA, as those do.
+
+    Raises:
+        UserError: that lists the arrays missing, left over and of a wrong shape.
     """
     expected = {f"{prefix}/{path}": shape for path, shape in flat_shapes(part.abstract).items()}
     check_names(expected, checkpoint, f"the checkpoint's {prefix}", lambda path: not path.startswith(f"{prefix}/"))

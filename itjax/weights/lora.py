@@ -49,14 +49,21 @@ class Delta(NamedTuple):
 def with_loras(files: TensorFiles, loras: Sequence[tuple[str | Path, float]]) -> TensorFiles:
     """The same tensors with the deltas of each (file, scale) added, in float32, to every part that is read.
 
-    Raises UserError where a file matches none of the tensors, names half a pair, or a delta has another shape than the
-    tensor. Keys that match nothing beside others that do are named in a warning.
+    Keys that match nothing beside others that do are named in a warning.
+
+    Raises:
+        UserError: where a file matches none of the tensors, names half a pair, or a delta has another shape than the
+            tensor.
     """
     return with_deltas(files, open_loras(loras))
 
 
 def open_loras(loras: Sequence[tuple[str | Path, float]]) -> list[Lora]:
-    """Raises UserError where a file is none of tensors."""
+    """The sets of deltas in files, each with its scale.
+
+    Raises:
+        UserError: where a file is none of tensors.
+    """
     return [Lora(Path(path), open_tensors(path), scale) for path, scale in loras]
 
 

@@ -23,18 +23,22 @@ class Layout(NamedTuple):
     squeeze: tuple[int, ...] = ()
 
     def to_jax(self, tensor: np.ndarray) -> np.ndarray:
+        """The torch tensor as it lies in JAX."""
         tensor = np.squeeze(tensor, self.squeeze) if self.squeeze else tensor
         return tensor.transpose(self.permutation) if self.permutation else tensor
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
+        """The JAX array as it lies in torch."""
         array = array.transpose(np.argsort(self.permutation)) if self.permutation else array
         return np.expand_dims(array, self.squeeze) if self.squeeze else array
 
     def jax_shape(self, shape: Shape) -> Shape:
+        """Shape in JAX of a torch tensor of `shape`."""
         kept = tuple(n for axis, n in enumerate(shape) if axis not in self.squeeze)
         return tuple(kept[axis] for axis in self.permutation) if self.permutation else kept
 
     def torch_shape(self, shape: Shape) -> Shape:
+        """Shape in torch of a JAX array of `shape`."""
         order = np.argsort(self.permutation) if self.permutation else range(len(shape))
         kept = [shape[axis] for axis in order]
         for axis in sorted(self.squeeze):
@@ -71,6 +75,7 @@ class Row(NamedTuple):
 
     @property
     def stacked(self) -> bool:
+        """Whether it is a tensor for each layer, which Flax keeps stacked."""
         return "{i}" in self.torch
 
 
@@ -88,6 +93,7 @@ class Source(NamedTuple):
 
     @property
     def torch_shape(self) -> Shape:
+        """Shape of each of the torch tensors."""
         return self.layout.torch_shape(self.shape[1:] if self.stacked else self.shape)
 
 
@@ -103,7 +109,8 @@ def flat_shapes(tree: dict, prefix: str = "") -> dict[str, Shape]:
 def sources(table: Table, tree: dict) -> tuple[Source, ...]:
     """The sources of every array in `tree` (nested dict with shapes), in the table's order.
 
-    Raises ValueError where a row names no array of the tree, or the tree has an array without a row: both are named.
+    Raises:
+        ValueError: where a row names no array of the tree, or the tree has an array without a row: both are named.
     """
     shapes = flat_shapes(tree)
     paths = [row.path for row in table]
@@ -137,7 +144,8 @@ def to_torch(table: Table, tree: dict) -> Iterator[tuple[str, np.ndarray]]:
 def to_jax(table: Table, tree: dict, tensors: dict[str, np.ndarray]) -> dict:
     """The nested dict of arrays with the shapes of `tree`, filled from torch tensors. For small networks and tests.
 
-    Raises KeyError for a missing tensor; `load.py` checks names and shapes of whole files before anything is read.
+    Raises:
+        KeyError: for a missing tensor; `load.py` checks names and shapes of whole files before anything is read.
     """
     filled: dict = {}
     for source in sources(table, tree):

@@ -36,8 +36,10 @@ def open_official(
 ) -> dict[str, TensorFiles]:
     """The tensors of "dit", "vae", "umt5", "clip" and "wav2vec2" by their published names.
 
-    The DiT is the Wan shards and the `infinitetalk` file together, or the one file `dit_path` in place of both. Raises
-    one UserError that names, with the flags they belong to, all files that are missing or cannot be read.
+    The DiT is the Wan shards and the `infinitetalk` file together, or the one file `dit_path` in place of both.
+
+    Raises:
+        UserError: one that names, with the flags they belong to, all files that are missing or cannot be read.
     """
     opened: dict[str, dict[str, Stored]] = {}
     problems = []
@@ -61,7 +63,7 @@ def open_official(
 def _openers(
     wan: Path, wav2vec2: Path, infinitetalk: str | Path | None, dit_path: str | Path | None
 ) -> Iterator[tuple[str, str, Opener]]:
-    """(network, flag, what opens one of its files)"""
+    """(network, flag, what opens one of its files), file after file."""
     if dit_path is not None:
         yield "dit", "--dit_path", lambda: open_tensors(dit_path, key="state_dict").tensors
     else:
@@ -104,7 +106,11 @@ def _open_wav2vec2(folder: Path) -> Mapping[str, Stored]:
 
 
 def check_all(parts: Mapping[str, Part], files: Mapping[str, TensorFiles]) -> None:
-    """Raises one UserError that lists, network by network, the tensors missing, left over and of a wrong shape."""
+    """Checks that the files hold the networks.
+
+    Raises:
+        UserError: one that lists, network by network, the tensors missing, left over and of a wrong shape.
+    """
     problems = []
     for network, part in parts.items():
         try:

@@ -22,15 +22,21 @@ from itjax.weights.torch_files import TensorFiles
 
 @runtime_checkable
 class Read(Protocol):
-    """Loads one network in a dtype, each leaf straight onto its shards; of its leaves those alone whose path ("blocks/q/
-    kernel") `only` chooses, where it is given. The others are not read."""
+    """Loads one network in a dtype, each leaf straight onto its shards.
 
-    def __call__(self, network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict: ...
+    Of its leaves those alone whose path ("blocks/q/kernel") `only` chooses, where it is given. The others are not read.
+    """
+
+    def __call__(self, network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
+        """The parameters, nested, of "dit", "vae", "umt5", "clip" or "wav2vec2"."""
 
 
 class Weights(NamedTuple):
-    """An opened and checked set of weights. `identity` tells one set from another, `encoders` likewise but for the DiT,
-    which LoRA and training change alone; `read` loads one network."""
+    """An opened and checked set of weights.
+
+    `identity` tells one set from another, `encoders` likewise but for the DiT, which LoRA and training change alone; `read`
+    loads one network.
+    """
 
     preset: Preset
     tokenizer: Path
@@ -40,7 +46,11 @@ class Weights(NamedTuple):
 
 
 def preset_of(directory: Path) -> Preset:
-    """The sizes that a converted checkpoint was made with. Raises UserError."""
+    """The sizes that a converted checkpoint was made with.
+
+    Raises:
+        UserError: where `directory` is no checkpoint of ours, or is damaged.
+    """
     try:
         return preset_from_json(store.read_metadata(directory))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -48,7 +58,11 @@ def preset_of(directory: Path) -> Preset:
 
 
 def open_converted(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
-    """A checkpoint made by convert_weights.py. LoRA deltas are added as the DiT is read. Raises UserError."""
+    """A checkpoint made by convert_weights.py. LoRA deltas are added as the DiT is read.
+
+    Raises:
+        UserError: where `directory` is no such checkpoint or is damaged, or a LoRA does not fit.
+    """
     preset = preset_of(directory)
     described = parts(preset.networks)
     files = store.open_checkpoint(directory)
@@ -80,7 +94,11 @@ def open_files(
     preset: Preset, ckpt_dir: Path, wav2vec_dir: Path, infinitetalk: Path | None, dit_path: Path | None,
     loras: list[tuple[Path, float]],
 ) -> Weights:  # fmt: skip
-    """The official files, all checked to be there, whole, and of the preset's sizes. Raises UserError."""
+    """The official files, all checked to be there, whole, and of the preset's sizes.
+
+    Raises:
+        UserError: that names what is missing or does not fit.
+    """
     described = parts(preset.networks)
     files = open_official(ckpt_dir, wav2vec_dir, infinitetalk, dit_path)
     check_all(described, files)

@@ -37,6 +37,7 @@ class Part:
         return self.trace()
 
     def is_unused(self, name: str) -> bool:
+        """Whether the torch tensor `name` is one that the network does not use."""
         return any(fnmatchcase(name, pattern) for pattern in self.unused)
 
 

@@ -44,6 +44,7 @@ class LazyArray(NamedTuple):
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the values."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
@@ -54,15 +55,21 @@ def save(
     small: Mapping[str, Path] | None = None,
     saved: Callable[[str], None] = lambda path: None,
 ) -> None:
-    """Writes a checkpoint of `tree` (nested dict of LazyArray) and its `metadata` (JSON): one leaf in memory at a time.
+    """Writes a checkpoint: one leaf in memory at a time.
+
+    The folder appears under its name when it is complete; leftovers of killed runs are removed first.
 
     Args:
-      small: {name: file} of files copied along, to where `small_files` tells.
-      saved: called with the path of each leaf when it has been written.
+        directory: the checkpoint's folder, which must not exist, in one that does.
+        tree: nested dict of LazyArray.
+        metadata: JSON that tells what the networks are; `read_metadata` gives it back.
+        small: {name: file} of files copied along, to where `small_files` tells.
+        saved: called with the path of each leaf when it has been written.
 
-    The folder appears under its name when it is complete; leftovers of killed runs are removed first. Raises UserError
-    where `directory` exists or its parent does not, OutputError where the disk is or gets full (nothing stays behind),
-    ValueError where a leaf is not what it was declared to be.
+    Raises:
+        UserError: where `directory` exists or its parent does not, or a leaf cannot be read.
+        OutputError: where the disk is or gets full (nothing stays behind).
+        ValueError: where a leaf is not what it was declared to be, or its path cannot be a name.
     """
     target, leaves = Path(directory).absolute(), _flat(tree)
     if len({_name(path) for path in leaves}) < len(leaves):
@@ -147,7 +154,11 @@ def _blocks(leaf: LazyArray, chunk: list[int]) -> Iterator[tuple[slice, ...]]:
 
 
 def read_metadata(directory: str | Path) -> dict:
-    """What `save` was given as `metadata`. Raises UserError where the folder is no checkpoint of ours or is damaged."""
+    """What `save` was given as `metadata`.
+
+    Raises:
+        UserError: where the folder is no checkpoint of ours or is damaged.
+    """
     file = Path(directory) / SIZES
     if not file.is_file():
         state = "has no " + SIZES if Path(directory).is_dir() else "is not a folder"
@@ -167,8 +178,11 @@ def restore(directory: str | Path, abstract_tree: dict) -> dict:
 
     They are cast to the dtypes asked for. A leaf that names no sharding goes to the first local device.
 
-    Only the leaves named are read, one shard in host memory at a time. Raises UserError naming the leaves that the
-    folder lacks or that have another shape, and files that are lost or damaged.
+    Only the leaves named are read, one shard in host memory at a time.
+
+    Raises:
+        UserError: that names the leaves that the folder lacks or that have another shape, and files that are lost or
+            damaged.
     """
     wanted = _flat(abstract_tree)
     stores = _open_stores(Path(directory), tuple(wanted))
@@ -186,7 +200,10 @@ def restore(directory: str | Path, abstract_tree: dict) -> dict:
 def open_checkpoint(directory: str | Path) -> TensorFiles:
     """The leaves by path, as numpy reads them: `.names()`, `.shape(path)`, `.dtype(path)`, `.read(path, index)`.
 
-    Works on any Orbax checkpoint of a tree of arrays. Raises UserError where the folder is none, or is damaged.
+    Works on any Orbax checkpoint of a tree of arrays.
+
+    Raises:
+        UserError: where the folder is none, or is damaged.
     """
     folder = Path(directory)
     stores = _open_stores(folder, None)
@@ -257,8 +274,11 @@ def _description(directory: Path) -> tuple[dict, dict[str, str]]:
 
 
 def _spec(directory: Path, description: dict, name: str) -> dict:
-    """Where tensorstore finds a leaf: its own folder (as `save` has it), or an entry of the OCDBT base that is Orbax's
-    default (checkpoints saved by a training)."""
+    """Where tensorstore finds a leaf.
+
+    Its own folder (as `save` has it), or an entry of the OCDBT base that is Orbax's default (checkpoints saved by a
+    training).
+    """
     folder = {"driver": "file", "path": f"{directory}/"}
     kvstore = {"driver": "ocdbt", "base": folder, "path": f"{name}/"} if description.get("use_ocdbt") else None
     return {

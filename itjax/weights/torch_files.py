@@ -47,21 +47,29 @@ class TensorFiles:
         self.tensors = tensors
 
     def names(self) -> tuple[str, ...]:
+        """Names of all tensors."""
         return tuple(self.tensors)
 
     def shapes(self) -> dict[str, Shape]:
+        """{name: shape} of all tensors."""
         return {name: tensor.shape for name, tensor in self.tensors.items()}
 
     def shape(self, name: str) -> Shape:
+        """Shape of the tensor `name`."""
         return self.tensors[name].shape
 
     def dtype(self, name: str) -> np.dtype:
+        """Type of the tensor `name`."""
         return self.tensors[name].dtype
 
     def read(self, name: str, index: Index = ()) -> np.ndarray:
         """The part `index` of the tensor (a slice for each of the first axes; all of it by default).
 
-        Only the rows in `index[0]` are read. Raises KeyError for an unknown name, UserError where the file has changed.
+        Only the rows in `index[0]` are read.
+
+        Raises:
+            KeyError: for an unknown name.
+            UserError: where the file has changed.
         """
         return self.tensors[name].read(index)
 
@@ -70,9 +78,12 @@ def open_tensors(paths: str | Path | Sequence[str | Path], key: str | None = Non
     """The tensors of safetensors files (one file, an index of shards, or the folder with either) or torch pickles.
 
     `key` names the entry of a torch pickle that holds the tensors ("state_dict", "model"), where they are nested.
-    Files are checked to be complete here, from their headers; values are read later. Raises UserError naming every
-    shard of an index that is missing, incomplete or without a tensor that the index places in it; a file that is
-    damaged, wants to run code, or repeats a tensor; a folder in which there is no telling what to read.
+    Files are checked to be complete here, from their headers; values are read later.
+
+    Raises:
+        UserError: that names every shard of an index that is missing, incomplete or without a tensor that the index places
+            in it; a file that is damaged, wants to run code, or repeats a tensor; a folder in which there is no telling
+            what to read.
     """
     found: dict[str, Stored] = {}
     for path in [paths] if isinstance(paths, str | Path) else paths:
@@ -243,6 +254,11 @@ def _read_torch(tensor: Any, mapped: bool, index: Index) -> np.ndarray:
 
 
 def torch_module() -> ModuleType:
+    """The module torch, imported only where a file of torch's own is read or written.
+
+    Raises:
+        UserError: where it is not installed.
+    """
     try:
         return importlib.import_module("torch")
     except ImportError as error:
@@ -255,7 +271,11 @@ def check_names(
     where: str,
     allowed_extra: Callable[[str], bool] = lambda name: False,
 ) -> None:
-    """Raises one UserError that lists the tensors missing, left over and of a wrong shape, the first ten of each."""
+    """Checks that `found` holds the tensors that are `expected`, in their shapes, and only extra ones that are allowed.
+
+    Raises:
+        UserError: one that lists the tensors missing, left over and of a wrong shape, the first ten of each.
+    """
     names = set(found.names())
     missing = [f"{name} {list(shape)}" for name, shape in expected.items() if name not in names]
     left_over = [f"{n} {list(found.shape(n))}" for n in found.names() if n not in expected and not allowed_extra(n)]

@@ -29,13 +29,17 @@ class Tensor(NamedTuple):
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the values."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 def write_safetensors(path: Path, tensors: Iterable[Tensor]) -> None:
     """Writes the header, then tensor after tensor: no more than one is in memory. An existing file is replaced.
 
-    Raises UserError (no such folder), OutputError (full disk), ValueError (a tensor unlike its declaration).
+    Raises:
+        UserError: where there is no such folder, or a tensor cannot be read.
+        OutputError: where the disk is full.
+        ValueError: where a tensor is unlike its declaration.
     """
     tensors = sorted(tensors, key=lambda tensor: -np.dtype(tensor.dtype).itemsize)  # so that each one is aligned
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -71,7 +75,9 @@ def write_sharded(folder: Path, stem: str, tensors: Iterable[Tensor], shard_byte
     """Writes `stem`-00001-of-0000N.safetensors and, when all are there, the index `stem`.safetensors.index.json.
 
     A shard has no more than `shard_bytes` of tensors, but at least one. The folder is made if its parent is there.
-    Raises as `write_safetensors` does.
+
+    Raises:
+        UserError, OutputError, ValueError: as `write_safetensors` does.
     """
     tensors = list(tensors)
     total = sum(tensor.nbytes for tensor in tensors)
@@ -120,8 +126,13 @@ class _Forgetting:
 
 
 def write_pth(path: Path, tensors: Iterable[Tensor]) -> None:
-    """torch.save of {name: tensor}, with about one tensor in memory: torch wants them all, so it gets them on a map of
-    a nameless scratch file (twice the file's size of free disk is needed meanwhile). Raises as `write_safetensors`.
+    """torch.save of {name: tensor}, with about one tensor in memory.
+
+    torch wants them all, so it gets them on a map of a nameless scratch file (twice the file's size of free disk is needed
+    meanwhile).
+
+    Raises:
+        UserError, OutputError, ValueError: as `write_safetensors` does.
     """
     torch, tensors = torch_module(), list(tensors)
     check_output(path, 2 * sum(tensor.nbytes for tensor in tensors))

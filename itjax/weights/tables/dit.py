@@ -4,14 +4,17 @@ from itjax.weights.mapping import CONV3D, LINEAR, SAME, Layout, Row, Table
 
 
 def linear(torch: str, path: str) -> Table:
+    """Rows of a Linear."""
     return Row(f"{torch}.weight", f"{path}/kernel", LINEAR), Row(f"{torch}.bias", f"{path}/bias", SAME)
 
 
 def layer_norm(torch: str, path: str) -> Table:
+    """Rows of a LayerNorm with weight and bias."""
     return Row(f"{torch}.weight", f"{path}/scale", SAME), Row(f"{torch}.bias", f"{path}/bias", SAME)
 
 
 def rms_norm(torch: str, path: str) -> Table:
+    """The one row of an RMSNorm."""
     return (Row(f"{torch}.weight", f"{path}/scale", SAME),)
 
 

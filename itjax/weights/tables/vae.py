@@ -8,10 +8,12 @@ GAMMA2D = Layout(squeeze=(1, 2))
 
 
 def conv(torch: str, path: str, layout: Layout = CONV3D) -> Table:
+    """Rows of a convolution."""
     return Row(f"{torch}.weight", f"{path}/kernel", layout), Row(f"{torch}.bias", f"{path}/bias", SAME)
 
 
 def residual(torch: str, path: str, shortcut: bool) -> Table:
+    """Rows of a ResidualBlock. `shortcut`: whether its channels change, so that it has a convolution beside."""
     return (
         Row(f"{torch}.residual.0.gamma", f"{path}/norm1/gamma", GAMMA3D),
         *conv(f"{torch}.residual.2", f"{path}/conv1/conv"),
@@ -22,6 +24,7 @@ def residual(torch: str, path: str, shortcut: bool) -> Table:
 
 
 def middle(torch: str, path: str) -> Table:
+    """Rows of a Middle."""
     return (
         *residual(f"{torch}.0", f"{path}/res1", shortcut=False),
         Row(f"{torch}.1.norm.gamma", f"{path}/attention/norm/gamma", GAMMA2D),
@@ -32,6 +35,7 @@ def middle(torch: str, path: str) -> Table:
 
 
 def resample(torch: str, path: str, in_time: bool) -> Table:
+    """Rows of a Downsample or an Upsample; only one that works `in_time` has a convolution over it."""
     rows = conv(f"{torch}.resample.1", f"{path}/conv", CONV2D)
     return rows + (conv(f"{torch}.time_conv", f"{path}/time_conv") if in_time else ())
 
@@ -52,6 +56,7 @@ def levels(torch: str, path: str, widths: list[tuple[int, int]], blocks: int, in
 
 
 def table(sizes: VaeSizes) -> Table:
+    """All rows, for a VAE of these sizes."""
     down = [sizes.dim * m for m in sizes.multipliers]
     up = down[::-1]
     down_widths = list(zip([sizes.dim, *down], down, strict=False))
