@@ -262,7 +262,7 @@ def killed_at(where: str, arguments: list[str]) -> None:
 
 
 def test_killed_on_the_way_to_orbax(tiny_official, tmp_path):
-    """kill -9 with the skeleton of a checkpoint on disk; test_checkpoint.py does the same at other moments."""
+    """kill -9 with the skeleton of a checkpoint on disk; test_store.py does the same at other moments."""
     killed_at("checkpoint._save_leaf", [*tiny_official.flags, "--output", str(tmp_path / "out")])
     assert len(list(tmp_path.glob("out.tmp-*"))) == 1
     assert not (tmp_path / "out").exists()
