@@ -27,7 +27,8 @@ from itjax.disk import beside, output_errors
 from itjax.errors import OutputError, UserError
 from itjax.weights.torch_files import DTYPES
 
-# n chunks · m references · T latent frames · h w latent grid · P persons · F frames · N layers of the speech encoder
+# n chunks · m references · T latent frames · h w latent grid · P persons · G persons and background
+# F frames · N layers of the speech encoder
 
 VERSION = 2
 SPEECH_MARGIN = 2  # frames of speech kept on each side of a clip: half the audio adapter's window
@@ -119,7 +120,7 @@ class Clip(NamedTuple):
     text: Float16[np.ndarray, "X Dt"]
     ends: Float16[np.ndarray, "n T h w C"] | Parts | None = None
     regions: Float16[np.ndarray, "n T h w"] | Parts | None = None
-    masks: Float16[np.ndarray, "3 S"] | None = None
+    masks: Float16[np.ndarray, "G S"] | None = None
 
 
 def record_count(num_frames: int, layout: Layout) -> int:

@@ -12,7 +12,7 @@ from itjax.errors import UserError
 from itjax.media.picture_sizes import Size
 from itjax.media.resize import covering, crop_centre, resize_nearest
 
-MARGIN = 0.05  # of a half picture, left free on each side where no boxes are given
+MARGIN = 0.05  # of a person's share of the picture, left free on each side where no boxes are given
 STRIDE = 8  # pixels a latent cell
 COLOURS = ((230, 60, 60), (60, 110, 240))
 
@@ -26,7 +26,7 @@ def person_masks(
     boxes: Sequence[Box] | None,
     num_persons: int,
     masks: Sequence[MaskImage] | None = None,
-) -> Float32[np.ndarray, "3 h w"]:
+) -> Float32[np.ndarray, "G h w"]:
     """Person 1, person 2, background: 0 or 1 on the latent grid (h, w) = size/8.
 
     `size` is the video's (height, width), `source_size` the picture's, which `boxes` and `masks` (one a person, of any
@@ -51,7 +51,7 @@ def person_masks(
     return cells.astype(np.float32)
 
 
-def draw_masks(image: UInt8[np.ndarray, "H W 3"], masks: Float32[np.ndarray, "P h w"]) -> UInt8[np.ndarray, "H W 3"]:
+def draw_masks(image: UInt8[np.ndarray, "H W 3"], masks: Float32[np.ndarray, "G h w"]) -> UInt8[np.ndarray, "H W 3"]:
     """The video's first picture with the persons tinted (1 red, 2 blue) and numbered: who is who, before a run."""
     tinted = image.astype(np.float32)
     areas = [resize_nearest(mask > 0, image.shape[:2]) for mask in masks[:-1]]  # the last is the background
@@ -80,16 +80,14 @@ def _on_source(
         return [resize_nearest(m, source_size) for m in bright]
     if boxes is not None:
         return [_filled(source_size, _checked(box, person, source_size)) for person, box in enumerate(boxes, 1)]
-    return [_filled(source_size, box) for box in _halves(source_size)]
+    return [_filled(source_size, _column(source_size, person, num_persons)) for person in range(num_persons)]
 
 
-def _halves(source_size: Size) -> list[tuple[int, int, int, int]]:
-    height, half = source_size[0], source_size[1] // 2
-    top, bottom = int(height * MARGIN), int(height * (1 - MARGIN))
-    return [
-        (top, int(half * MARGIN), bottom, int(half * (1 - MARGIN))),
-        (top, int(half * MARGIN + half), bottom, int(half * (1 - MARGIN) + half)),
-    ]
+def _column(source_size: Size, person: int, num_persons: int) -> tuple[int, int, int, int]:
+    """The person's share of the picture, from left to right, less a margin."""
+    height, width = source_size[0], source_size[1] // num_persons
+    left = person * width
+    return int(height * MARGIN), int(width * MARGIN + left), int(height * (1 - MARGIN)), int(width * (1 - MARGIN) + left)
 
 
 def _filled(source_size: Size, box: tuple[int, int, int, int]) -> np.ndarray:

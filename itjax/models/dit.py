@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from itjax.config import DiTSizes
 from itjax.models.audio_adapter import AudioAdapter
-from itjax.models.dit_block import VOICE_LABELS, Block, Branches, KeysValues, Persons, States, modulated
+from itjax.models.dit_block import Block, Branches, KeysValues, Persons, States, modulated, voice_label
 from itjax.models.rope import video_angles
 from itjax.parallel.sharding import SEQUENCE, constrain, sequence_shards
 
@@ -120,10 +120,11 @@ class DiT(nn.Module):
         voices, persons = windows.shape[:2]
         audio = self.audio_adapter(windows.reshape(-1, *windows.shape[2:]).astype(self.dtype))
         tokens = audio.shape[2]
-        # both persons' tokens stand side by side in each frame
+        # all persons' tokens stand side by side in each frame
         audio = audio.reshape(voices, persons, *audio.shape[1:]).swapaxes(1, 2)
         audio = audio.reshape(voices, audio.shape[1], persons * tokens, -1)
-        labels = None if labelled is None else jnp.outer(labelled, jnp.repeat(jnp.asarray(VOICE_LABELS), tokens))
+        of_persons = jnp.asarray([voice_label(person) for person in range(persons)])
+        labels = None if labelled is None else jnp.outer(labelled, jnp.repeat(of_persons, tokens))
         return States(text, image, audio, labels)
 
     def keys_values(self, text: Array, clip: Array, windows: Array, labelled: Array | None = None) -> KeysValues:

@@ -18,7 +18,7 @@ from itjax.models.rope import label_angles, rotate
 from itjax.parallel.sharding import SEQUENCE, constrain, sequence_shards
 
 # B batch (guidance branches, or training examples) · U distinct prompts · I pictures · V distinct voices · T latent frames
-# S tokens of a frame · L = S·T · N layers · H heads · d head width · D width · A audio tokens of a frame · P persons, and
+# S tokens of a frame · L = S·T · N layers · H heads · d head width · D width · A audio tokens of a frame · G persons and
 # the background
 
 
@@ -46,9 +46,9 @@ class KeysValues(NamedTuple):
 
 
 class Persons(NamedTuple):
-    """Two persons in one picture: where each is (and the background), and which branches are told apart by label."""
+    """Persons in one picture: where each is, then the background, and which branches are told apart by label."""
 
-    masks: Float[Array, "*#B 3 S"]
+    masks: Float[Array, "*#B G S"]
     labelled: Float[Array, " B"]
 
 
@@ -59,13 +59,20 @@ class Branches(NamedTuple):
     audio: Int[Array, " B"]
 
 
-# L-RoPE labels (MultiTalk, section 3.3): the span of each person's tokens, the background's, and the voices'
-PERSON_SPANS = ((0.0, 4.0), (20.0, 24.0))
-BACKGROUND_LABEL = 12.0
-VOICE_LABELS = (2.0, 22.0)
+BACKGROUND_LABEL = 12.0  # between the spans of the first two persons
 
 
-def person_labels(attention_map: Float[Array, "B 3 L"], valid: Bool[Array, " L"]) -> Float[Array, "B L"]:
+def person_span(person: int) -> tuple[float, float]:
+    """The labels that the tokens of a person (0, 1 ...) may have: 0..4, 20..24 (L-RoPE: MultiTalk, section 3.3)."""
+    return 20.0 * person, 20.0 * person + 4.0
+
+
+def voice_label(person: int) -> float:
+    """The label of a person's voice: the middle of the span of the person's tokens."""
+    return sum(person_span(person)) / 2
+
+
+def person_labels(attention_map: Float[Array, "B G L"], valid: Bool[Array, " L"]) -> Float[Array, "B L"]:
     """The label of each token (L-RoPE: MultiTalk, arXiv 2505.22647, section 3.3).
 
     The class that its map is largest for chooses the span, its map value says where in that span.
@@ -73,8 +80,9 @@ def person_labels(attention_map: Float[Array, "B 3 L"], valid: Bool[Array, " L"]
     low = jnp.min(jnp.where(valid, attention_map, jnp.inf), axis=2, keepdims=True)
     high = jnp.max(jnp.where(valid, attention_map, -jnp.inf), axis=2, keepdims=True)
     scaled = (attention_map - low) / (high - low + 1e-8)
-    of_person = [scaled[:, i] * (end - start) + start for i, (start, end) in enumerate(PERSON_SPANS)]
-    background = jnp.full_like(scaled[:, 2], BACKGROUND_LABEL)
+    spans = [person_span(person) for person in range(attention_map.shape[1] - 1)]
+    of_person = [scaled[:, i] * (end - start) + start for i, (start, end) in enumerate(spans)]
+    background = jnp.full_like(scaled[:, -1], BACKGROUND_LABEL)
     labels = jnp.stack([*of_person, background], axis=1)
     return jnp.take_along_axis(labels, jnp.argmax(attention_map, axis=1, keepdims=True), axis=1)[:, 0]
 

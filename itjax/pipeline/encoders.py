@@ -113,7 +113,7 @@ def euler_steps(program: Program, parameters: dict, coefficients: tuple[float, .
     return Steps(jnp.asarray(t[:-1]), jnp.asarray(t[1:]), features, jnp.asarray(run))
 
 
-def token_masks(masks: Float32[np.ndarray, "3 h w"]) -> Float[Array, "3 S"]:
+def token_masks(masks: Float32[np.ndarray, "G h w"]) -> Float[Array, "G S"]:
     """Masks on the latent grid to masks of tokens (2x2 patches, nearest)."""
     return jnp.asarray(masks[:, ::2, ::2].reshape(len(masks), -1), jnp.float32)
 

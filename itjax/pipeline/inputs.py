@@ -24,7 +24,7 @@ class Inputs(NamedTuple):
     height: int
     width: int
     tracks: list[Float32[np.ndarray, " _"]]
-    masks: Float32[np.ndarray, "3 h w"] | None
+    masks: Float32[np.ndarray, "G h w"] | None
 
 
 def open_inputs(request: Request, table: SizeTable) -> Inputs:

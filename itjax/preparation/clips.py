@@ -190,7 +190,7 @@ def check_sound(path: Path) -> None:
         raise UserError(f"{path}: unreadable: its sound is damaged, and would no longer fit the lips")
 
 
-def load_masks(video: Video, source_size: Size, size: Size) -> Float32[np.ndarray, "3 h w"] | None:
+def load_masks(video: Video, source_size: Size, size: Size) -> Float32[np.ndarray, "G h w"] | None:
     """Where two persons are, on the latent grid; None with one person.
 
     Raises:

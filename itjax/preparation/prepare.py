@@ -184,7 +184,7 @@ class Loaded(NamedTuple):
     piece: Piece
     pixels: UInt8[np.ndarray, "F H W 3"]
     tracks: list[Float32[np.ndarray, " _"]]
-    masks: Float32[np.ndarray, "3 h w"] | None
+    masks: Float32[np.ndarray, "G h w"] | None
     region: Float32[np.ndarray, "F h w"] | None
 
 

@@ -25,7 +25,8 @@ from itjax.sampling.color import ColorStatistics, match_colors
 from itjax.sampling.denoise import Conditions, Context, Denoising, Steps
 from itjax.sampling.guidance import guide
 
-# P persons · F frames of a chunk · M context frames · T latent frames · U prompts · h w latent grid · S tokens of a frame
+# P persons · G persons and background · F frames of a chunk · M context frames
+# T latent frames · U prompts · h w latent grid · S tokens of a frame
 
 
 class Reference(NamedTuple):
@@ -51,7 +52,7 @@ class Fixed(NamedTuple):
     prompts: Float[Array, "U X Dt"]
     steps: Steps
     color: ColorStatistics
-    masks: Float[Array, "3 S"] | None
+    masks: Float[Array, "G S"] | None
     clip: dict | None = None
 
 

@@ -23,7 +23,8 @@ from itjax.training.config import Dropout, References, TimeLaw
 
 AnyArray = Array | np.ndarray
 
-# B examples · T latent frames · h w latent grid · P persons · F pixel frames · N layers of the speech encoder · S tokens
+# B examples · T latent frames · h w latent grid · P persons · G persons and background
+# F pixel frames · N layers of the speech encoder · S tokens
 
 
 class Batch(NamedTuple):
@@ -41,7 +42,7 @@ class Batch(NamedTuple):
     text: Float[AnyArray, "B X Dt"]
     held: Int[AnyArray, " B"]
     identity: UInt32[AnyArray, " B"]
-    masks: Float[AnyArray, "B 3 S"] | None
+    masks: Float[AnyArray, "B G S"] | None
     region: Float[AnyArray, "B T h w"] | None = None
 
 
