@@ -2,8 +2,6 @@
 
 from itjax.weights.mapping import LINEAR, SAME, Row, Table
 
-UNUSED: tuple[str, ...] = ()
-
 TABLE: Table = (
     Row("token_embedding.weight", "token_embedding/embedding", SAME),
     Row("blocks.{i}.norm1.weight", "blocks/norm1/scale", SAME),
