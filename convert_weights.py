@@ -24,9 +24,9 @@ from itjax.errors import UserError
 from itjax.training import result
 from itjax.weights.convert import to_checkpoint, to_official
 from itjax.weights.lora import with_loras
-from itjax.weights.official import check_all, open_official, small_files
+from itjax.weights.official import check_all, companion_files, open_official
 from itjax.weights.sources import preset_of
-from itjax.weights.specs import parts
+from itjax.weights.specs import network_specs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,11 +70,11 @@ def convert(args: argparse.Namespace) -> None:
     loras = command_line.loras_of(args)
     files = open_official(args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path)
     preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
-    described = parts(preset.networks)
-    check_all(described, files)
+    specs = network_specs(preset.networks)
+    check_all(specs, files)
     files["dit"] = with_loras(files["dit"], loras)
-    small = small_files(args.ckpt_dir, args.wav2vec_dir)
-    to_checkpoint(described, files, to_json(preset), small, args.output)
+    companions = companion_files(args.ckpt_dir, args.wav2vec_dir)
+    to_checkpoint(specs, files, to_json(preset), companions, args.output)
 
 
 def export(args: argparse.Namespace) -> None:
@@ -83,7 +83,7 @@ def export(args: argparse.Namespace) -> None:
         for path in result.export(args.checkpoint, args.output):
             print(path)
         return
-    to_official(parts(preset_of(args.checkpoint).networks), args.checkpoint, args.output)
+    to_official(network_specs(preset_of(args.checkpoint).networks), args.checkpoint, args.output)
 
 
 def peak_memory() -> int:

@@ -58,39 +58,39 @@ def generate(folder: Path, preset: Path) -> None:
     from itjax.weights import official
     from itjax.weights.convert import PICKLES, audio_names
     from itjax.weights.mapping import torch_shapes
-    from itjax.weights.specs import parts
+    from itjax.weights.specs import network_specs
     from itjax.weights.torch_writer import Tensor, write_pth, write_safetensors, write_sharded
 
-    described = parts(configs.named(str(preset)).networks)
+    specs = network_specs(configs.named(str(preset)).networks)
     wan, wav2vec2, infinitetalk = (folder / place for place in (official.WAN, official.WAV2VEC2, official.INFINITETALK))
     for place in (wav2vec2, infinitetalk.parent):
         place.mkdir(parents=True)
     shutil.copytree(TINY / official.WAN / official.TOKENIZER, wan / official.TOKENIZER)
     tensors = {}
-    for network, part in described.items():
+    for network, part in specs.items():
         shapes = torch_shapes(part.table, part.abstract)
         kind = DTYPES[network]
         tensors[network] = [
             Tensor(name, shape, dtype(kind), partial(draw, name, shape, kind)) for name, shape in shapes.items()
         ]
-    last = f"visual.transformer.{described['clip'].abstract['blocks']['norm1']['scale'].shape[0]}"
+    last = f"visual.transformer.{specs['clip'].abstract['blocks']['norm1']['scale'].shape[0]}"
     extra = {f"{last}.mlp.0.weight": (5120, 1280), "textual.token_embedding.weight": (50000, 1024), "log_scale": ()}
     tensors["clip"] += [Tensor(n, s, dtype("float16"), partial(draw, n, s, "float16")) for n, s in extra.items()]
-    audio = audio_names(described["dit"])
+    audio = audio_names(specs["dit"])
     write_sharded(wan, official.DIT_STEM, [t for t in tensors["dit"] if t.name not in audio], 10**9)
     write_safetensors(infinitetalk, [t for t in tensors["dit"] if t.name in audio])
     for network, name in PICKLES.items():
         write_pth(wan / name, tensors[network])
     write_safetensors(wav2vec2 / official.WAV2VEC2_FILE, tensors["wav2vec2"])
-    stacks = [(math.prod(leaf.shape) * dtype(DTYPES[n]).itemsize, list(leaf.shape)) for n, leaf in arrays(described)]
+    stacks = [(math.prod(leaf.shape) * dtype(DTYPES[n]).itemsize, list(leaf.shape)) for n, leaf in arrays(specs)]
     print(json.dumps(dict(zip(("bytes", "shape"), max(stacks), strict=True))))
 
 
-def arrays(described: dict) -> list:
+def arrays(specs: dict) -> list:
     """(network, array) of every array that the networks' parameters have in Flax."""
     import jax
 
-    return [(network, leaf) for network, part in described.items() for leaf in jax.tree.leaves(part.abstract)]
+    return [(network, leaf) for network, part in specs.items() for leaf in jax.tree.leaves(part.abstract)]
 
 
 def dtype(name: str):

@@ -23,11 +23,11 @@ import configs
 from itjax.config import Sampler
 from itjax.pipeline import encoders
 from itjax.sampling import chunk, denoise, rollout
-from itjax.sampling.chunk import Carry, Chunk, Fixed, Program, Reference
+from itjax.sampling.chunk import Carry, ChunkInputs, Invariants, Program, Reference
 from itjax.sampling.color import color_statistics
-from itjax.sampling.denoise import Conditions, Denoising
+from itjax.sampling.denoise import Conditions, DenoisingState
 from itjax.weights import mapping
-from itjax.weights.specs import parts
+from itjax.weights.specs import network_specs
 from itjax.weights.tables import dit as dit_table
 
 PRESET = configs.PRESETS["tiny"]
@@ -42,17 +42,17 @@ def main() -> None:
     sampler = Sampler(frame_num=args.frames, motion_frames=MOTION[args.frames], steps=args.steps)
     print(f"{os.cpu_count()} cores, jax {jax.__version__}, device {jax.devices()[0].device_kind}")
     print(f"{args.frames} frames of {WIDTH}x{HEIGHT}, {args.steps} steps, {sampler.branches} branches, float32")
-    program, fixed, carry, part = inputs(sampler)
+    program, invariants, carry, part = inputs(sampler)
     before = peak_memory()
-    first = once(lambda: whole_chunk(program, fixed, carry, part))
-    later = turns(chunk_and_parts(program, fixed, carry, part), args.repeats)
+    first = once(lambda: whole_chunk(program, invariants, carry, part))
+    later = turns(chunk_and_parts(program, invariants, carry, part), args.repeats)
     print(f"compilation, without a cache: {first - statistics.median(later['chunk']):.2f} s")
     tell(later)
     print(f"peak memory {peak_memory():.0f} MiB, of that {before:.0f} before the first chunk")
     if importlib.util.find_spec("torch") is None:
         print("torch is not installed: nothing to compare with")
     else:
-        compare(program, fixed, carry, part, args.repeats)
+        compare(program, invariants, carry, part, args.repeats)
 
 
 def arguments() -> argparse.Namespace:
@@ -77,20 +77,20 @@ def inputs(sampler: Sampler):
     """(program, fixed, first carry, chunk) with random weights and inputs, at the tiny size of ratio 1."""
     program = Program(PRESET.networks, sampler, jnp.dtype("float32"))
     dit, vae = PRESET.networks.dit, PRESET.networks.vae
-    described = parts(PRESET.networks)
+    specs = network_specs(PRESET.networks)
     keys = iter(jax.random.split(jax.random.key(0), 8))
     normal = lambda *shape: jax.random.normal(next(keys), shape)
-    weights = {name: random_parameters(described[name].abstract, next(keys)) for name in ("dit", "vae")}
+    weights = {name: random_parameters(specs[name].abstract, next(keys)) for name in ("dit", "vae")}
     picture = jnp.clip(normal(HEIGHT, WIDTH, 3) / 2, -1, 1)
     latents = (sampler.num_latents, HEIGHT // vae.spatial_stride, WIDTH // vae.spatial_stride, vae.z_dim)
     prompts = normal(2, dit.text_len, dit.text_dim)
     steps = encoders.euler_steps(program, weights["dit"], ())
-    fixed = Fixed(weights["dit"], weights["vae"], prompts, steps, color_statistics(picture), None)
+    invariants = Invariants(weights["dit"], weights["vae"], prompts, steps, color_statistics(picture), None)
     audio = dit.audio
     windows = normal(1, sampler.frame_num, audio.window, audio.layers, audio.channels)
-    reference = Reference(normal(*latents), normal(257, dit.clip_dim), chunk.shown_mask(sampler.num_latents))
-    part = Chunk(windows, reference, normal(*latents))
-    return program, fixed, chunk.first_carry(picture, sampler), part
+    reference = Reference(normal(*latents), normal(257, dit.clip_dim), chunk.reference_mask(sampler.num_latents))
+    part = ChunkInputs(windows, reference, normal(*latents))
+    return program, invariants, chunk.first_carry(picture, sampler), part
 
 
 # -- measuring --------------------------------------------------------------------------------------------------------
@@ -123,27 +123,27 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def whole_chunk(program, fixed, carry, part):
-    return next(rollout.streamed(program, fixed, carry, [part]))
+def whole_chunk(program, invariants, carry, part):
+    return next(rollout.streamed(program, invariants, carry, [part]))
 
 
-def chunk_and_parts(program, fixed, carry, part) -> dict[str, Callable]:
+def chunk_and_parts(program, invariants, carry, part) -> dict[str, Callable]:
     """A chunk as it is made, and its parts alone."""
-    begin, advance, finish = (jax.jit(f, static_argnums=0) for f in (chunk.begin, chunk.advance, chunk.finish))
-    state, conditions = begin(program, fixed, carry, part)
-    step = jax.tree.map(lambda x: x[0], fixed.steps)
+    begin, denoise_step, finish = (jax.jit(f, static_argnums=0) for f in (chunk.begin, chunk.denoise_step, chunk.finish))
+    state, conditions = begin(program, invariants, carry, part)
+    step = jax.tree.map(lambda x: x[0], invariants.steps)
     return {
-        "chunk": lambda: whole_chunk(program, fixed, carry, part),
-        "  begin (VAE of the context, keys, values)": lambda: begin(program, fixed, carry, part),
-        "  one step (of all branches)": lambda: advance(program, fixed, state, step, conditions),
-        "  finish (VAE decode, colours)": lambda: finish(program, fixed, state.latent),
+        "chunk": lambda: whole_chunk(program, invariants, carry, part),
+        "  begin (VAE of the context, keys, values)": lambda: begin(program, invariants, carry, part),
+        "  one step (of all branches)": lambda: denoise_step(program, invariants, state, step, conditions),
+        "  finish (VAE decode, colours)": lambda: finish(program, invariants, state.latent),
     }
 
 
 # -- against torch ----------------------------------------------------------------------------------------------------
 
 
-def compare(program: Program, fixed: Fixed, carry: Carry, part: Chunk, repeats: int) -> None:
+def compare(program: Program, invariants: Invariants, carry: Carry, part: ChunkInputs, repeats: int) -> None:
     """Times the DiT of a whole chunk, ours and torch's, and nothing else; stops where the two do not agree.
 
     Ours: keys and values once, then each step's branches as one batch. Torch's: one forward a step and branch, each with
@@ -152,11 +152,11 @@ def compare(program: Program, fixed: Fixed, carry: Carry, part: Chunk, repeats: 
     import torch
     from torch_dit import TorchDiT
 
-    state, conditions = jax.jit(chunk.begin, static_argnums=0)(program, fixed, carry, part)
-    net = TorchDiT(program.networks.dit, dict(mapping.to_torch(dit_table.TABLE, fixed.dit)))
-    told = [[torch.tensor(x) for x in branch] for branch in branches(fixed, part, state, conditions)]
-    times = np.asarray(fixed.steps.now).tolist()
-    ours = our_forwards(program, fixed, part, state, conditions)
+    state, conditions = jax.jit(chunk.begin, static_argnums=0)(program, invariants, carry, part)
+    net = TorchDiT(program.networks.dit, dict(mapping.to_torch(dit_table.TABLE, invariants.dit)))
+    told = [[torch.tensor(x) for x in branch] for branch in branches(invariants, part, state, conditions)]
+    times = np.asarray(invariants.steps.t).tolist()
+    ours = our_forwards(program, invariants, part, state, conditions)
 
     def torchs(threads: int) -> list:
         torch.set_num_threads(threads)
@@ -178,28 +178,32 @@ def compare(program: Program, fixed: Fixed, carry: Carry, part: Chunk, repeats: 
         print(f"ours/torch, {what}, torch at its better number of threads: {of(mine) / min(map(of, others)):.2f}")
 
 
-def our_forwards(program: Program, fixed: Fixed, part: Chunk, state: Denoising, conditions: Conditions) -> Callable:
+def our_forwards(
+    program: Program, invariants: Invariants, part: ChunkInputs, state: DenoisingState, conditions: Conditions
+) -> Callable:
     """The velocities of each step, [B, T, h, w, C]."""
     net = program.net
     prepare = jax.jit(lambda dit, *told: net.apply({"params": dit}, *told, method="keys_values"))
     predict = jax.jit(lambda dit, *args: denoise.velocities(net, dit, *args)[0])
-    steps = [jax.tree.map(lambda x, i=i: x[i], fixed.steps) for i in range(len(fixed.steps.now))]
+    steps = [jax.tree.map(lambda x, i=i: x[i], invariants.steps) for i in range(len(invariants.steps.t))]
     windows = jnp.stack([part.windows, jnp.zeros_like(part.windows)])
 
     def forwards() -> list[jax.Array]:
-        keys_values = prepare(fixed.dit, fixed.prompts, part.reference.clip[None], windows)
+        keys_values = prepare(invariants.dit, invariants.prompts, part.reference.clip[None], windows)
         told = conditions._replace(keys_values=keys_values)
-        return [predict(fixed.dit, state, step, told) for step in steps]
+        return [predict(invariants.dit, state, step, told) for step in steps]
 
     return forwards
 
 
-def branches(fixed: Fixed, part: Chunk, state: Denoising, conditions: Conditions) -> Iterator[tuple[np.ndarray, ...]]:
+def branches(
+    invariants: Invariants, part: ChunkInputs, state: DenoisingState, conditions: Conditions
+) -> Iterator[tuple[np.ndarray, ...]]:
     """What torch's forwards are told besides the time, for each guidance branch."""
     windows = part.windows[0], jnp.zeros_like(part.windows[0])
     for text, audio in zip(*conditions.branches, strict=True):
         latents, condition = (np.moveaxis(np.asarray(x), -1, 0) for x in (state.latent, conditions.mask_and_reference))
-        told = latents, condition, fixed.prompts[text], part.reference.clip[None], windows[int(audio)]
+        told = latents, condition, invariants.prompts[text], part.reference.clip[None], windows[int(audio)]
         yield tuple(np.array(x) for x in told)
 
 

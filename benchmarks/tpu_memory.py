@@ -23,10 +23,10 @@ from itjax.config import Sampler
 from itjax.models.dit import TimeFeatures
 from itjax.parallel.sharding import AXES, make_mesh, with_shardings
 from itjax.sampling import chunk
-from itjax.sampling.chunk import Carry, Chunk, Fixed, Program, Reference
+from itjax.sampling.chunk import Carry, ChunkInputs, Invariants, Program, Reference
 from itjax.sampling.color import ColorStatistics
-from itjax.sampling.denoise import Steps
-from itjax.weights.specs import parts
+from itjax.sampling.denoise import EulerSteps
+from itjax.weights.specs import network_specs
 
 SIZES = {"480": (640, 640), "720": (960, 960)}
 
@@ -44,9 +44,9 @@ def main() -> None:
     print(
         f"{args.topology}, mesh {dict(mesh.shape)}, {args.size}p, {args.persons} person(s), bfloat16, jax {jax.__version__}"
     )
-    described = parts(networks)  # before the mesh: its devices can run nothing
+    specs = network_specs(networks)  # before the mesh: its devices can run nothing
     with jax.set_mesh(mesh):
-        for name, function, inputs in programs(networks, described, mesh, *SIZES[args.size], args.persons):
+        for name, function, inputs in programs(networks, specs, mesh, *SIZES[args.size], args.persons):
             begun = time.perf_counter()
             memory = jax.jit(function).trace(*inputs).lower(lowering_platforms=("tpu",)).compile().memory_analysis()
             gib = [n / 2**30 for n in (memory.argument_size_in_bytes, memory.temp_size_in_bytes)]
@@ -57,24 +57,24 @@ def main() -> None:
             )
 
 
-def programs(networks, described, mesh, height: int, width: int, persons: int):
+def programs(networks, specs, mesh, height: int, width: int, persons: int):
     """(name, function, abstract inputs) of each program that a run compiles."""
     spec = lambda *shape, dtype=jnp.float32: jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P()))
     replicated = lambda tree: jax.tree.map(lambda x: spec(*x.shape, dtype=x.dtype), tree)
     sampler, dit = Sampler(), networks.dit
     program = Program(networks, sampler, jnp.dtype("bfloat16"))
-    weights = {n: with_shardings(described[n].abstract, mesh, jnp.bfloat16) for n in ("dit", "vae", "clip")}
+    weights = {n: with_shardings(specs[n].abstract, mesh, jnp.bfloat16) for n in ("dit", "vae", "clip")}
     latents = sampler.num_latents, height // 8, width // 8, 16
-    step = Steps(spec(), spec(), TimeFeatures(spec(dit.dim), spec(6, dit.dim)), spec(dtype=jnp.bool_))
+    step = EulerSteps(spec(), spec(), TimeFeatures(spec(dit.dim), spec(6, dit.dim)), spec(dtype=jnp.bool_))
     masks = None if persons == 1 else spec(3, height * width // 256)
     color = ColorStatistics(spec(3), spec(3))
-    fixed = Fixed(weights["dit"], weights["vae"], spec(2, dit.text_len, dit.text_dim), step, color, masks)
+    invariants = Invariants(weights["dit"], weights["vae"], spec(2, dit.text_len, dit.text_dim), step, color, masks)
     carry = Carry(spec(sampler.motion_frames, height, width, 3), spec(dtype=jnp.int32))
     audio, reference = dit.audio, Reference(spec(*latents), spec(257, dit.clip_dim), spec(sampler.num_latents, 4))
     windows = spec(persons, sampler.frame_num, audio.window, audio.layers, audio.channels)
-    part = Chunk(windows, reference, spec(*latents))
+    part = ChunkInputs(windows, reference, spec(*latents))
     begin = lambda *inputs: chunk.begin(program, *inputs)
-    state, conditions = jax.eval_shape(begin, fixed, carry, part)
+    state, conditions = jax.eval_shape(begin, invariants, carry, part)
     # as `begin` leaves them: keys and values split over heads, which the kernels that made them are split along
     heads = lambda x: NamedSharding(mesh, P(*[None] * (len(x.shape) - 2), AXES if x.shape[-2] % mesh.size == 0 else None))
     split = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=heads(x)), conditions.keys_values)
@@ -83,9 +83,9 @@ def programs(networks, described, mesh, height: int, width: int, persons: int):
     pictures = spec(height, width, 3), spec(224, 224, 3)
     show = lambda *inputs: chunk.encode_reference(program, *inputs)
     yield "reference", show, (shown, *pictures)
-    yield "begin", begin, (fixed, carry, part)
-    yield "advance", lambda *inputs: chunk.advance(program, *inputs), (fixed, replicated(state), step, conditions)
-    yield "finish", lambda *inputs: chunk.finish(program, *inputs), (fixed, spec(*latents))
+    yield "begin", begin, (invariants, carry, part)
+    yield "advance", lambda *inputs: chunk.denoise_step(program, *inputs), (invariants, replicated(state), step, conditions)
+    yield "finish", lambda *inputs: chunk.finish(program, *inputs), (invariants, spec(*latents))
 
 
 if __name__ == "__main__":

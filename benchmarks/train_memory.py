@@ -60,8 +60,8 @@ def main() -> None:
     settings = settings_of(args)
     data.check_batch(settings, mesh)
     height, width = SIZES[args.size]
-    described = parameters.abstract(dit, settings.trained)  # before the mesh: its devices can run nothing
-    inputs = abstract_inputs(settings, networks, described, mesh, height, width)
+    specs = parameters.abstract(dit, settings.trained)  # before the mesh: its devices can run nothing
+    inputs = abstract_inputs(settings, networks, specs, mesh, height, width)
     print(
         f"{args.topology}, mesh {dict(mesh.shape)}, {args.preset}, {dit.num_layers} layers, batch {settings.batch} in "
         f"{settings.accumulation} part(s), {height}x{width}x{Layout().frame_num}, remat {settings.remat}, jax "
@@ -111,14 +111,14 @@ def devices_of(topology: str) -> list:
 
 
 def abstract_inputs(
-    settings: Training, networks: Networks, described: tuple[dict, dict], mesh: Mesh, height: int, width: int
+    settings: Training, networks: Networks, specs: tuple[dict, dict], mesh: Mesh, height: int, width: int
 ) -> Inputs:
     """Inputs of the step for a picture of `height` x `width` pixels, in the types and shardings that a run gives them.
 
     Args:
         described: `parameters.abstract`: what trains, and what is frozen.
     """
-    trainable, frozen = described
+    trainable, frozen = specs
     everywhere = NamedSharding(mesh, P())
     spec = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=everywhere)
     return Inputs(
@@ -145,7 +145,7 @@ def abstract_batch(settings: Training, networks: Networks, mesh: Mesh, height: i
         clip=half(networks.clip.tokens, dit.clip_dim),
         speech=half(1, frames + 2 * SPEECH_MARGIN, dit.audio.layers, dit.audio.channels),
         text=half(dit.text_len, dit.text_dim),
-        held=half(dtype=jnp.int32),
+        context_latents=half(dtype=jnp.int32),
         identity=half(dtype=jnp.uint32),
         masks=None,
     )

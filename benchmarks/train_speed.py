@@ -112,7 +112,7 @@ def random_batch(args: argparse.Namespace, sizes: DiTSizes, count: int) -> Batch
         clip=normal(257, sizes.clip_dim),
         speech=normal(1, args.frames + 2 * SPEECH_MARGIN, sizes.audio.layers, sizes.audio.channels),
         text=normal(sizes.text_len, sizes.text_dim),
-        held=np.full(count, 3, np.int32),
+        context_latents=np.full(count, 3, np.int32),
         identity=np.arange(count, dtype=np.uint32),
         masks=None,
     )

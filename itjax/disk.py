@@ -40,7 +40,7 @@ def check_output(path: Path, nbytes: int) -> None:
 
 
 @contextlib.contextmanager
-def beside(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A path, in a temporary folder next to `path`, for a file or folder that becomes `path` when the block ends.
 
     If the block raises, what it made is removed. A killed run leaves its folder behind; the next one for the same
@@ -69,7 +69,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: where the disk refuses.
     """
-    with beside(path) as temporary, output_errors(path):
+    with atomic_path(path) as temporary, output_errors(path):
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -23,7 +23,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import Float16, Float32, Int32
 
 from itjax.config import Preset, preset_from_json, to_json
-from itjax.disk import beside, output_errors
+from itjax.disk import atomic_path, output_errors
 from itjax.errors import OutputError, UserError
 from itjax.weights.torch_files import DTYPES
 
@@ -33,7 +33,7 @@ from itjax.weights.torch_files import DTYPES
 VERSION = 2
 SPEECH_MARGIN = 2  # frames of speech kept on each side of a clip: half the audio adapter's window
 PROMPTS = "prompts.safetensors"
-PARTS = ("chunks", "references", "clip_tokens", "ends", "regions")  # fields of a clip that are read by the part
+LAZY_FIELDS = ("chunks", "references", "clip_tokens", "ends", "regions")  # fields of a clip that are read by the part
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def reference_frames(num_frames: int, layout: Layout) -> Int32[np.ndarray, " m"]
     return np.arange(0, num_frames, layout.reference_stride, dtype=np.int32)
 
 
-class Parts:
+class LazyRows:
     """An array of `shape`, whose parts along the first axis are read as they are asked for: `read`(number, bytes)."""
 
     dtype = np.dtype(np.float16)
@@ -112,14 +112,14 @@ class Clip(NamedTuple):
     name: str
     num_frames: int
     chunk_starts: Int32[np.ndarray, " n"]
-    chunks: Float16[np.ndarray, "n T h w C"] | Parts
+    chunks: Float16[np.ndarray, "n T h w C"] | LazyRows
     reference_frames: Int32[np.ndarray, " m"]
-    references: Float16[np.ndarray, "m T h w C"] | Parts
-    clip_tokens: Float16[np.ndarray, "m Y Dc"] | Parts
+    references: Float16[np.ndarray, "m T h w C"] | LazyRows
+    clip_tokens: Float16[np.ndarray, "m Y Dc"] | LazyRows
     speech: Float16[np.ndarray, "P F N C"]
     text: Float16[np.ndarray, "X Dt"]
-    ends: Float16[np.ndarray, "n T h w C"] | Parts | None = None
-    regions: Float16[np.ndarray, "n T h w"] | Parts | None = None
+    ends: Float16[np.ndarray, "n T h w C"] | LazyRows | None = None
+    regions: Float16[np.ndarray, "n T h w"] | LazyRows | None = None
     masks: Float16[np.ndarray, "G S"] | None = None
 
 
@@ -134,8 +134,8 @@ def to_records(clip: Clip) -> list[bytes]:
 
     The file has name, length and the shapes of PARTS in its metadata.
     """
-    arrays = {name: np.ascontiguousarray(x) for name, x in clip._asdict().items() if isinstance(x, np.ndarray | Parts)}
-    parts = {name: arrays.pop(name) for name in PARTS if name in arrays}
+    arrays = {name: np.ascontiguousarray(x) for name, x in clip._asdict().items() if isinstance(x, np.ndarray | LazyRows)}
+    parts = {name: arrays.pop(name) for name in LAZY_FIELDS if name in arrays}
     shapes = {name: array.shape for name, array in parts.items()}
     # under one key: safetensors writes several in any order, and the same clip shall give the same bytes
     metadata = {"clip": json.dumps({"name": clip.name, "num_frames": clip.num_frames, "parts": shapes})}
@@ -155,7 +155,7 @@ def from_records(data: bytes, read: Callable[[int, int], bytes]) -> Clip:
         fields: dict[str, Any] = {name: _view(data, start, entry) for name, entry in header.items()}
         first = 1
         for name, shape in metadata["parts"].items():
-            fields[name] = Parts(tuple(shape), partial(_nth, read, first))
+            fields[name] = LazyRows(tuple(shape), partial(_nth, read, first))
             first += shape[0]
         return Clip(metadata["name"], metadata["num_frames"], **fields)
     except (ValueError, KeyError, TypeError) as error:
@@ -220,7 +220,7 @@ def write_shard(path: Path, clips: Iterable[Iterable[bytes]]) -> None:
     Raises:
         OutputError: where the disk refuses (full disk).
     """
-    with beside(path) as temporary, output_errors(path):
+    with atomic_path(path) as temporary, output_errors(path):
         # one record a group: each is read at random, alone. No compression: float16 noise does not shrink
         writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
         try:
@@ -247,7 +247,7 @@ def write_dataset(dataset: Dataset) -> None:
         "buckets": [asdict(bucket) for bucket in dataset.buckets],
     }
     path = dataset.folder / "dataset.json"
-    with beside(path) as temporary, output_errors(path), temporary.open("w") as file:
+    with atomic_path(path) as temporary, output_errors(path), temporary.open("w") as file:
         json.dump(content, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
@@ -299,7 +299,7 @@ def write_null_prompts(folder: Path, states: Float32[np.ndarray, "2 X Dt"]) -> N
         OutputError: where the disk refuses.
     """
     path = folder / PROMPTS
-    with beside(path) as temporary, output_errors(path):
+    with atomic_path(path) as temporary, output_errors(path):
         # not save_file: what that writes nobody else may read
         temporary.write_bytes(safetensors.numpy.save({"states": np.ascontiguousarray(states)}))
 

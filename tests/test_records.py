@@ -29,7 +29,7 @@ def dataset(tmp_path):
 
 def whole(clip):
     """With all its parts read."""
-    return clip._replace(**{name: np.asarray(x) for name, x in clip._asdict().items() if isinstance(x, records.Parts)})
+    return clip._replace(**{name: np.asarray(x) for name, x in clip._asdict().items() if isinstance(x, records.LazyRows)})
 
 
 def again(written):

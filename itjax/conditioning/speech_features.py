@@ -18,17 +18,17 @@ from itjax.media.containers import SAMPLE_RATE
 from itjax.models.wav2vec2 import Grid, Moments, Wav2Vec2, first_layer_moments, frame_grid, resample
 
 LONGEST_WHOLE = 180 * FPS
-BLOCK = 1 << 22  # samples read at once where a whole track is measured
+SAMPLES_PER_BLOCK = 1 << 22  # samples read at once where a whole track is measured
 
 
-class Windows(NamedTuple):
+class WindowSizes(NamedTuple):
     """How a track is cut: `core` frames are kept of each window, `context` frames on each side are only heard."""
 
     core: int
     context: int
 
 
-LONG = Windows(core=60 * FPS, context=10 * FPS)
+LONG = WindowSizes(core=60 * FPS, context=10 * FPS)
 
 
 def frame_count(num_samples: int) -> int:
@@ -57,7 +57,7 @@ class SpeechFeatures:
     What a frame's features are does not depend on the order in which windows are asked for.
     """
 
-    def __init__(self, model: Wav2Vec2, params: dict, track: Float[np.ndarray, " N"], windows: Windows) -> None:
+    def __init__(self, model: Wav2Vec2, params: dict, track: Float[np.ndarray, " N"], windows: WindowSizes) -> None:
         """Measures the whole track: its mean and variance, and the moments of the network's first layer."""
         sizes = model.sizes
         self.num_frames = frame_count(len(track))
@@ -107,13 +107,13 @@ class SpeechFeatures:
 def speech_features(model: Wav2Vec2, params: dict, track: Float[np.ndarray, " N"]) -> SpeechFeatures:
     """The features of a track: in one window up to three minutes, in windows of fixed length beyond."""
     num_frames = frame_count(len(track))
-    windows = Windows(core=num_frames, context=0) if num_frames <= LONGEST_WHOLE else LONG
+    windows = WindowSizes(core=num_frames, context=0) if num_frames <= LONGEST_WHOLE else LONG
     return SpeechFeatures(model, params, track, windows)
 
 
 def _blocks(track: Float[np.ndarray, " N"]) -> Iterator[Float[np.ndarray, " n"]]:
-    for start in range(0, len(track), BLOCK):
-        yield track[start : start + BLOCK].astype(np.float64)
+    for start in range(0, len(track), SAMPLES_PER_BLOCK):
+        yield track[start : start + SAMPLES_PER_BLOCK].astype(np.float64)
 
 
 def _mean_and_scale(track: Float[np.ndarray, " N"]) -> tuple[float, float]:

@@ -103,7 +103,7 @@ def append(file: Path, length: int, data: bytes | memoryview) -> None:
     Raises:
         OSError: when the disk refuses. What it took is given back, so that the file is again what it was.
     """
-    target = file if length else part(file)
+    target = file if length else partial_file(file)
     descriptor = os.open(target, os.O_WRONLY | (0 if length else os.O_CREAT), 0o666)
     try:
         os.ftruncate(descriptor, length)
@@ -142,7 +142,7 @@ def replace(new: Path, file: Path) -> None:
     sync_folder(file.parent)
 
 
-def part(file: Path) -> Path:
+def partial_file(file: Path) -> Path:
     """Where the first bytes of a file lie until they are complete."""
     return file.with_name(file.name + ".part")
 

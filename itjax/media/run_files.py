@@ -38,8 +38,8 @@ def place(save_file: str | Path, save_frames: str | Path | None) -> Files:
         files.folder.mkdir(exist_ok=True)
         for file in (video, array):
             if file:
-                journal.part(file).touch()  # asks the disk itself: permission bits do not tell of a read-only one
-                journal.part(file).unlink()
+                journal.partial_file(file).touch()  # asks the disk itself: permission bits do not tell of a read-only one
+                journal.partial_file(file).unlink()
     except OSError as error:
         with contextlib.suppress(OSError):
             files.folder.rmdir()

@@ -7,7 +7,7 @@ import av
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from itjax.disk import beside, output_errors
+from itjax.disk import atomic_path, output_errors
 from itjax.errors import OutputError
 from itjax.media import fragments, sound_track
 from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
@@ -32,7 +32,7 @@ def write_video(path: Path, frames: UInt8[np.ndarray, "F H W 3"], sound: Float32
     data = fragments.fragment(fmt, Counts(), frames, list(islice(packets, count)))
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with beside(path) as whole, output_errors(path):
+    with atomic_path(path) as whole, output_errors(path):
         part = whole.with_suffix(".part")
         part.write_bytes(data)
         try:

@@ -25,8 +25,8 @@ from itjax.media.sound_track import SoundTrack
 # n frames of a chunk · H W pixels
 
 
-class Run:
-    """An open run; made by `open_run`. After an OutputError the same chunk may be appended again."""
+class VideoWriter:
+    """An open run; made by `open_writer`. After an OutputError the same chunk may be appended again."""
 
     def __init__(self, files: Files, fmt: fragments.Format, kept: Journal, finished: bool, lock: int | None):
         self.files, self.finished = files, finished
@@ -114,7 +114,7 @@ class Run:
             os.close(self._lock)
             self._lock = None
 
-    def __enter__(self) -> "Run":
+    def __enter__(self) -> "VideoWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,7 +151,7 @@ class Run:
         )
 
 
-def open_run(
+def open_writer(
     save_file: str | Path,
     size: tuple[int, int],
     fps: int,
@@ -159,7 +159,7 @@ def open_run(
     fingerprint: Fingerprint,
     resume: bool,
     save_frames: str | Path | None = None,
-) -> Run:
+) -> VideoWriter:
     """Begin a run, or with `resume` go on with it (from the beginning where there is none).
 
     Args:
@@ -168,7 +168,7 @@ def open_run(
         fps: frames a second.
         sound: the speech; padded with silence, or cut, to the length of the pictures.
         fingerprint: all that determines the frames; a run goes on only with the same.
-        resume: go on with an unfinished run; take note (`Run.finished`) of a finished one.
+        resume: go on with an unfinished run; take note (`VideoWriter.finished`) of a finished one.
         save_frames: an .npy for the float frames too.
 
     Raises:
@@ -200,7 +200,7 @@ def open_run(
     if finished:
         journal.remove(files.folder)
     fmt = fragments.Format(height, width, fps, sound, running_mark(kept.mark))
-    return Run(files, fmt, kept, finished, lock)
+    return VideoWriter(files, fmt, kept, finished, lock)
 
 
 def _kept(files: Files, size: tuple[int, int], fresh: Journal, resume: bool) -> tuple[Journal, bool]:

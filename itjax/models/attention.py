@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from itjax.parallel.sharding import SEQUENCE, axis_size, constrain, devices, sequence_shards
 
-# B batch · Q asking tokens · K answering tokens · H heads · d head width
+# B batch · Q queries · K keys · H heads · d head width
 _SCORES = 2**28  # elements of one block of scores outside a fused kernel: 1 GiB in float32
 _WIDEST = 128  # head width that cuDNN's kernel takes on every GPU it runs on
 
@@ -58,7 +58,7 @@ def attention(
 def self_attention(
     q: Float[Array, "B Q H d"], k: Float[Array, "B K H d"], v: Float[Array, "B K H d"], num_keys: int | None = None
 ) -> Float[Array, "B Q H d"]:
-    """Attention of tokens that are split over the mesh: split over heads (Ulysses) and asking tokens (context) meanwhile.
+    """Attention of tokens that are split over the mesh: split over heads (Ulysses) and queries (context) meanwhile.
 
     Over heads as in DeepSpeed-Ulysses (arXiv 2309.14509); the compiler makes its exchanges of the constraints.
     """

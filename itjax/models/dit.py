@@ -217,7 +217,7 @@ class DiT(nn.Module):
         positions = height * width + -height * width % sequence_shards()
         return shape[0], positions * frames, self.sizes.dim
 
-    def everything(self, latents, condition, sinusoids, text, clip, windows):
+    def init_all(self, latents, condition, sinusoids, text, clip, windows):
         """One pass through every parameter; `init` goes this way."""
         time = self.time_features(sinusoids)
         one = jnp.zeros(latents.shape[0], jnp.int32)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from itjax.config import Wav2Vec2Sizes
 
 EPS = 1e-5
-BLOCK = 1 << 19  # first-layer steps whose patches are in memory at once: 40 MB in float64
+STEPS_PER_BLOCK = 1 << 19  # first-layer steps whose patches are in memory at once: 40 MB in float64
 
 
 class Moments(NamedTuple):
@@ -60,8 +60,8 @@ def first_layer_moments(
     size = kernel.shape[0]
     steps = (num_samples - size) // stride + 1
     total, products = np.zeros(size), np.zeros((size, size))
-    for start in range(0, steps, BLOCK):
-        stop = min(start + BLOCK, steps)
+    for start in range(0, steps, STEPS_PER_BLOCK):
+        stop = min(start + STEPS_PER_BLOCK, steps)
         samples = read(start * stride, (stop - 1) * stride + size).astype(np.float64)
         patches = np.lib.stride_tricks.sliding_window_view(samples, size)[::stride]
         total += patches.sum(0)

@@ -27,14 +27,14 @@ from itjax.config import PictureSize, Sampler
 from itjax.errors import OutputError
 from itjax.media import speech
 from itjax.media.resize import resize_and_crop
-from itjax.media.writer import Run, open_run
+from itjax.media.writer import VideoWriter, open_writer
 from itjax.pipeline import encoders
 from itjax.pipeline.inputs import SAME_END, Inputs, open_inputs
 from itjax.pipeline.request import Request
 from itjax.sampling import chunk, rollout
-from itjax.sampling.chunk import Carry, Chunk, Program, Reference
+from itjax.sampling.chunk import Carry, ChunkInputs, Program, Reference
 from itjax.sampling.noise import NoiseFile, SeededNoise
-from itjax.sampling.plan import ChunkPlan, plan, windows
+from itjax.sampling.plan import ChunkPlan, plan, speech_windows
 from itjax.weights.sources import Weights
 
 
@@ -67,15 +67,15 @@ def dub(request: Request, settings: Settings, weights: Weights, mesh: Mesh) -> N
     sound = speech.sound_track(request.sounds, request.audio_type)
     size = inputs.height, inputs.width
     fingerprint = _fingerprint(inputs, settings, weights)
-    with open_run(settings.save_file, size, FPS, sound, fingerprint, settings.resume, settings.save_frames) as run:
-        if run.finished:
-            print(f"{run.files.video} is finished already: nothing to do")
+    with open_writer(settings.save_file, size, FPS, sound, fingerprint, settings.resume, settings.save_frames) as writer:
+        if writer.finished:
+            print(f"{writer.files.video} is finished already: nothing to do")
             return
         if inputs.masks is not None:
-            _draw_persons(inputs, inputs.masks, run.files.video)
+            _draw_persons(inputs, inputs.masks, writer.files.video)
         with jax.set_mesh(mesh):
-            _make(inputs, settings, weights, mesh, noise, chunks, run)
-        print(f"wrote {run.finish()}")
+            _make(inputs, settings, weights, mesh, noise, chunks, writer)
+        print(f"wrote {writer.finish()}")
 
 
 def _noise(inputs: Inputs, settings: Settings, weights: Weights) -> SeededNoise | NoiseFile:
@@ -98,7 +98,8 @@ def _tell(inputs: Inputs, settings: Settings, chunks: list[ChunkPlan]) -> None:
     shown = inputs.source.num_frames
     if shown is not None and shown < frames and settings.sampler.strategy != "i2v":  # which takes its first frame only
         warnings.warn(
-            f"the source video has {shown / FPS:.2f} s, the video {frames / FPS:.2f} s: its last frame stays", stacklevel=2
+            f"the source video has {shown / FPS:.2f} s, the video {frames / FPS:.2f} s: its last frame stays",
+            stacklevel=2,
         )
 
 
@@ -146,55 +147,55 @@ def _digest(path: Path) -> str:
 
 def _make(
     inputs: Inputs, settings: Settings, weights: Weights, mesh: Mesh, noise: SeededNoise | NoiseFile,
-    chunks: list[ChunkPlan], run: Run,
+    chunks: list[ChunkPlan], writer: VideoWriter,
 ) -> None:  # fmt: skip
-    """Loads the networks and makes the chunks that `run` does not have yet."""
+    """Loads the networks and makes the chunks that `writer` does not have yet."""
     program = Program(weights.preset.networks, settings.sampler, settings.dtype)
     with _timed("words"):
         prompts = encoders.encode_prompts(weights, inputs.request.prompt, mesh, program)
     with _timed("speech"):
         features = encoders.encode_speech(weights, inputs.tracks, mesh, program.networks)
     with _timed("pictures"):
-        shown = encoders.open_shown(weights, mesh, program)
-        picture, reference = _show(shown, inputs, 0)
+        encoder = encoders.open_reference_encoder(weights, mesh, program)
+        picture, reference = _reference_at(encoder, inputs, 0)
     with _timed("the DiT"):
-        fixed = encoders.fixed(weights, mesh, shown, prompts, picture, inputs.masks, settings.size.teacache)
+        invariants = encoders.invariants(weights, mesh, encoder, prompts, picture, inputs.masks, settings.size.teacache)
     carry = chunk.first_carry(picture, settings.sampler)
-    if run.state is not None:
-        carry = Carry(**{name: jnp.asarray(value) for name, value in run.state.items()})
-        print(f"going on after {run.frames_done} frames")
+    if writer.state is not None:
+        carry = Carry(**{name: jnp.asarray(value) for name, value in writer.state.items()})
+        print(f"going on after {writer.frames_done} frames")
     window = program.networks.dit.audio.window
 
-    def parts() -> Iterator[Chunk]:
-        for part in remaining:
-            around = windows(part, features, settings.sampler.frame_num, window)
+    def chunk_inputs() -> Iterator[ChunkInputs]:
+        for current in remaining:
+            around = speech_windows(current, features, settings.sampler.frame_num, window)
             shows = reference
-            if part.number and reference is not None and not inputs.source.is_still:
-                shows = _show(shown, inputs, part.start)[1]
-            yield Chunk(jnp.asarray(around), shows, jnp.asarray(noise.read(part.number)))
+            if current.number and reference is not None and not inputs.source.is_still:
+                shows = _reference_at(encoder, inputs, current.start)[1]
+            yield ChunkInputs(jnp.asarray(around), shows, jnp.asarray(noise.read(current.number)))
 
-    remaining = chunks[run.next_chunk :]
+    remaining = chunks[writer.next_chunk :]
     ends = [time.perf_counter()]
     with tqdm(total=len(remaining) * settings.sampler.steps, unit="step", smoothing=0.1) as bar:
-        bar.set_description(f"chunk {run.next_chunk + 1} of {len(chunks)}")
-        made = rollout.streamed(program, fixed, carry, parts(), lambda step: bar.update())
-        for part, (state, output) in zip(remaining, made, strict=True):
-            floats = np.asarray(output.frames)[part.kept] if settings.save_frames else None
+        bar.set_description(f"chunk {writer.next_chunk + 1} of {len(chunks)}")
+        made = rollout.streamed(program, invariants, carry, chunk_inputs(), lambda step: bar.update())
+        for current, (state, output) in zip(remaining, made, strict=True):
+            floats = np.asarray(output.frames)[current.kept] if settings.save_frames else None
             kept = {name: np.asarray(value) for name, value in state._asdict().items()}
-            run.append(np.asarray(output.pixels)[part.kept], floats, kept)
-            bar.set_description(f"chunk {min(part.number + 2, len(chunks))} of {len(chunks)}")
+            writer.append(np.asarray(output.pixels)[current.kept], floats, kept)
+            bar.set_description(f"chunk {min(current.number + 2, len(chunks))} of {len(chunks)}")
             ends.append(time.perf_counter())
     _tell_speed(ends, settings.sampler)
 
 
-def _show(shown: encoders.Shown, inputs: Inputs, start: int) -> tuple[Array, Reference | None]:
+def _reference_at(encoder: encoders.ReferenceEncoder, inputs: Inputs, start: int) -> tuple[Array, Reference | None]:
     """The picture at frame `start`, and what of the source the chunk that starts there is shown, by the strategy."""
-    sampler, size = shown.program.sampler, (inputs.height, inputs.width)
+    sampler, size = encoder.program.sampler, (inputs.height, inputs.width)
     first = inputs.source.frame(start)
     if sampler.strategy == "i2v":
         return encoders.to_picture(first, size), None
     last = inputs.source.frame(start + sampler.frame_num - 1) if sampler.strategy == "fl2v" else None
-    return encoders.show(shown, first, size, last)
+    return encoders.encode_frame(encoder, first, size, last)
 
 
 def _tell_speed(ends: list[float], sampler: Sampler) -> None:

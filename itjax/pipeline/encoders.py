@@ -25,16 +25,16 @@ from itjax.models.dit import DiT, TimeFeatures, sinusoid
 from itjax.models.umt5 import Umt5
 from itjax.models.wav2vec2 import Wav2Vec2
 from itjax.sampling import chunk, teacache
-from itjax.sampling.chunk import Fixed, Program, Reference
+from itjax.sampling.chunk import Invariants, Program, Reference
 from itjax.sampling.color import color_statistics
-from itjax.sampling.denoise import Steps
+from itjax.sampling.denoise import EulerSteps
 from itjax.sampling.schedule import times
 from itjax.weights.sources import Weights, free
 
 # U prompts · X tokens of a prompt · D width · S tokens of a frame
 
 
-class Shown(NamedTuple):
+class ReferenceEncoder(NamedTuple):
     """How reference pictures are encoded: the program, and the parameters of VAE and CLIP."""
 
     program: Program
@@ -70,9 +70,9 @@ def encode_speech(
     return [speech_features(Wav2Vec2(networks.wav2vec2), parameters, track) for track in tracks]
 
 
-def open_shown(weights: Weights, mesh: Mesh, program: Program) -> Shown:
+def open_reference_encoder(weights: Weights, mesh: Mesh, program: Program) -> ReferenceEncoder:
     """Reads VAE and CLIP, with which reference pictures are encoded."""
-    return Shown(program, {name: weights.read(name, mesh, program.dtype) for name in ("vae", "clip")})
+    return ReferenceEncoder(program, {name: weights.read(name, mesh, program.dtype) for name in ("vae", "clip")})
 
 
 @partial(jax.jit, static_argnums=0)
@@ -85,15 +85,17 @@ def to_picture(frame: Picture, size: Size) -> Float[Array, "h w 3"]:
     return jnp.asarray(to_unit(resize_and_crop(frame, size)))
 
 
-def show(shown: Shown, frame: Picture, size: Size, last: Picture | None = None) -> tuple[Array, Reference]:
+def encode_frame(
+    encoder: ReferenceEncoder, frame: Picture, size: Size, last: Picture | None = None
+) -> tuple[Array, Reference]:
     """A source frame as the video's picture in -1..1 [height, width, 3], and as the DiT is shown it.
 
     `last`: the source's frame at the chunk's end, where that is shown as well.
     """
     first = to_picture(frame, size)
-    clip_picture = clip_pixels(first, shown.program.networks.clip.image)
+    clip_picture = clip_pixels(first, encoder.program.networks.clip.image)
     end = None if last is None else to_picture(last, size)
-    return first, _reference(shown.program, shown.parameters, first, clip_picture, end)
+    return first, _reference(encoder.program, encoder.parameters, first, clip_picture, end)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -101,7 +103,7 @@ def _time_features(net: DiT, parameters: dict, sinusoids: Float[Array, "n F"]) -
     return apply(net, parameters, sinusoids, method="time_features")
 
 
-def euler_steps(program: Program, parameters: dict, coefficients: tuple[float, ...]) -> Steps:
+def euler_steps(program: Program, parameters: dict, coefficients: tuple[float, ...]) -> EulerSteps:
     """The steps of every chunk, with the features of their times, and the step cache's decisions."""
     sampler: Sampler = program.sampler
     t = times(sampler.steps, float(sampler.shift))
@@ -110,7 +112,7 @@ def euler_steps(program: Program, parameters: dict, coefficients: tuple[float, .
     if sampler.teacache_threshold is not None:
         run = teacache.schedule(np.asarray(features.blocks), coefficients, sampler.teacache_threshold)
         print(f"TeaCache: the blocks run in {run.sum()} of {sampler.steps} steps")
-    return Steps(jnp.asarray(t[:-1]), jnp.asarray(t[1:]), features, jnp.asarray(run))
+    return EulerSteps(jnp.asarray(t[:-1]), jnp.asarray(t[1:]), features, jnp.asarray(run))
 
 
 def token_masks(masks: Float32[np.ndarray, "G h w"]) -> Float[Array, "G S"]:
@@ -118,14 +120,14 @@ def token_masks(masks: Float32[np.ndarray, "G h w"]) -> Float[Array, "G S"]:
     return jnp.asarray(masks[:, ::2, ::2].reshape(len(masks), -1), jnp.float32)
 
 
-def fixed(
-    weights: Weights, mesh: Mesh, shown: Shown, prompts: Array, picture: Array, masks: np.ndarray | None,
-    coefficients: tuple[float, ...],
-) -> Fixed:  # fmt: skip
+def invariants(
+    weights: Weights, mesh: Mesh, encoder: ReferenceEncoder, prompts: Array, picture: Array,
+    masks: np.ndarray | None, coefficients: tuple[float, ...],
+) -> Invariants:  # fmt: skip
     """What the chunk loop holds: the DiT is read here, last. `picture`: the first reference, whose colours are kept."""
-    program = shown.program
+    program = encoder.program
     dit = weights.read("dit", mesh, program.dtype)
     steps = euler_steps(program, dit, coefficients)
     where = None if masks is None else token_masks(masks)
-    clip = shown.parameters["clip"] if program.sampler.strategy == "i2v" else None
-    return Fixed(dit, shown.parameters["vae"], prompts, steps, jax.jit(color_statistics)(picture), where, clip)
+    clip = encoder.parameters["clip"] if program.sampler.strategy == "i2v" else None
+    return Invariants(dit, encoder.parameters["vae"], prompts, steps, jax.jit(color_statistics)(picture), where, clip)

@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float16, Float32, Int, UInt8
 
 from itjax.conditioning.prompt import load_tokenizer, tokenize
-from itjax.conditioning.speech_features import LONG, LONGEST_WHOLE, SpeechFeatures, Windows, frame_count
+from itjax.conditioning.speech_features import LONG, LONGEST_WHOLE, SpeechFeatures, WindowSizes, frame_count
 from itjax.config import Networks, Sampler
 from itjax.media.containers import FRAME_RATE
 from itjax.models import vae
@@ -152,7 +152,7 @@ def open_speech(encoders: Encoders, track: Float32[np.ndarray, " _"]) -> SpeechF
     """
     num_frames = frame_count(len(track))
     core = next((length for length in WHOLE if num_frames <= length), None)
-    windows = LONG if core is None else Windows(core=core, context=0)
+    windows = LONG if core is None else WindowSizes(core=core, context=0)
     network = Wav2Vec2(encoders.program.networks.wav2vec2)
     return SpeechFeatures(network, encoders.speech, track, windows)
 

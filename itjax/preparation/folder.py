@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from itjax.config import Networks
-from itjax.disk import beside, output_errors
+from itjax.disk import atomic_path, output_errors
 from itjax.errors import UserError
 from itjax.media import journal, run_files
 from itjax.media.containers import FRAME_RATE
@@ -56,12 +56,12 @@ def opened(out: Path, arguments: Mapping[str, str]) -> Iterator[Path]:
         raise UserError(f"{out} has other things in it: name a new folder, or an empty one")
     with output_errors(out):
         work.mkdir(parents=True, exist_ok=True)
-    held = run_files.lock(run_files.Files(out, out, None))
+    lock = run_files.lock(run_files.Files(out, out, None))
     try:
         _check_arguments(work / ARGUMENTS, out, arguments)
         yield work
     finally:
-        os.close(held)
+        os.close(lock)
 
 
 def _check_arguments(path: Path, out: Path, arguments: Mapping[str, str]) -> None:
@@ -89,7 +89,7 @@ def forget(work: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    with beside(path) as temporary, output_errors(path):
+    with atomic_path(path) as temporary, output_errors(path):
         # bytes of a file's name that are no UTF-8 become \udc80 to \udcff, which JSON reads as what they were
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 

@@ -46,7 +46,7 @@ def find_videos(folder: Path, leave_out: Path) -> list[Video]:
     videos = [_video(path, folder) for path in files if not path.name.lower().endswith((CAPTION, BOXES, *VOICES, *REGIONS))]
     if not videos:
         raise UserError(f"{folder}: there is no video in this folder, nor in those below it.")
-    used = {path for video in videos for path in (video.path, *_beside(video))}
+    used = {path for video in videos for path in (video.path, *_companions(video))}
     for path in files:
         if path not in used:
             warnings.warn(f"{path} lies beside no video of its name: it is not used", stacklevel=2)
@@ -58,14 +58,14 @@ def signatures(videos: Iterable[Video]) -> dict[str, str]:
     folder_of = {video.name: video.path.parents[len(Path(video.name).parts) - 1] for video in videos}
     about = {}
     for video in videos:
-        for path in (video.path, *_beside(video)):
+        for path in (video.path, *_companions(video)):
             stat = path.stat()
             name = path.relative_to(folder_of[video.name]).as_posix()
             about[name] = f"{stat.st_size} bytes of {datetime.fromtimestamp(stat.st_mtime, UTC).replace(tzinfo=None)}"
     return about
 
 
-def _beside(video: Video) -> list[Path]:
+def _companions(video: Video) -> list[Path]:
     return [path for path in (video.caption, *video.voices, video.boxes, video.region) if path is not None]
 
 
@@ -118,10 +118,10 @@ def check_voices(video: Video) -> None:
 
 
 def _video(path: Path, folder: Path) -> Video:
-    beside = lambda ending: path.with_name(path.stem + ending) if path.with_name(path.stem + ending).is_file() else None
-    voices = (beside(VOICES[0]), beside(VOICES[1]))
-    region = beside(REGIONS[0]) or beside(REGIONS[1])
-    return Video(path.relative_to(folder).as_posix(), path, beside(CAPTION), voices, beside(BOXES), region)
+    companion = lambda ending: path.with_name(path.stem + ending) if path.with_name(path.stem + ending).is_file() else None
+    voices = (companion(VOICES[0]), companion(VOICES[1]))
+    region = companion(REGIONS[0]) or companion(REGIONS[1])
+    return Video(path.relative_to(folder).as_posix(), path, companion(CAPTION), voices, companion(BOXES), region)
 
 
 def _hidden(path: Path, folder: Path) -> bool:

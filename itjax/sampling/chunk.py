@@ -1,4 +1,4 @@
-"""One chunk of video, as pure functions: begin, advance step by step, finish; `chunk_step` is all of it for `lax.scan`.
+"""One chunk of video, as pure functions: begin, denoise step by step, finish; `chunk_step` is all of it for `lax.scan`.
 
 Knows no files. The compiled functions serve the first chunk and all later ones: the first fills its context with copies
 of the reference and pins only the first latent of them (the VAE is causal, so that one is the reference's own latent).
@@ -22,7 +22,7 @@ from itjax.models.dit_block import Branches, Persons
 from itjax.parallel.sharding import constrain
 from itjax.sampling import denoise
 from itjax.sampling.color import ColorStatistics, match_colors
-from itjax.sampling.denoise import Conditions, Context, Denoising, Steps
+from itjax.sampling.denoise import Conditions, Context, DenoisingState, EulerSteps
 from itjax.sampling.guidance import guide
 
 # P persons · G persons and background · F frames of a chunk · M context frames
@@ -41,7 +41,7 @@ class Reference(NamedTuple):
     mask: Float[Array, "T 4"]
 
 
-class Fixed(NamedTuple):
+class Invariants(NamedTuple):
     """What does not change from chunk to chunk.
 
     `clip`: the image encoder's parameters, where chunks show their own frames (strategy i2v).
@@ -50,13 +50,13 @@ class Fixed(NamedTuple):
     dit: dict
     vae: dict
     prompts: Float[Array, "U X Dt"]
-    steps: Steps
+    steps: EulerSteps
     color: ColorStatistics
     masks: Float[Array, "G S"] | None
     clip: dict | None = None
 
 
-class Chunk(NamedTuple):
+class ChunkInputs(NamedTuple):
     """What is new in each chunk.
 
     `windows`: speech features around each frame, for each person. `reference`: None where the chunk shows the last frame
@@ -72,7 +72,7 @@ class Carry(NamedTuple):
     """What a chunk hands to the next: its last frames in -1..1, and how many of their latents hold."""
 
     frames: Float[Array, "M H W 3"]
-    latents_held: Int[Array, ""]
+    pinned_latents: Int[Array, ""]
 
 
 class Output(NamedTuple):
@@ -106,30 +106,30 @@ def first_carry(picture: Float[Array, "H W 3"], sampler: Sampler) -> Carry:
     return Carry(jnp.tile(picture, (sampler.motion_frames, 1, 1, 1)), jnp.asarray(1, jnp.int32))
 
 
-def settled(carry: Carry) -> Carry:
+def constrain_carry(carry: Carry) -> Carry:
     """The carry whole on every device of a mesh: where one chunk leaves it, and the next one looks for it."""
     return jax.tree.map(constrain, carry)
 
 
-def begin(program: Program, fixed: Fixed, carry: Carry, chunk: Chunk) -> tuple[Denoising, Conditions]:
+def begin(program: Program, invariants: Invariants, carry: Carry, chunk: ChunkInputs) -> tuple[DenoisingState, Conditions]:
     """Everything that depends on the chunk but not on the time step, and the state before the first step."""
     net, sampler = program.net, program.sampler
-    reference = last_frame(program, fixed, carry) if chunk.reference is None else chunk.reference
-    two_persons = fixed.masks is not None
+    reference = last_frame(program, invariants, carry) if chunk.reference is None else chunk.reference
+    two_persons = invariants.masks is not None
     # distinct voices: the persons' own, and silence (zeros before the adapter), which knows no persons
     windows = jnp.stack([chunk.windows, jnp.zeros_like(chunk.windows)])
     voiced = jnp.asarray([1.0, 0.0])
-    text = fixed.prompts, reference.clip[None], windows, voiced if two_persons else None
-    keys_values = apply(net, fixed.dit, *text, method="keys_values")
+    text = invariants.prompts, reference.clip[None], windows, voiced if two_persons else None
+    keys_values = apply(net, invariants.dit, *text, method="keys_values")
     branches = branches_of(sampler)
-    persons = None if fixed.masks is None else Persons(fixed.masks, voiced[branches.audio])
+    persons = None if invariants.masks is None else Persons(invariants.masks, voiced[branches.audio])
     if sampler.strategy == "soft":
-        context = vae.encode(fixed.vae, carry.frames[None], program.networks.vae, program.dtype)[0]
+        context = vae.encode(invariants.vae, carry.frames[None], program.networks.vae, program.dtype)[0]
     else:  # the VAE is causal: the first latent that is shown is that of the chunk's first frame alone
         context = reference.latents[: sampler.context_latents]
     mask = jnp.broadcast_to(reference.mask[:, None, None], (*chunk.noise.shape[:-1], 4))
-    shown = jnp.concatenate([mask, reference.latents], axis=-1)
-    conditions = Conditions(shown, keys_values, branches, persons, Context(context, carry.latents_held))
+    mask_and_reference = jnp.concatenate([mask, reference.latents], axis=-1)
+    conditions = Conditions(mask_and_reference, keys_values, branches, persons, Context(context, carry.pinned_latents))
     return denoise.start(chunk.noise, net, conditions.context, sampler), conditions
 
 
@@ -139,35 +139,37 @@ def branches_of(sampler: Sampler) -> Branches:
     return Branches(jnp.asarray(text, jnp.int32), jnp.asarray(audio, jnp.int32))
 
 
-def advance(program: Program, fixed: Fixed, state: Denoising, step: Steps, conditions: Conditions) -> Denoising:
+def denoise_step(
+    program: Program, invariants: Invariants, state: DenoisingState, step: EulerSteps, conditions: Conditions
+) -> DenoisingState:
     """One Euler step."""
-    return denoise.advance(program.net, fixed.dit, guide(program.sampler), state, step, conditions)
+    return denoise.euler_step(program.net, invariants.dit, guide(program.sampler), state, step, conditions)
 
 
-def finish(program: Program, fixed: Fixed, latents: Float[Array, "T h w C"]) -> tuple[Carry, Output]:
+def finish(program: Program, invariants: Invariants, latents: Float[Array, "T h w C"]) -> tuple[Carry, Output]:
     """Latents to frames with the reference's colours, and what the next chunk goes on from."""
     sampler = program.sampler
-    frames = vae.decode(fixed.vae, latents[None], program.networks.vae, program.dtype)[0]
+    frames = vae.decode(invariants.vae, latents[None], program.networks.vae, program.dtype)[0]
     if sampler.color_strength > 0:
-        frames = match_colors(frames, fixed.color, sampler.color_strength)
+        frames = match_colors(frames, invariants.color, sampler.color_strength)
     pixels = jnp.round((jnp.clip(frames, -1, 1) + 1) * 127.5).astype(jnp.uint8)
-    held = jnp.asarray(sampler.context_latents, jnp.int32)
-    carry = Carry(frames[-sampler.motion_frames :], held)
-    return settled(carry), Output(pixels, frames, latents)
+    pinned = jnp.asarray(sampler.context_latents, jnp.int32)
+    carry = Carry(frames[-sampler.motion_frames :], pinned)
+    return constrain_carry(carry), Output(pixels, frames, latents)
 
 
-def chunk_step(program: Program, fixed: Fixed, carry: Carry, chunk: Chunk) -> tuple[Carry, Output]:
+def chunk_step(program: Program, invariants: Invariants, carry: Carry, chunk: ChunkInputs) -> tuple[Carry, Output]:
     """A whole chunk, as the body of a `lax.scan` over chunks."""
-    state, conditions = begin(program, fixed, carry, chunk)
-    body = lambda state, step: (advance(program, fixed, state, step, conditions), None)
-    state, _ = jax.lax.scan(body, state, fixed.steps)
-    return finish(program, fixed, state.latent)
+    state, conditions = begin(program, invariants, carry, chunk)
+    body = lambda state, step: (denoise_step(program, invariants, state, step, conditions), None)
+    state, _ = jax.lax.scan(body, state, invariants.steps)
+    return finish(program, invariants, state.latent)
 
 
-def last_frame(program: Program, fixed: Fixed, carry: Carry) -> Reference:
+def last_frame(program: Program, invariants: Invariants, carry: Carry) -> Reference:
     """The last frame of the chunk before as the only reference; in the first chunk that is the picture."""
     picture = carry.frames[-1]
-    parameters = {"vae": fixed.vae, "clip": fixed.clip}
+    parameters = {"vae": invariants.vae, "clip": invariants.clip}
     return encode_reference(program, parameters, picture, clip_pixels(picture, program.networks.clip.image))
 
 
@@ -187,10 +189,10 @@ def encode_reference(
         frames = frames.at[-1].set(last)
     latents = vae.encode(parameters["vae"], frames[None], program.networks.vae, program.dtype)[0]
     clip = apply(program.clip, parameters["clip"], clip_picture[None])[0]
-    return Reference(latents, clip.astype(jnp.float32), shown_mask(len(latents), last is not None))
+    return Reference(latents, clip.astype(jnp.float32), reference_mask(len(latents), last is not None))
 
 
-def shown_mask(num_latents: int, with_last: bool = False) -> Float[Array, "{num_latents} 4"]:
+def reference_mask(num_latents: int, with_last: bool = False) -> Float[Array, "{num_latents} 4"]:
     """1 for the frames of each latent that are pictures, 0 for zeros.
 
     The first latent's one frame counts as four; of the last latent's four frames the last one is the picture (as in Wan's

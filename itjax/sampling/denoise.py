@@ -17,12 +17,12 @@ from itjax.sampling.guidance import Guide, Momentum
 # B guidance branches · T h w C latents · L video tokens · D width
 
 
-class Steps(NamedTuple):
+class EulerSteps(NamedTuple):
     """The Euler steps: their times (1000 .. 0), the features of them, and whether the blocks run or are skipped."""
 
-    now: Float[Array, "*steps"]
-    then: Float[Array, "*steps"]
-    time: TimeFeatures
+    t: Float[Array, "*steps"]
+    t_next: Float[Array, "*steps"]
+    time_features: TimeFeatures
     run: Bool[Array, "*steps"]
 
 
@@ -30,7 +30,7 @@ class Context(NamedTuple):
     """Latents of the frames that the chunk goes on from, and how many of them hold (one in the first chunk)."""
 
     latents: Float[Array, "M h w C"]
-    held: Int[Array, ""]
+    pinned: Int[Array, ""]
 
 
 class Conditions(NamedTuple):
@@ -43,7 +43,7 @@ class Conditions(NamedTuple):
     context: Context
 
 
-class Denoising(NamedTuple):
+class DenoisingState(NamedTuple):
     """What goes from step to step: the latent, APG's buffers, and what the blocks last added (None without TeaCache)."""
 
     latent: Float[Array, "T h w C"]
@@ -54,27 +54,27 @@ class Denoising(NamedTuple):
 def pin(latent: Float[Array, "T h w C"], context: Context) -> Float[Array, "T h w C"]:
     """The latent with its first frames replaced by those of the context that hold."""
     most = len(context.latents)
-    keep = (jnp.arange(most) < context.held)[:, None, None, None]
+    keep = (jnp.arange(most) < context.pinned)[:, None, None, None]
     return latent.at[:most].set(jnp.where(keep, context.latents, latent[:most]))
 
 
-def settled(state: Denoising) -> Denoising:
+def constrain_state(state: DenoisingState) -> DenoisingState:
     """The state where every step finds and leaves it on a mesh: a step that moved it would be compiled once more."""
     residual = None if state.residual is None else constrain(state.residual, "data", SEQUENCE, None)
-    return Denoising(constrain(state.latent), constrain(state.momentum), residual)
+    return DenoisingState(constrain(state.latent), constrain(state.momentum), residual)
 
 
-def start(noise: Float[Array, "T h w C"], net: DiT, context: Context, sampler: Sampler) -> Denoising:
+def start(noise: Float[Array, "T h w C"], net: DiT, context: Context, sampler: Sampler) -> DenoisingState:
     """Before the first step: noise, pinned, and empty buffers."""
     momentum = jnp.zeros((sampler.branches - 1 if sampler.apg else 0, *noise.shape))
     residual = None
     if sampler.teacache_threshold is not None:
         residual = jnp.zeros(net.tokens_shape((sampler.branches, *noise.shape)), net.dtype)
-    return settled(Denoising(pin(noise, context), momentum, residual))
+    return constrain_state(DenoisingState(pin(noise, context), momentum, residual))
 
 
 def velocities(
-    net: DiT, parameters: dict, state: Denoising, step: Steps, conditions: Conditions
+    net: DiT, parameters: dict, state: DenoisingState, step: EulerSteps, conditions: Conditions
 ) -> tuple[Float[Array, "B T h w C"], Float[Array, "B L D"] | None]:
     """The velocity noise - data of each branch, and what the blocks added to the tokens (where a step cache keeps it)."""
     call = partial(apply, net, parameters)
@@ -84,8 +84,8 @@ def velocities(
     tokens = call(latents, batch(conditions.mask_and_reference), method="embed")
 
     def run(x, _):
-        told = conditions.keys_values, conditions.branches, conditions.persons
-        y = call(x, grid, step.time.blocks[None], *told, method="transform")
+        inputs = conditions.keys_values, conditions.branches, conditions.persons
+        y = call(x, grid, step.time_features.blocks[None], *inputs, method="transform")
         return y, y - x
 
     if state.residual is None:
@@ -93,12 +93,14 @@ def velocities(
     else:
         skip = lambda x, residual: (x + residual, residual)
         transformed, residual = jax.lax.cond(step.run, run, skip, tokens, state.residual)
-    return call(transformed, grid, step.time.head[None], method="unembed"), residual
+    return call(transformed, grid, step.time_features.head[None], method="unembed"), residual
 
 
-def advance(net: DiT, parameters: dict, guide: Guide, state: Denoising, step: Steps, conditions: Conditions) -> Denoising:
+def euler_step(
+    net: DiT, parameters: dict, guide: Guide, state: DenoisingState, step: EulerSteps, conditions: Conditions
+) -> DenoisingState:
     """One Euler step (rectified flow, arXiv 2209.03003), pinned: z += (t' - t)/1000 · v, with v = noise - data."""
     predicted, residual = velocities(net, parameters, state, step, conditions)
     velocity, momentum = guide(predicted, state.momentum)
-    latent = state.latent + (step.then - step.now) / 1000 * velocity
-    return settled(Denoising(pin(latent, conditions.context), momentum, residual))
+    latent = state.latent + (step.t_next - step.t) / 1000 * velocity
+    return constrain_state(DenoisingState(pin(latent, conditions.context), momentum, residual))

@@ -45,8 +45,8 @@ class NoiseFile(NamedTuple):
                 shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise UserError(f"--noise {self.path} cannot be read: {error}") from error
-        for part in chunks:
-            name = f"noise_{part.number}"
+        for chunk in chunks:
+            name = f"noise_{chunk.number}"
             if name not in shapes:
                 raise UserError(f"--noise {self.path} has no {name}, and {len(chunks)} chunks are to be made")
             if shapes[name] != expected:

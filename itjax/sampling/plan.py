@@ -73,7 +73,9 @@ def window_indices(chunk: ChunkPlan, num_frames: int, frame_num: int, window: in
     return indices.clip(0, num_frames - 1)
 
 
-def windows(chunk: ChunkPlan, features: Sequence[Features], frame_num: int, window: int) -> Float[np.ndarray, "P F W N C"]:
+def speech_windows(
+    chunk: ChunkPlan, features: Sequence[Features], frame_num: int, window: int
+) -> Float[np.ndarray, "P F W N C"]:
     """The speech around each frame of a chunk, for each person."""
     parts = []
     for track in features:

@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 from jaxtyping import UInt8
 
-from itjax.disk import beside, output_errors, write_text
+from itjax.disk import atomic_path, output_errors, write_text
 from itjax.errors import OutputError, UserError
 from itjax.media.containers import SAMPLE_RATE
 from itjax.media.video_file import write_video
@@ -103,7 +103,7 @@ def write(clip: Clip, out: Path, name: str) -> None:
     if len(clip.spoken) == 2:
         for number, said in enumerate(clip.spoken, start=1):
             path = videos / f"{name}.{number}.wav"
-            with beside(path) as temporary, output_errors(path):
+            with atomic_path(path) as temporary, output_errors(path):
                 soundfile.write(temporary, said.speech.samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
         write_text(videos / f"{name}.json", json.dumps({"bbox": boxes(seen, clip.height, clip.width)}))
     write_text(truth / f"{name}.json", json.dumps(clips.truth(clip, seen), ensure_ascii=False))

@@ -36,7 +36,7 @@ class _Manager(ocp.CheckpointManager):
         return False
 
 
-class Keeper:
+class RunCheckpoints:
     """The checkpoints of a run, FOLDER/<step>. Every method is called by all processes together.
 
     Where its block ends with an error, what is being written is still finished; but not by several processes, as the
@@ -100,7 +100,7 @@ class Keeper:
             ) from error
         return from_tree(found["state"]), found["data"]
 
-    def __enter__(self) -> "Keeper":
+    def __enter__(self) -> "RunCheckpoints":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -159,9 +159,9 @@ class Processes:
     def __post_init__(self):
         _check(self.count >= 0, "processes.count", self.count, "at least 0")
         _check(0 <= self.index < max(1, self.count), "processes.index", self.index, "below processes.count")
-        told = self.coordinator is not None
-        _check(told == (self.count > 0), "processes.coordinator", self.coordinator, "given together with processes.count")
-        _check(not (self.cluster and told), "processes.cluster", True, "off where a coordinator is given")
+        given = self.coordinator is not None
+        _check(given == (self.count > 0), "processes.coordinator", self.coordinator, "given together with processes.count")
+        _check(not (self.cluster and given), "processes.cluster", True, "off where a coordinator is given")
 
 
 @dataclass(frozen=True)

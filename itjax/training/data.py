@@ -57,22 +57,22 @@ def split(dataset: Dataset, references: References, validation_clips: int) -> Sp
         [i for i, n in enumerate(b.num_frames) if len(reference_sampling.usable_chunks(references, n, dataset.layout))]
         for b in dataset.buckets
     ]
-    everything = [Place(bucket, clip) for bucket, clips in enumerate(usable) for clip in clips]
+    all_usable = [Place(bucket, clip) for bucket, clips in enumerate(usable) for clip in clips]
     total = sum(len(bucket.num_frames) for bucket in dataset.buckets)
-    if not everything:
+    if not all_usable:
         raise UserError(
             f"{dataset.folder}: none of its {total} clips is long enough for references.strategy {references.strategy} with "
             f"chunks of {dataset.layout.frame_num} frames. Prepare longer clips, or choose another strategy."
         )
-    if len(everything) < total:
-        print(f"{total - len(everything)} of {total} clips are too short for {references.strategy} and are left out")
-    if len(everything) <= validation_clips:
+    if len(all_usable) < total:
+        print(f"{total - len(all_usable)} of {total} clips are too short for {references.strategy} and are left out")
+    if len(all_usable) <= validation_clips:
         raise UserError(
-            f"{dataset.folder}: {len(everything)} usable clips, of which reports.validation-clips {validation_clips} would "
+            f"{dataset.folder}: {len(all_usable)} usable clips, of which reports.validation-clips {validation_clips} would "
             "be held out: none is left to train on. Hold fewer out."
         )
-    at = np.linspace(0, len(everything) - 1, validation_clips + 2)[1:-1] if validation_clips else ()
-    held_out = tuple(everything[int(i)] for i in dict.fromkeys(int(i) for i in at))
+    at = np.linspace(0, len(all_usable) - 1, validation_clips + 2)[1:-1] if validation_clips else ()
+    held_out = tuple(all_usable[int(i)] for i in dict.fromkeys(int(i) for i in at))
     train = tuple(tuple(c for c in clips if Place(b, c) not in held_out) for b, clips in enumerate(usable))
     return Split(train, held_out)
 
@@ -117,7 +117,7 @@ class Cutter:
             clip=clip.clip_tokens[drawn.reference],
             speech=clip.speech[:, start : start + self.dataset.layout.frame_num + 2 * SPEECH_MARGIN],
             text=text,
-            held=np.asarray(self.context_latents if drawn.context else 1, np.int32),
+            context_latents=np.asarray(self.context_latents if drawn.context else 1, np.int32),
             identity=np.asarray(identity, np.uint32),
             masks=clip.masks,
             region=None if self.region_weight == 1 or clip.regions is None else clip.regions[drawn.chunk],

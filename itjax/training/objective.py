@@ -18,7 +18,7 @@ from itjax.models.dit import DiT
 from itjax.models.dit_block import Persons
 from itjax.parallel.sharding import constrain
 from itjax.records import SPEECH_MARGIN
-from itjax.sampling.chunk import shown_mask
+from itjax.sampling.chunk import reference_mask
 from itjax.training.config import Dropout, References, TimeLaw
 
 AnyArray = Array | np.ndarray
@@ -30,9 +30,10 @@ AnyArray = Array | np.ndarray
 class Batch(NamedTuple):
     """Examples as they are read.
 
-    `speech` has SPEECH_MARGIN frames more on each side; `text` is zero beyond its end; `held`: how many of the first latents
-    are context; `identity`: the example's number in the stream, which its τ, noise and dropouts are drawn from; `masks`: two
-    persons and the background on the grid of tokens, or None; `region`: 0..1, where the loss counts more, or None.
+    `speech` has SPEECH_MARGIN frames more on each side; `text` is zero beyond its end; `context_latents`: how many of the
+    first latents are context; `identity`: the example's number in the stream, from which its τ, noise and dropouts are
+    drawn; `masks`: two persons and the background on the grid of tokens, or None; `region`: 0..1, where the loss counts
+    more, or None.
     """
 
     latents: Float[AnyArray, "B T h w C"]
@@ -40,7 +41,7 @@ class Batch(NamedTuple):
     clip: Float[AnyArray, "B Y Dc"]
     speech: Float[AnyArray, "B P F N Ca"]
     text: Float[AnyArray, "B X Dt"]
-    held: Int[AnyArray, " B"]
+    context_latents: Int[AnyArray, " B"]
     identity: UInt32[AnyArray, " B"]
     masks: Float[AnyArray, "B G S"] | None
     region: Float[AnyArray, "B T h w"] | None = None
@@ -87,7 +88,7 @@ def draw(batch: Batch, seed: int, law: TimeLaw, dropout: Dropout) -> Draws:
     return jax.vmap(of_one)(jnp.asarray(batch.identity))
 
 
-def windows(speech: Float[Array, "B P F2 N Ca"], sizes: AudioAdapterSizes) -> Float[Array, "B P F W N Ca"]:
+def speech_windows(speech: Float[Array, "B P F2 N Ca"], sizes: AudioAdapterSizes) -> Float[Array, "B P F W N Ca"]:
     """The speech around each frame of a chunk."""
     frames = speech.shape[2] - 2 * SPEECH_MARGIN
     around = np.arange(frames)[:, None] + np.arange(sizes.window)
@@ -95,11 +96,11 @@ def windows(speech: Float[Array, "B P F2 N Ca"], sizes: AudioAdapterSizes) -> Fl
 
 
 def noisy(
-    data: Float[Array, "B T h w C"], draws: Draws, held: Int[Array, " B"]
+    data: Float[Array, "B T h w C"], draws: Draws, context_latents: Int[Array, " B"]
 ) -> tuple[Float[Array, "B T h w C"], Float[Array, "B T h w C"], Float[Array, "B T"]]:
     """What the network is given, what it is to predict, and 1 for the latents that count (0: context, which is clean)."""
     times = draws.times[:, None, None, None, None]
-    counted = jnp.arange(data.shape[1]) >= held[:, None]
+    counted = jnp.arange(data.shape[1]) >= context_latents[:, None]
     mixed = (1 - times) * data + times * draws.noise
     return jnp.where(counted[:, :, None, None, None], mixed, data), draws.noise - data, counted.astype(jnp.float32)
 
@@ -119,13 +120,13 @@ def losses(
     """
     batch = jax.tree.map(lambda x: constrain(jnp.asarray(x), "data"), batch)
     wide = lambda x: x.astype(jnp.float32)
-    data, held = wide(batch.latents), jnp.asarray(batch.held)
-    given, target, counted = noisy(data, draws, held)
-    mask = shown_mask(data.shape[1], with_last=references.strategy == "FL2V")[None, :, None, None]
+    data, context_latents = wide(batch.latents), jnp.asarray(batch.context_latents)
+    given, target, counted = noisy(data, draws, context_latents)
+    mask = reference_mask(data.shape[1], with_last=references.strategy == "FL2V")[None, :, None, None]
     shown = jnp.concatenate([jnp.broadcast_to(mask, (*data.shape[:-1], 4)), wide(batch.reference)], axis=-1)
     kept = lambda dropped, x: x * (1 - dropped).reshape(-1, *(1,) * (x.ndim - 1))
     text = jnp.where(draws.text[:, None, None] > 0, null_text, wide(batch.text))
-    heard = kept(draws.audio, windows(wide(batch.speech), net.sizes.audio))
+    heard = kept(draws.audio, speech_windows(wide(batch.speech), net.sizes.audio))
     # silence knows no persons, in guidance as here
     persons = None if batch.masks is None else Persons(wide(batch.masks), 1 - draws.audio)
     call = constrain(given, "data"), constrain(shown, "data"), 1000 * draws.times, text

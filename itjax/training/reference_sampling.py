@@ -24,7 +24,7 @@ class Drawn(NamedTuple):
     context: bool
 
 
-def shown(
+def allowed_mask(
     references: References, starts: Int32[np.ndarray, " n"], frames: Int32[np.ndarray, " m"], frame_num: int
 ) -> Bool[np.ndarray, "n m"]:
     """Which frames a chunk of `frame_num` frames that begins at each of `starts` may be shown.
@@ -52,13 +52,13 @@ def shown(
 def allowed(references: References, start: int, num_frames: int, layout: Layout) -> Int32[np.ndarray, " k"]:
     """Places (of `reference_frames`) of the references that the chunk at frame `start` of a clip may be shown."""
     frames = reference_frames(num_frames, layout)
-    return np.flatnonzero(shown(references, np.asarray([start], np.int32), frames, layout.frame_num)).astype(np.int32)
+    return np.flatnonzero(allowed_mask(references, np.asarray([start], np.int32), frames, layout.frame_num)).astype(np.int32)
 
 
 @cache
 def usable_chunks(references: References, num_frames: int, layout: Layout) -> Int32[np.ndarray, " k"]:
     """Places (of `chunk_starts`) of a clip's chunks that have a reference to be shown."""
-    may = shown(references, chunk_starts(num_frames, layout), reference_frames(num_frames, layout), layout.frame_num)
+    may = allowed_mask(references, chunk_starts(num_frames, layout), reference_frames(num_frames, layout), layout.frame_num)
     return np.flatnonzero(may.any(axis=1)).astype(np.int32)
 
 

@@ -24,7 +24,7 @@ from itjax.training.throughput import Meter, memory_in_use
 from itjax.weights.sources import Weights
 
 
-class Opened(NamedTuple):
+class TrainingRun(NamedTuple):
     """Everything of a run that its steps do not change. `trains`, `frozen`: shapes of the DiT's parameters."""
 
     settings: Training
@@ -36,7 +36,7 @@ class Opened(NamedTuple):
     frozen: dict
 
 
-class Pending(NamedTuple):
+class PendingStep(NamedTuple):
     """A step that was given to the devices: its number, where the data stood before it, and what it will tell."""
 
     number: int
@@ -47,7 +47,7 @@ class Pending(NamedTuple):
     report: Report
 
 
-def of_steps(settings: Training) -> Training:
+def step_settings(settings: Training) -> Training:
     """Without the settings that no step reads: one program serves all runs that differ in these alone."""
     kept = Training()
     return replace(
@@ -63,21 +63,19 @@ class Reporter:
     goes on is then that of one that never stopped.
     """
 
-    def __init__(self, opened: Opened, frozen: dict, null_text: jax.Array, done: int, unreported: list[dict[str, Any]]):
-        self._opened, self._frozen, self._null_text = opened, frozen, null_text
-        settings = opened.settings
-        reports, held_out = settings.reports, opened.split.held_out
+    def __init__(self, run: TrainingRun, frozen: dict, null_text: jax.Array, done: int, unreported: list[dict[str, Any]]):
+        self._run, self._frozen, self._null_text = run, frozen, null_text
+        settings = run.settings
+        reports, held_out = settings.reports, run.split.held_out
         self._log = MetricLog(Path(settings.run), done) if jax.process_index() == 0 else None
-        self._validation = (
-            validation.prepare(opened.dataset, settings, held_out, opened.mesh) if reports.validate_every else []
-        )
+        self._validation = validation.prepare(run.dataset, settings, held_out, run.mesh) if reports.validate_every else []
         self._sampling = None
         if reports.sample_every and held_out:
-            self._sampling = sampling.prepare(settings, opened.weights, opened.dataset, opened.mesh)
-        self._trained = frozenset(parameters.flat(opened.trains))
+            self._sampling = sampling.prepare(settings, run.weights, run.dataset, run.mesh)
+        self._trained = frozenset(parameters.flat(run.trains))
         self._seen: set[tuple[int, ...]] = set()
         self.unreported = unreported
-        self.meter = Meter(list(opened.mesh.devices.flat))
+        self.meter = Meter(list(run.mesh.devices.flat))
         # disable=None: on a terminal alone
         self._bar = tqdm(total=settings.steps, initial=done, unit="step", disable=None) if self._log else None
 
@@ -96,7 +94,7 @@ class Reporter:
         self._seen.add(batch.latents.shape)
         return self.meter.pause() if new else contextlib.nullcontext()
 
-    def add(self, pending: Pending) -> None:
+    def add(self, pending: PendingStep) -> None:
         """Waits for the numbers of a step and keeps them for the next line; counts the step for the meter and the bar."""
         report = jax.device_get(pending.report)
         numbers = {name: getattr(report, name).tolist() for name in ("loss", "gradient_norm", "learning_rate")}
@@ -104,53 +102,53 @@ class Reporter:
         if self._bar is not None:
             self._bar.set_postfix(loss=f"{report.loss:.4g}", refresh=False)
             self._bar.update()
-        networks = self._opened.weights.preset.networks
-        batch = self._opened.settings.batch
+        networks = self._run.weights.preset.networks
+        batch = self._run.settings.batch
         # the products of LoRA's own small matrices are not counted: nothing of the base's weights has a gradient
-        trained = frozenset() if self._opened.settings.trained.parts == "lora" else self._trained
+        trained = frozenset() if self._run.settings.trained.parts == "lora" else self._trained
         operations = flops.train_flops(networks, pending.latent, trained, batch, pending.persons)
         self.meter.step_done(batch * flops.video_tokens(networks, pending.latent), operations)
 
     def due(self, done: int) -> bool:
         """Whether step `done` is to be reported: its numbers must be there then."""
-        reports = self._opened.settings.reports
+        reports = self._run.settings.reports
         return any(n and done % n == 0 for n in (reports.log_every, reports.validate_every, reports.sample_every))
 
     def report(self, done: int, now: TrainState) -> None:
         """The line of step `done`, where one is due."""
-        reports = self._opened.settings.reports
+        reports = self._run.settings.reports
         values: dict[str, float] = {}
         if reports.log_every and done % reports.log_every == 0:
             values |= self._numbers() | self.meter.read() | memory_in_use()
         if reports.validate_every and done % reports.validate_every == 0 and self._validation:
             with self.meter.pause():
-                settings, sizes = of_steps(self._opened.settings), self._opened.weights.preset.networks.dit
+                settings, sizes = step_settings(self._run.settings), self._run.weights.preset.networks.dit
                 values |= validation.loss(settings, sizes, _best(now), self._frozen, self._validation, self._null_text)
         if values and self._log:
             self._log.write(done, values)
-            told = {name: values[name] for name in ("loss", "validation/loss", "speed/steps_per_second") if name in values}
-            _say(f"step {done}: " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
+            steps = {name: values[name] for name in ("loss", "validation/loss", "speed/steps_per_second") if name in values}
+            _say(f"step {done}: " + ", ".join(f"{name} {value:.4g}" for name, value in steps.items()))
 
     def _numbers(self) -> dict[str, float]:
         """Means over the steps since the last report."""
-        told, self.unreported = self.unreported, []
-        losses, times = (np.concatenate([np.float32(step[name]) for step in told]) for name in ("losses", "times"))
-        values = {name: float(np.mean([step[name] for step in told])) for name in ("loss", "gradient_norm")}
-        return values | {"learning_rate": told[-1]["learning_rate"]} | loss_by_band(losses, times)
+        steps, self.unreported = self.unreported, []
+        losses, times = (np.concatenate([np.float32(step[name]) for step in steps]) for name in ("losses", "times"))
+        values = {name: float(np.mean([step[name] for step in steps])) for name in ("loss", "gradient_norm")}
+        return values | {"learning_rate": steps[-1]["learning_rate"]} | loss_by_band(losses, times)
 
     def sample(self, done: int, now: TrainState) -> None:
         """The video of step `done`, where one is due. It may take minutes: let what is to be saved be saved before."""
-        opened = self._opened
-        every, held_out = opened.settings.reports.sample_every, opened.split.held_out
+        run = self._run
+        every, held_out = run.settings.reports.sample_every, run.split.held_out
         if not self._sampling or done % every:
             return
         place = held_out[(done // every - 1) % len(held_out)]
-        clip = Records(opened.dataset, opened.dataset.buckets[place.bucket])[place.clip]
+        clip = Records(run.dataset, run.dataset.buckets[place.bucket])[place.clip]
         began = time.monotonic()
         with self.meter.pause():
-            frames = sampling.sample(self._sampling, opened.settings, _best(now), self._frozen, clip)
+            frames = sampling.sample(self._sampling, run.settings, _best(now), self._frozen, clip)
         if self._log:
-            path = Path(opened.settings.run) / "samples" / f"{done:08d}.mp4"
+            path = Path(run.settings.run) / "samples" / f"{done:08d}.mp4"
             write_video(path, frames, None)
             self._log.video(done, "sample", frames)
             _say(f"step {done}: {path} ({time.monotonic() - began:.0f} s), source and sample of {clip.name}")

@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from itjax.config import Preset
-from itjax.disk import beside, check_output, output_errors
+from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import UserError
 from itjax.training import run_folder
 from itjax.training.checkpoints import FOLDER
@@ -22,7 +22,7 @@ from itjax.weights.load import as_torch, torch_view
 from itjax.weights.lora import Lora, open_loras, with_deltas
 from itjax.weights.mapping import LINEAR, Index, Source, sources
 from itjax.weights.sources import Weights, identity_of, open_converted, preset_of, with_dit
-from itjax.weights.specs import Part, parts
+from itjax.weights.specs import NetworkSpec, network_specs
 from itjax.weights.torch_files import Stored, TensorFiles
 from itjax.weights.torch_writer import write_safetensors
 
@@ -49,9 +49,9 @@ def open_weights(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
         return open_converted(directory, loras)
     result = open_result(directory)
     base = open_weights(result.base, [])
-    part = parts(base.preset.networks)["dit"]
+    spec = network_specs(base.preset.networks)["dit"]
     identity = f"{base.identity},{identity_of(TensorFiles(result.arrays), loras)}"
-    return with_dit(base, _dit(directory, part, loras), identity)
+    return with_dit(base, _dit(directory, spec, loras), identity)
 
 
 def export(directory: Path, output: Path) -> list[Path]:
@@ -67,25 +67,25 @@ def export(directory: Path, output: Path) -> list[Path]:
     result, target = open_result(directory), Path(output).absolute()
     if target.exists():
         raise UserError(f"{target} exists already: remove it, or name another folder")
-    part = parts(preset_at(result.base).networks)["dit"]
-    view = _dit(directory, part, [])
+    spec = network_specs(preset_at(result.base).networks)["dit"]
+    view = _dit(directory, spec, [])
     if result.parts == "lora":
-        view = TensorFiles(_lora(result, part, view))
+        view = TensorFiles(_lora(result, spec, view))
     elif result.parts == "audio":
-        view = TensorFiles({name: view.tensors[name] for name in audio_names(part)})
+        view = TensorFiles({name: view.tensors[name] for name in audio_names(spec)})
     nbytes = nbytes_of(view)
     check_output(target, nbytes)
     report = Report(nbytes)
-    with beside(target) as folder, report.bar:
+    with atomic_path(target) as folder, report.bar:
         with output_errors(target):
             folder.mkdir()
         if result.parts == "lora":
             write_safetensors(folder / LORA_FILE, tensors_of(view, report))
             report.finished("lora", nbytes)
         else:
-            write_audio(part, view, folder, report)
+            write_audio(spec, view, folder, report)
         if result.parts == "full":
-            write_base(part, view, folder, report)
+            write_base(spec, view, folder, report)
     return sorted(path for path in target.rglob("*") if path.is_file())
 
 
@@ -143,17 +143,17 @@ def preset_at(directory: Path) -> Preset:
     return preset_at(open_result(directory).base) if is_result(directory) else preset_of(directory)
 
 
-def _dit(directory: Path, part: Part, loras: list[tuple[Path, float]]) -> TensorFiles:
+def _dit(directory: Path, spec: NetworkSpec, loras: list[tuple[Path, float]]) -> TensorFiles:
     """The tensors of the DiT by torch name; of a run, those it began from with the trained ones in their place."""
     if not is_result(directory):
-        return torch_view(part, store.open_checkpoint(directory), "dit")
+        return torch_view(spec, store.open_checkpoint(directory), "dit")
     result = open_result(directory)
-    below = _dit(result.base, part, [])
+    below = _dit(result.base, spec, [])
     if result.parts == "lora":
-        own = Lora(result.folder, TensorFiles(_lora(result, part, below)), 1.0)
+        own = Lora(result.folder, TensorFiles(_lora(result, spec, below)), 1.0)
         return with_deltas(below, [own, *open_loras(loras)])
     trained: dict[str, Stored] = {}
-    for source in sources(part.table, part.abstract):
+    for source in sources(spec.table, spec.abstract):
         if source.path in result.arrays:
             trained |= as_torch(source, result.arrays[source.path])
     for name, tensor in trained.items():
@@ -161,10 +161,10 @@ def _dit(directory: Path, part: Part, loras: list[tuple[Path, float]]) -> Tensor
     return with_deltas(TensorFiles(below.tensors | trained), open_loras(loras))
 
 
-def _lora(result: Result, part: Part, below: TensorFiles) -> dict[str, Stored]:
+def _lora(result: Result, spec: NetworkSpec, below: TensorFiles) -> dict[str, Stored]:
     """The low-rank updates by their names in a LoRA file."""
     tensors: dict[str, Stored] = {}
-    for source in sources(part.table, part.abstract):
+    for source in sources(spec.table, spec.abstract):
         for end in ("lora_down", "lora_up"):
             path = source.path.removesuffix("kernel") + end
             if not source.path.endswith("/kernel") or path not in result.arrays:

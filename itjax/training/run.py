@@ -16,10 +16,10 @@ from itjax.errors import UserError
 from itjax.parallel.sharding import make_mesh
 from itjax.records import Dataset
 from itjax.training import data, parameters, run_folder, state, step
-from itjax.training.checkpoints import Keeper
+from itjax.training.checkpoints import RunCheckpoints
 from itjax.training.config import Training
 from itjax.training.preemption import Preemption
-from itjax.training.reporter import Opened, Pending, Reporter, of_steps
+from itjax.training.reporter import PendingStep, Reporter, TrainingRun, step_settings
 from itjax.training.state import TrainState
 from itjax.weights.sources import Weights
 
@@ -32,7 +32,7 @@ class End(Enum):
     INTERRUPTED = "interrupted"
 
 
-def open_run(settings: Training, weights: Weights) -> Opened:
+def open_run(settings: Training, weights: Weights) -> TrainingRun:
     """Everything that can be wrong with a run is found here, before a weight is read.
 
     Raises:
@@ -57,7 +57,7 @@ def open_run(settings: Training, weights: Weights) -> Opened:
     data.readers(mesh)
     # whether they are looked at or not: else a run would train on other clips once its reports are switched off
     split = data.split(dataset, settings.references, settings.reports.validation_clips)
-    return Opened(settings, weights, dataset, mesh, split, trains, frozen)
+    return TrainingRun(settings, weights, dataset, mesh, split, trains, frozen)
 
 
 def mesh_of(settings: Training, heads: int) -> Mesh:
@@ -102,85 +102,87 @@ def train(settings: Training, weights: Weights) -> End:
         OutputError: where the disk refuses.
     """
     folder = Path(settings.run)
-    with contextlib.ExitStack() as held:
-        preemption = held.enter_context(Preemption())  # from here on: a run that has just begun can be asked to end too
-        opened = open_run(settings, weights)
+    with contextlib.ExitStack() as stack:
+        preemption = stack.enter_context(Preemption())  # from here on: a run that has just begun can be asked to end too
+        run = open_run(settings, weights)
         if jax.process_index() == 0:  # the others end with this one where the folder is refused
-            held.enter_context(run_folder.locked(folder))
+            stack.enter_context(run_folder.locked(folder))
             run_folder.begin(settings, weights)
-        held.enter_context(jax.set_mesh(opened.mesh))
-        keeper = held.enter_context(Keeper(settings))
-        _say(_about(opened))
-        return _train(opened, keeper, preemption)
+        stack.enter_context(jax.set_mesh(run.mesh))
+        checkpoints = stack.enter_context(RunCheckpoints(settings))
+        _say(_about(run))
+        return _train(run, checkpoints, preemption)
 
 
-def _about(opened: Opened) -> str:
-    settings, split = opened.settings, opened.split
+def _about(run: TrainingRun) -> str:
+    settings, split = run.settings, run.split
     count = lambda *trees: sum(leaf.size for leaf in jax.tree.leaves(trees)) / 1e6
-    shape = " x ".join(f"{size} {axis}" for axis, size in opened.mesh.shape.items())
+    shape = " x ".join(f"{size} {axis}" for axis, size in run.mesh.shape.items())
     return (
         f"{settings.run}: {sum(map(len, split.train))} clips of {sum(map(bool, split.train))} size(s) to train on, "
-        f"{len(split.held_out)} held out; {count(opened.trains):.3g} of "
-        f"{count(opened.trains, opened.frozen):.3g} million parameters "
-        f"train; {opened.mesh.size} device(s): {shape}"
+        f"{len(split.held_out)} held out; {count(run.trains):.3g} of "
+        f"{count(run.trains, run.frozen):.3g} million parameters "
+        f"train; {run.mesh.size} device(s): {shape}"
     )
 
 
-def begin(opened: Opened, keeper: Keeper, stream: data.Stream) -> tuple[TrainState, list[dict[str, Any]]]:
+def begin(run: TrainingRun, checkpoints: RunCheckpoints, stream: data.Stream) -> tuple[TrainState, list[dict[str, Any]]]:
     """The state that a run starts from, and numbers that were not yet reported.
 
     The state is that of the last whole checkpoint, with the stream put where it stood; or the one before the first step.
     """
-    settings, sizes = opened.settings, opened.weights.preset.networks.dit
-    last = keeper.last()
+    settings, sizes = run.settings, run.weights.preset.networks.dit
+    last = checkpoints.last()
     if last is None:
-        trainable = parameters.read_trainable(opened.weights, sizes, settings.trained, opened.mesh, settings.seed)
-        return state.start(trainable, settings.optimizer, opened.mesh), []
-    found, position = keeper.restore(last, state.abstract_state(opened.trains, settings.optimizer, opened.mesh))
+        trainable = parameters.read_trainable(run.weights, sizes, settings.trained, run.mesh, settings.seed)
+        return state.start(trainable, settings.optimizer, run.mesh), []
+    found, position = checkpoints.restore(last, state.abstract_state(run.trains, settings.optimizer, run.mesh))
     stream.restore(position["stream"])
     _say(f"going on after step {last}")
     return found, position["unreported"]
 
 
-def _train(opened: Opened, keeper: Keeper, preemption: Preemption) -> End:
-    settings, sizes = opened.settings, opened.weights.preset.networks.dit
-    stream = data.Stream(opened.dataset, settings, opened.split.train, opened.mesh)
-    now, unreported = begin(opened, keeper, stream)
-    frozen = parameters.read_frozen(opened.weights, sizes, settings.trained, opened.mesh, jnp.dtype(settings.dtype))
-    null_text = jnp.asarray(records.null_prompts(opened.dataset)[0])
-    with Reporter(opened, frozen, null_text, int(now.step), unreported) as reporter:
-        steps = Steps(opened, keeper, stream, reporter, now)
-        while steps.done < settings.steps and not preemption.reached(steps.done):
+def _train(run: TrainingRun, checkpoints: RunCheckpoints, preemption: Preemption) -> End:
+    settings, sizes = run.settings, run.weights.preset.networks.dit
+    stream = data.Stream(run.dataset, settings, run.split.train, run.mesh)
+    now, unreported = begin(run, checkpoints, stream)
+    frozen = parameters.read_frozen(run.weights, sizes, settings.trained, run.mesh, jnp.dtype(settings.dtype))
+    null_text = jnp.asarray(records.null_prompts(run.dataset)[0])
+    with Reporter(run, frozen, null_text, int(now.step), unreported) as reporter:
+        loop = TrainLoop(run, checkpoints, stream, reporter, now)
+        while loop.done < settings.steps and not preemption.reached(loop.done):
             with jax.transfer_guard("disallow"):  # nothing goes to or from a device unseen
-                steps.advance(frozen, null_text)
-            saves = steps.done % settings.checkpoints.every == 0
+                loop.dispatch(frozen, null_text)
+            saves = loop.done % settings.checkpoints.every == 0
             # one step behind, so that the devices always have the next one before this one's numbers are asked for
-            steps.look(0 if saves or reporter.due(steps.done) else 1)
-            reporter.report(steps.done, steps.now)
+            loop.collect(0 if saves or reporter.due(loop.done) else 1)
+            reporter.report(loop.done, loop.now)
             if saves:
-                steps.save()
-            reporter.sample(steps.done, steps.now)
-        steps.look()
-        steps.save()
-        keeper.wait()
-    if steps.done < settings.steps:
-        _say(f"step {steps.done} is saved, the same command goes on from there")
+                loop.save()
+            reporter.sample(loop.done, loop.now)
+        loop.collect()
+        loop.save()
+        checkpoints.wait()
+    if loop.done < settings.steps:
+        _say(f"step {loop.done} is saved, the same command goes on from there")
         return End.INTERRUPTED if preemption.signal == signal.SIGINT else End.PREEMPTED
-    _say(f"{steps.done} steps done: {settings.run}")
+    _say(f"{loop.done} steps done: {settings.run}")
     return End.DONE
 
 
-class Steps:
-    """The state after `done` steps, of which the last few may still be with the devices: `look` waits for their numbers."""
+class TrainLoop:
+    """The state after `done` steps. The last few may still be running on the devices: `collect` waits for their numbers."""
 
-    def __init__(self, opened: Opened, keeper: Keeper, stream: data.Stream, reporter: Reporter, now: TrainState):
+    def __init__(
+        self, run: TrainingRun, checkpoints: RunCheckpoints, stream: data.Stream, reporter: Reporter, now: TrainState
+    ):
         self.now, self.done = now, int(now.step)
-        self._opened, self._keeper, self._stream, self._reporter = opened, keeper, stream, reporter
-        self._pending: deque[Pending] = deque()
+        self._run, self._checkpoints, self._stream, self._reporter = run, checkpoints, stream, reporter
+        self._pending: deque[PendingStep] = deque()
         self._good = jnp.asarray(True)
-        self._step = step.jitted(of_steps(opened.settings), opened.weights.preset.networks.dit, now, opened.mesh)
+        self._step = step.jitted(step_settings(run.settings), run.weights.preset.networks.dit, now, run.mesh)
 
-    def advance(self, frozen: dict, null_text: jax.Array) -> None:
+    def dispatch(self, frozen: dict, null_text: jax.Array) -> None:
         """Gives the next step to the devices.
 
         Raises:
@@ -190,20 +192,20 @@ class Steps:
         try:
             batch, names = next(self._stream)
         except UserError as error:
-            self.look()
+            self.collect()
             if jax.process_count() > 1:  # no clip can be read: the others know nothing of it, and a checkpoint needs all
                 raise
             self.save()
-            self._keeper.wait()
+            self._checkpoints.wait()
             raise UserError(f"{error} The state is saved as of step {self.done}.") from error
         with self._reporter.compiling(batch):
             self.now, report = self._step(self.now, self._good, frozen, batch, null_text)
         self._good, self.done = report.good, self.done + 1
         _, frames, height, width, _ = batch.latents.shape
         latent, persons = (frames, height, width), batch.speech.shape[1]
-        self._pending.append(Pending(self.done, position, names, latent, persons, report))
+        self._pending.append(PendingStep(self.done, position, names, latent, persons, report))
 
-    def look(self, most: int = 0) -> None:
+    def collect(self, most: int = 0) -> None:
         """Takes the numbers of all steps but the last `most`.
 
         Raises:
@@ -221,12 +223,12 @@ class Steps:
             self._save(self.done, self._stream.state())
 
     def _save(self, step: int, position: dict[str, Any]) -> None:
-        self._keeper.save(step, self.now, {"stream": position, "unreported": self._reporter.unreported})
+        self._checkpoints.save(step, self.now, {"stream": position, "unreported": self._reporter.unreported})
 
-    def _stop(self, pending: Pending) -> NoReturn:
+    def _stop(self, pending: PendingStep) -> NoReturn:
         before = pending.number - 1
         self._save(before, pending.position)  # the step left the state as it was, and so did what came after it
-        self._keeper.wait()
+        self._checkpoints.wait()
         for name in pending.names:
             if name.startswith(data.UNREADABLE):
                 raise UserError(f"{name.removeprefix(data.UNREADABLE)} The state is saved as of step {before}.")

@@ -13,7 +13,7 @@ from etils import epath
 from flax.traverse_util import flatten_dict
 
 from itjax.config import to_json
-from itjax.disk import beside, output_errors
+from itjax.disk import atomic_path, output_errors
 from itjax.errors import UserError
 from itjax.training.checkpoints import folder_of
 from itjax.training.config import Training
@@ -80,7 +80,7 @@ def _begin_in(folder: epath.Path, now: dict[str, Any]) -> None:
 
 
 def _write(path: Path, now: dict[str, Any]) -> None:
-    with beside(path) as temporary, temporary.open("w") as file:
+    with atomic_path(path) as temporary, temporary.open("w") as file:
         json.dump(now, file, indent=1)
         file.flush()
         os.fsync(file.fileno())

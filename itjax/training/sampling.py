@@ -22,7 +22,7 @@ from itjax.parallel.sharding import make_mesh, parameter_sharding
 from itjax.pipeline import encoders
 from itjax.records import SPEECH_MARGIN, Clip, Dataset, null_prompts
 from itjax.sampling import chunk, rollout
-from itjax.sampling.chunk import Chunk, Fixed, Program, Reference
+from itjax.sampling.chunk import ChunkInputs, Invariants, Program, Reference
 from itjax.sampling.color import color_statistics
 from itjax.training import parameters
 from itjax.training.config import Training
@@ -74,10 +74,12 @@ def sample(
         steps = encoders.euler_steps(program, dit, ())
         color = jax.jit(color_statistics)(picture)
         masks = None if clip.masks is None else jnp.asarray(clip.masks, jnp.float32)
-        fixed = Fixed(dit, sampling.vae, jnp.asarray([text, negative]), steps, color, masks, sampling.clip)
+        invariants = Invariants(dit, sampling.vae, jnp.asarray([text, negative]), steps, color, masks, sampling.clip)
         chunks = _chunks(sampling, settings, clip, len(source))
         made = []
-        for number, (_, output) in enumerate(rollout.streamed(program, fixed, chunk.first_carry(picture, sampler), chunks)):
+        for number, (_, output) in enumerate(
+            rollout.streamed(program, invariants, chunk.first_carry(picture, sampler), chunks)
+        ):
             made.append(_fetched(output.pixels)[sampler.motion_frames if number else 0 :])
     frames = np.concatenate(made)
     length = min(len(frames), len(source))
@@ -114,7 +116,7 @@ def _source(sampling: Sampling, clip: Clip, most: int) -> Float[np.ndarray, "F H
     return np.concatenate(frames)[: max(most, sampling.program.sampler.frame_num)]
 
 
-def _chunks(sampling: Sampling, settings: Training, clip: Clip, num_frames: int) -> Iterator[Chunk]:
+def _chunks(sampling: Sampling, settings: Training, clip: Clip, num_frames: int) -> Iterator[ChunkInputs]:
     sampler, sizes = sampling.program.sampler, sampling.program.networks.dit.audio
     length = sampler.frame_num
     around = np.arange(length)[:, None] + np.arange(sizes.window)
@@ -122,7 +124,7 @@ def _chunks(sampling: Sampling, settings: Training, clip: Clip, num_frames: int)
     for number, start in enumerate(range(0, num_frames - length + 1, sampler.new_frames)):
         speech = clip.speech[:, start : start + length + 2 * SPEECH_MARGIN].astype(np.float32)
         noise = jax.random.normal(jax.random.fold_in(key, number), clip.chunks.shape[1:])
-        yield Chunk(jnp.asarray(speech[:, around]), _reference(sampler, clip, start), noise)
+        yield ChunkInputs(jnp.asarray(speech[:, around]), _reference(sampler, clip, start), noise)
 
 
 def _reference(sampler: Sampler, clip: Clip, start: int) -> Reference | None:
@@ -134,7 +136,7 @@ def _reference(sampler: Sampler, clip: Clip, start: int) -> Reference | None:
     if sampler.strategy == "fl2v" and clip.ends is not None:
         latents = clip.ends[int(np.abs(clip.chunk_starts - start).argmin())]
     tokens = jnp.asarray(clip.clip_tokens[nearest], jnp.float32)
-    mask = chunk.shown_mask(len(latents), sampler.strategy == "fl2v")
+    mask = chunk.reference_mask(len(latents), sampler.strategy == "fl2v")
     return Reference(jnp.asarray(latents, jnp.float32), tokens, mask)
 
 

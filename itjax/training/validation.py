@@ -20,7 +20,7 @@ from itjax.training.objective import Batch
 TIMES = 4  # τ at which each held-out clip is seen: the middles of the bands that losses are reported by
 
 
-class Part(NamedTuple):
+class HeldOutBatch(NamedTuple):
     """A batch of held-out examples on the mesh, their τ, and how many of them are real (the rest fill the batch up)."""
 
     batch: Batch
@@ -28,22 +28,22 @@ class Part(NamedTuple):
     real: int
 
 
-def prepare(dataset: Dataset, settings: Training, held_out: tuple[Place, ...], mesh: Mesh) -> list[Part]:
+def prepare(dataset: Dataset, settings: Training, held_out: tuple[Place, ...], mesh: Mesh) -> list[HeldOutBatch]:
     """The held-out examples, batched by bucket. Every process reads all of them: they are few."""
     rows = mesh.shape["data"]
     examples = data.held_out_examples(dataset, settings, held_out, TIMES)
     times = objective.fixed_times(len(held_out), TIMES)
     sharding = step.batch_sharding(mesh)
     put = lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
-    parts = []
+    batches = []
     for bucket in sorted({number for number, _ in examples}):
         mine = [i for i, (number, _) in enumerate(examples) if number == bucket]
         for first in range(0, len(mine), rows):
             chosen = mine[first : first + rows]
             full = chosen + chosen[-1:] * (rows - len(chosen))
             batch, _ = data.stack([(examples[i][1], "") for i in full])
-            parts.append(Part(jax.tree.map(put, batch), times[full], len(chosen)))
-    return parts
+            batches.append(HeldOutBatch(jax.tree.map(put, batch), times[full], len(chosen)))
+    return batches
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -55,14 +55,14 @@ def _losses(settings: Training, sizes: DiTSizes, trainable, frozen, batch: Batch
 
 
 def loss(
-    settings: Training, sizes: DiTSizes, trainable: dict, frozen: dict, parts: list[Part], null_text
+    settings: Training, sizes: DiTSizes, trainable: dict, frozen: dict, batches: list[HeldOutBatch], null_text
 ) -> dict[str, float]:
     """The mean loss of the held-out examples, "validation/loss", and the same by band of τ."""
     found, times = [], []
-    for part in parts:
-        losses = _losses(settings, sizes, trainable, frozen, part.batch, part.times, null_text)
-        found.append(np.asarray(losses)[: part.real])
-        times.append(part.times[: part.real])
+    for batch_ in batches:
+        losses = _losses(settings, sizes, trainable, frozen, batch_.batch, batch_.times, null_text)
+        found.append(np.asarray(losses)[: batch_.real])
+        times.append(batch_.times[: batch_.real])
     losses, at = np.concatenate(found), np.concatenate(times)
     bands = {f"validation/{name}": value for name, value in loss_by_band(losses, at).items()}
     return {"validation/loss": float(losses.mean())} | bands

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from itjax.disk import beside, check_output, output_errors
+from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import UserError
 from itjax.weights import official, store
 from itjax.weights.load import leaves, nested, torch_view
 from itjax.weights.mapping import sources
-from itjax.weights.specs import Part
+from itjax.weights.specs import NetworkSpec
 from itjax.weights.store import LazyArray
 from itjax.weights.tables.dit import AUDIO
 from itjax.weights.torch_files import TensorFiles
@@ -50,21 +50,25 @@ class Report:
 
 
 def to_checkpoint(
-    parts: Mapping[str, Part], files: Mapping[str, TensorFiles], metadata: dict, small: Mapping[str, Path], output: Path
+    specs: Mapping[str, NetworkSpec],
+    files: Mapping[str, TensorFiles],
+    metadata: dict,
+    companions: Mapping[str, Path],
+    output: Path,
 ) -> None:
     """Writes our checkpoint of all networks; what they do not use is kept under "unused/<network>/<torch name>".
 
     Raises:
-        UserError: where `files` do not hold the networks of `parts`, and as `store.save` does.
+        UserError: where `files` do not hold the networks of `specs`, and as `store.save` does.
         OutputError: as `store.save` does.
     """
     arrays: dict[str, LazyArray] = {}
-    for network, part in parts.items():
-        for path, leaf in leaves(part, files[network], network).items():
+    for network, spec in specs.items():
+        for path, leaf in leaves(spec, files[network], network).items():
             arrays[f"{network}/{path}"] = LazyArray(leaf.shape, leaf.dtype, leaf.read)
-    for network, part in parts.items():
+    for network, spec in specs.items():
         for name, tensor in files[network].tensors.items():
-            if part.is_unused(name):
+            if spec.is_unused(name):
                 arrays[f"unused/{network}/{name}"] = LazyArray(tensor.shape, tensor.dtype, partial(tensor.read, ()))
 
     branch = lambda path: path.split("/")[0]
@@ -79,38 +83,40 @@ def to_checkpoint(
 
     watched = {path: array._replace(read=report.watched(array.read)) for path, array in arrays.items()}
     with report.bar:
-        store.save(output, nested(watched), metadata, small, saved)
+        store.save(output, nested(watched), metadata, companions, saved)
 
 
-def to_official(parts: Mapping[str, Part], directory: Path, output: Path) -> None:
+def to_official(specs: Mapping[str, NetworkSpec], directory: Path, output: Path) -> None:
     """Writes the folders and files of a set of official files from our checkpoint `directory`.
 
     Nothing half-done stays behind.
 
     Raises:
-        UserError: where the checkpoint does not hold the networks of `parts`, where `output` exists or its parent does not.
+        UserError: where the checkpoint does not hold the networks of `specs`, where `output` exists or its parent does not.
         OutputError: where the disk is or gets full.
     """
     target, stored = Path(output).absolute(), store.open_checkpoint(directory)
     if target.exists():
         raise UserError(f"{target} exists already: remove it, or name another folder")
-    views = {network: torch_view(part, stored, network) for network, part in parts.items()}
+    views = {network: torch_view(spec, stored, network) for network, spec in specs.items()}
     sizes = {network: nbytes_of(view) for network, view in views.items()}
     scratch = max(sizes[network] for network in PICKLES)  # what write_pth takes meanwhile
     check_output(target, sum(sizes.values()) + scratch)
     report = Report(sum(sizes.values()))
-    with beside(target) as folder, report.bar:
+    with atomic_path(target) as folder, report.bar:
         with output_errors(target):
             for place in (official.WAN, official.WAV2VEC2):
                 (folder / place).mkdir(parents=True)
-            _copy_small_files(store.small_files(directory), folder)
-        _write_networks(parts, views, folder, report)
+            _copy_companions(store.companion_files(directory), folder)
+        _write_networks(specs, views, folder, report)
 
 
-def _write_networks(parts: Mapping[str, Part], views: Mapping[str, TensorFiles], folder: Path, report: Report) -> None:
+def _write_networks(
+    specs: Mapping[str, NetworkSpec], views: Mapping[str, TensorFiles], folder: Path, report: Report
+) -> None:
     wan = folder / official.WAN
-    write_base(parts["dit"], views["dit"], folder, report)
-    write_audio(parts["dit"], views["dit"], folder, report)
+    write_base(specs["dit"], views["dit"], folder, report)
+    write_audio(specs["dit"], views["dit"], folder, report)
     tensors = {network: tensors_of(view, report) for network, view in views.items() if network != "dit"}
     for network, name in PICKLES.items():
         write_pth(wan / name, tensors[network])
@@ -119,7 +125,7 @@ def _write_networks(parts: Mapping[str, Part], views: Mapping[str, TensorFiles],
     report.finished("wav2vec2", sum(tensor.nbytes for tensor in tensors["wav2vec2"]))
 
 
-def write_base(dit: Part, view: TensorFiles, folder: Path, report: Report) -> None:
+def write_base(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
     """The DiT's tensors that are Wan's, as its shards and their index."""
     audio = audio_names(dit)
     base = [tensor for tensor in tensors_of(view, report) if tensor.name not in audio]
@@ -127,7 +133,7 @@ def write_base(dit: Part, view: TensorFiles, folder: Path, report: Report) -> No
     report.finished("dit, base", sum(tensor.nbytes for tensor in base))
 
 
-def write_audio(dit: Part, view: TensorFiles, folder: Path, report: Report) -> None:
+def write_audio(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
     """The DiT's tensors that InfiniteTalk added, as its one file."""
     audio = audio_names(dit)
     spoken = [tensor for tensor in tensors_of(view, report) if tensor.name in audio]
@@ -138,7 +144,7 @@ def write_audio(dit: Part, view: TensorFiles, folder: Path, report: Report) -> N
     report.finished("dit, audio", sum(tensor.nbytes for tensor in spoken))
 
 
-def audio_names(dit: Part) -> frozenset[str]:
+def audio_names(dit: NetworkSpec) -> frozenset[str]:
     """The names of the DiT's tensors that InfiniteTalk added to Wan's."""
     paths = {row.path for row in AUDIO}
     rows = sources(dit.table, dit.abstract)
@@ -156,7 +162,7 @@ def nbytes_of(view: TensorFiles) -> int:
     return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in view.tensors.values())
 
 
-def _copy_small_files(source: Path, folder: Path) -> None:
+def _copy_companions(source: Path, folder: Path) -> None:
     """A checkpoint that was not made from official files has none."""
     for file in sorted(source.rglob("*")):
         if file.is_file():

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from itjax.parallel.placement import onto_shards
 from itjax.weights.mapping import Index, Shape, Source, flat_shapes, sources, torch_shapes
-from itjax.weights.specs import Part
+from itjax.weights.specs import NetworkSpec
 from itjax.weights.torch_files import Stored, TensorFiles, check_names
 
 
@@ -50,14 +50,14 @@ def full_index(index: Index, shape: Shape) -> Index:
     return tuple(slice(*part.indices(n)) for part, n in zip(padded, shape, strict=True))
 
 
-def leaves(part: Part, files: TensorFiles, where: str) -> dict[str, Leaf]:
+def leaves(spec: NetworkSpec, files: TensorFiles, where: str) -> dict[str, Leaf]:
     """{path: leaf} of a network.
 
     Raises:
         UserError: that lists the tensors missing, left over, and of a wrong shape.
     """
-    check_names(torch_shapes(part.table, part.abstract), files, where, part.is_unused)
-    return {source.path: Leaf(source, files) for source in sources(part.table, part.abstract)}
+    check_names(torch_shapes(spec.table, spec.abstract), files, where, spec.is_unused)
+    return {source.path: Leaf(source, files) for source in sources(spec.table, spec.abstract)}
 
 
 def nested(flat: dict) -> dict:
@@ -72,11 +72,11 @@ def nested(flat: dict) -> dict:
     return tree
 
 
-def load(part: Part, files: TensorFiles, shardings: dict, where: str) -> dict:
+def load(spec: NetworkSpec, files: TensorFiles, shardings: dict, where: str) -> dict:
     """The parameters of a network, each read straight onto its shards.
 
     Args:
-        part: the network.
+        spec: the network.
         files: its tensors by torch name.
         shardings: nested dict of jax.ShapeDtypeStruct with the sharding and dtype of each parameter.
         where: the files' name in error messages.
@@ -85,12 +85,12 @@ def load(part: Part, files: TensorFiles, shardings: dict, where: str) -> dict:
         UserError: as `leaves` does.
     """
     wanted = {"/".join(str(k.key) for k in path): leaf for path, leaf in jax.tree.leaves_with_path(shardings)}
-    found = leaves(part, files, where)
+    found = leaves(spec, files, where)
     read = lambda path, dtype: partial(found[path].read, dtype=dtype)
     return nested({path: onto_shards(struct, read(path, struct.dtype)) for path, struct in wanted.items()})
 
 
-def torch_view(part: Part, checkpoint: TensorFiles, prefix: str) -> TensorFiles:
+def torch_view(spec: NetworkSpec, checkpoint: TensorFiles, prefix: str) -> TensorFiles:
     """The tensors of a network by their torch names, read from our checkpoint (`prefix`: the network's name in it).
 
     A converted checkpoint so becomes a set of official files: it is exported, and takes LoRA, as those do.
@@ -98,10 +98,10 @@ def torch_view(part: Part, checkpoint: TensorFiles, prefix: str) -> TensorFiles:
     Raises:
         UserError: that lists the arrays missing, left over and of a wrong shape.
     """
-    expected = {f"{prefix}/{path}": shape for path, shape in flat_shapes(part.abstract).items()}
+    expected = {f"{prefix}/{path}": shape for path, shape in flat_shapes(spec.abstract).items()}
     check_names(expected, checkpoint, f"the checkpoint's {prefix}", lambda path: not path.startswith(f"{prefix}/"))
     tensors: dict[str, Stored] = {}
-    for source in sources(part.table, part.abstract):
+    for source in sources(spec.table, spec.abstract):
         tensors |= as_torch(source, checkpoint.tensors[f"{prefix}/{source.path}"])
     unused = f"unused/{prefix}/"
     for path in checkpoint.names():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from itjax.errors import UserError
 from itjax.weights.mapping import torch_shapes
-from itjax.weights.specs import Part
+from itjax.weights.specs import NetworkSpec
 from itjax.weights.tables import wav2vec2 as wav2vec2_table
 from itjax.weights.torch_files import Stored, TensorFiles, check_names, open_tensors
 
@@ -105,16 +105,16 @@ def _open_wav2vec2(folder: Path) -> Mapping[str, Stored]:
     return renamed
 
 
-def check_all(parts: Mapping[str, Part], files: Mapping[str, TensorFiles]) -> None:
+def check_all(specs: Mapping[str, NetworkSpec], files: Mapping[str, TensorFiles]) -> None:
     """Checks that the files hold the networks.
 
     Raises:
         UserError: one that lists, network by network, the tensors missing, left over and of a wrong shape.
     """
     problems = []
-    for network, part in parts.items():
+    for network, spec in specs.items():
         try:
-            check_names(torch_shapes(part.table, part.abstract), files[network], _where(files[network]), part.is_unused)
+            check_names(torch_shapes(spec.table, spec.abstract), files[network], _where(files[network]), spec.is_unused)
         except UserError as error:
             problems.append(f"{network}: {error}")
     if problems:
@@ -132,7 +132,7 @@ def tokenizer_folder(wan: Path) -> Path:
     return wan / TOKENIZER
 
 
-def small_files(ckpt_dir: str | Path, wav2vec_dir: str | Path) -> dict[str, Path]:
+def companion_files(ckpt_dir: str | Path, wav2vec_dir: str | Path) -> dict[str, Path]:
     """{name in a converted checkpoint: file} of settings and tokenizer: what the networks are used with."""
     wan, wav2vec2 = Path(ckpt_dir), Path(wav2vec_dir)
     named = {name: wan / name for name in SETTINGS} | {f"{WAV2VEC2}/{name}": wav2vec2 / name for name in SETTINGS}

@@ -16,7 +16,7 @@ from itjax.weights import store
 from itjax.weights.load import load, torch_view
 from itjax.weights.lora import with_loras
 from itjax.weights.official import check_all, open_official, tokenizer_folder
-from itjax.weights.specs import Part, parts
+from itjax.weights.specs import NetworkSpec, network_specs
 from itjax.weights.torch_files import TensorFiles
 
 
@@ -64,28 +64,28 @@ def open_converted(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
         UserError: where `directory` is no such checkpoint or is damaged, or a LoRA does not fit.
     """
     preset = preset_of(directory)
-    described = parts(preset.networks)
+    specs = network_specs(preset.networks)
     files = store.open_checkpoint(directory)
 
     def read(network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
-        wanted = _chosen(with_shardings(described[network].abstract, mesh, dtype), only)
+        wanted = _chosen(with_shardings(specs[network].abstract, mesh, dtype), only)
         return store.restore(directory, {network: wanted})[network]
 
     identity = identity_of(files, [])
-    weights = Weights(preset, tokenizer_folder(store.small_files(directory)), identity, identity, read)
+    weights = Weights(preset, tokenizer_folder(store.companion_files(directory)), identity, identity, read)
     if not loras:
         return weights
-    return with_dit(weights, with_loras(torch_view(described["dit"], files, "dit"), loras), identity_of(files, loras))
+    return with_dit(weights, with_loras(torch_view(specs["dit"], files, "dit"), loras), identity_of(files, loras))
 
 
 def with_dit(weights: Weights, dit: TensorFiles, identity: str) -> Weights:
     """The same weights but for the DiT, whose tensors are given by their torch names."""
-    part = parts(weights.preset.networks)["dit"]
+    spec = network_specs(weights.preset.networks)["dit"]
 
     def read(network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
         if network != "dit":
             return weights.read(network, mesh, dtype, only)
-        return load(part, dit, _chosen(with_shardings(part.abstract, mesh, dtype), only), network)
+        return load(spec, dit, _chosen(with_shardings(spec.abstract, mesh, dtype), only), network)
 
     return weights._replace(identity=identity, read=read)
 
@@ -99,18 +99,18 @@ def open_files(
     Raises:
         UserError: that names what is missing or does not fit.
     """
-    described = parts(preset.networks)
+    specs = network_specs(preset.networks)
     files = open_official(ckpt_dir, wav2vec_dir, infinitetalk, dit_path)
-    check_all(described, files)
+    check_all(specs, files)
     if loras:
         files["dit"] = with_loras(files["dit"], loras)
 
     def read(network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
-        part: Part = described[network]
-        return load(part, files[network], _chosen(with_shardings(part.abstract, mesh, dtype), only), network)
+        spec: NetworkSpec = specs[network]
+        return load(spec, files[network], _chosen(with_shardings(spec.abstract, mesh, dtype), only), network)
 
-    everything = TensorFiles({f"{n}/{name}": t for n, tensors in files.items() for name, t in tensors.tensors.items()})
-    identity, encoders = identity_of(everything, loras), identity_of(everything, [])
+    all_tensors = TensorFiles({f"{n}/{name}": t for n, tensors in files.items() for name, t in tensors.tensors.items()})
+    identity, encoders = identity_of(all_tensors, loras), identity_of(all_tensors, [])
     return Weights(preset, tokenizer_folder(ckpt_dir), identity, encoders, read)
 
 

@@ -24,7 +24,7 @@ from itjax.weights.tables import wav2vec2 as wav2vec2_table
 
 
 @dataclass(frozen=True)
-class Part:
+class NetworkSpec:
     """One network: `trace` finds the shapes of its parameters; `unused` are patterns of torch names kept as they are."""
 
     table: Table
@@ -42,18 +42,18 @@ class Part:
 
 
 @cache  # a network is traced once in a process, and only where its shapes are asked for: that takes a second or two
-def parts(networks: Networks) -> dict[str, Part]:
+def network_specs(networks: Networks) -> dict[str, NetworkSpec]:
     """By name: "dit", "vae", "umt5", "clip", "wav2vec2". Nothing is allocated."""
     side, sound = networks.clip.image, networks.wav2vec2.reach
     picture, samples = np.zeros((1, side, side, 3), np.float32), np.zeros((1, sound), np.float32)
     return {
-        "dit": Part(dit_table.TABLE, lambda: dit.abstract_parameters(networks.dit)),
-        "vae": Part(vae_table.table(networks.vae), lambda: vae.abstract_parameters(networks.vae)),
-        "umt5": Part(umt5_table.TABLE, lambda: _abstract(Umt5(networks.umt5), *[np.zeros((1, 4), np.int32)] * 2)),
-        "clip": Part(
+        "dit": NetworkSpec(dit_table.TABLE, lambda: dit.abstract_parameters(networks.dit)),
+        "vae": NetworkSpec(vae_table.table(networks.vae), lambda: vae.abstract_parameters(networks.vae)),
+        "umt5": NetworkSpec(umt5_table.TABLE, lambda: _abstract(Umt5(networks.umt5), *[np.zeros((1, 4), np.int32)] * 2)),
+        "clip": NetworkSpec(
             clip_table.TABLE, lambda: _abstract(Clip(networks.clip), picture), clip_table.unused(networks.clip.layers)
         ),
-        "wav2vec2": Part(
+        "wav2vec2": NetworkSpec(
             wav2vec2_table.TABLE,
             lambda: _abstract(Wav2Vec2(networks.wav2vec2), samples, num_frames=1),
             wav2vec2_table.UNUSED,

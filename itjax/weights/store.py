@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
-from itjax.disk import beside, check_output, output_errors
+from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import OutputError, UserError
 from itjax.parallel.placement import onto_shards
 from itjax.weights.mapping import Index, Shape
@@ -29,9 +29,9 @@ from itjax.weights.torch_files import Stored, TensorFiles
 SIZES = "sizes.json"
 FILES = "files"
 VERSION = 1  # of what stands in sizes.json; a reader refuses what it does not know
-CHUNK = 2**24  # bytes of the largest chunk: the unit of reading, so a shard on one of many devices reads little more
-BLOCK = 2**25  # bytes of a leaf that are under way to the disk at a time
-READ_BLOCK = 2**27  # and from it
+MAX_CHUNK_BYTES = 2**24  # a chunk is the unit of reading: small, so that a shard reads little more than it needs
+WRITE_BYTES = 2**25  # of a leaf, being written at a time
+READ_BYTES = 2**27  # of a leaf, being read at a time
 AGAIN = "convert the weights again; of a training run, take an earlier step"
 
 
@@ -52,7 +52,7 @@ def save(
     directory: str | Path,
     tree: dict,
     metadata: dict,
-    small: Mapping[str, Path] | None = None,
+    companions: Mapping[str, Path] | None = None,
     saved: Callable[[str], None] = lambda path: None,
 ) -> None:
     """Writes a checkpoint: one leaf in memory at a time.
@@ -63,7 +63,7 @@ def save(
         directory: the checkpoint's folder, which must not exist, in one that does.
         tree: nested dict of LazyArray.
         metadata: JSON that tells what the networks are; `read_metadata` gives it back.
-        small: {name: file} of files copied along, to where `small_files` tells.
+        companions: {name: file} of files to copy along, into the folder that `companion_files` names.
         saved: called with the path of each leaf when it has been written.
 
     Raises:
@@ -78,20 +78,20 @@ def save(
         raise UserError(f"{target} exists already: remove it, or name another folder")
     check_output(target, sum(leaf.nbytes for leaf in leaves.values()))
     sizes = json.dumps({"version": VERSION, "sizes": metadata}, indent=2)
-    with beside(target) as folder:
+    with atomic_path(target) as folder:
         _save_skeleton(folder, target, tree)
         for path, leaf in leaves.items():
             _save_leaf(folder, target, path, leaf)
             saved(path)
         with output_errors(target):
-            for name, file in (small or {}).items():
-                place = small_files(folder) / name
+            for name, file in (companions or {}).items():
+                place = companion_files(folder) / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, place)
             (folder / SIZES).write_text(sizes + "\n")
 
 
-def small_files(directory: str | Path) -> Path:
+def companion_files(directory: str | Path) -> Path:
     """The folder of the files that `save` copied along."""
     return Path(directory) / FILES
 
@@ -136,19 +136,19 @@ def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyArray) -> None:
 def _chunk(shape: Shape, itemsize: int) -> list[int]:
     """The shape of a chunk: of one layer, where the first axis is layers, halved on its longest axis until small."""
     chunk = [max(1, length) for length in shape]
-    while math.prod(chunk) * itemsize > CHUNK:
+    while math.prod(chunk) * itemsize > MAX_CHUNK_BYTES:
         axis = 0 if len(chunk) > 2 and chunk[0] > 1 else int(np.argmax(chunk))
         chunk[axis] = -(-chunk[axis] // 2)
     return chunk
 
 
 def _blocks(leaf: LazyArray, chunk: list[int]) -> Iterator[tuple[slice, ...]]:
-    """Slices of the first axis that are whole chunks, of about `BLOCK` bytes each: writing buffers what it is given."""
+    """Slices of the first axis that are whole chunks, about `WRITE_BYTES` each: writing buffers what it is given."""
     if not leaf.shape:
         yield ()
         return
     row_bytes = max(1, leaf.nbytes // max(1, leaf.shape[0]))
-    rows = max(1, BLOCK // row_bytes // chunk[0]) * chunk[0]
+    rows = max(1, WRITE_BYTES // row_bytes // chunk[0]) * chunk[0]
     for start in range(0, leaf.shape[0], rows):
         yield (slice(start, min(start + rows, leaf.shape[0])),)
 
@@ -222,7 +222,7 @@ def _read_whole(directory: Path, path: str, store: ts.TensorStore, index: Index)
 def _read_store(directory: Path, path: str, store: ts.TensorStore, dtype: Any, index: Index) -> np.ndarray:
     """The part `index`, block by block: tensorstore would fetch all chunks of it at once, and hold it twice."""
     row_bytes = max(1, math.prod(store.shape[1:]) * store.dtype.numpy_dtype.itemsize)
-    rows = READ_BLOCK // row_bytes
+    rows = READ_BYTES // row_bytes
     if store.ndim:  # whole chunks, so that none is read twice
         chunk_rows = (store.chunk_layout.read_chunk.shape or (1,))[0] or 1
         rows = max(1, rows // chunk_rows) * chunk_rows

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import ml_dtypes  # noqa: F401  (makes "bfloat16" and "float8_e4m3fn" names that numpy knows)
 import numpy as np
 
-from itjax.disk import beside, check_output, output_errors
+from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import UserError
 from itjax.weights.mapping import Shape
 from itjax.weights.torch_files import CODES, torch_module
 
-BLOCK = 2**26  # bytes copied at a time where a tensor does not lie in memory as it does in the file
+COPY_BYTES = 2**26  # bytes copied at a time where a tensor does not lie in memory as it does in the file
 
 
 class Tensor(NamedTuple):
@@ -50,7 +50,7 @@ def write_safetensors(path: Path, tensors: Iterable[Tensor]) -> None:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     check_output(path, 8 + len(text) + end)
-    with beside(path) as temporary, output_errors(path), temporary.open("wb") as file:
+    with atomic_path(path) as temporary, output_errors(path), temporary.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors:
             _append(file, tensor)
@@ -66,7 +66,7 @@ def _append(file: Any, tensor: Tensor) -> None:
         raise ValueError(
             f"{tensor.name} was to be {tensor.dtype}{list(tensor.shape)} and is {values.dtype}{list(values.shape)}"
         )
-    rows = max(1, BLOCK * len(values) // max(1, values.nbytes)) if values.ndim else 1
+    rows = max(1, COPY_BYTES * len(values) // max(1, values.nbytes)) if values.ndim else 1
     for block in (values[i : i + rows] for i in range(0, len(values), rows)) if values.ndim else [values]:
         file.write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
 
@@ -97,7 +97,7 @@ def write_sharded(folder: Path, stem: str, tensors: Iterable[Tensor], shard_byte
         write_safetensors(folder / name, shard)
         weight_map |= {tensor.name: name for tensor in shard}
     content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    with beside(index) as temporary, output_errors(index):
+    with atomic_path(index) as temporary, output_errors(index):
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
@@ -113,8 +113,8 @@ class _Forgetting:
 
     def write(self, data: Any) -> int:
         try:
-            for start in range(0, len(data), BLOCK):
-                self.file.write(data[start : start + BLOCK])
+            for start in range(0, len(data), COPY_BYTES):
+                self.file.write(data[start : start + COPY_BYTES])
                 self.source.madvise(mmap.MADV_DONTNEED)
         except OSError as error:
             self.error = error
@@ -136,7 +136,7 @@ def write_pth(path: Path, tensors: Iterable[Tensor]) -> None:
     """
     torch, tensors = torch_module(), list(tensors)
     check_output(path, 2 * sum(tensor.nbytes for tensor in tensors))
-    with beside(path) as temporary, output_errors(path), tempfile.TemporaryFile(dir=temporary.parent) as scratch:
+    with atomic_path(path) as temporary, output_errors(path), tempfile.TemporaryFile(dir=temporary.parent) as scratch:
         offsets = []
         for tensor in tensors:
             scratch.write(bytes(-scratch.tell() % 64))

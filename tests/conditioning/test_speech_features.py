@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from itjax.conditioning import speech_features as module
-from itjax.conditioning.speech_features import LONG, SAMPLE_RATE, SpeechFeatures, Windows, frame_count, speech_features
+from itjax.conditioning.speech_features import LONG, SAMPLE_RATE, SpeechFeatures, WindowSizes, frame_count, speech_features
 from itjax.config import Wav2Vec2Sizes
 from itjax.models.wav2vec2 import Wav2Vec2
 from itjax.weights import mapping
@@ -14,7 +14,7 @@ from itjax.weights.tables.wav2vec2 import TABLE
 
 SIZES = Wav2Vec2Sizes(conv_width=16, width=24, layers=3, heads=2, mlp=40, position_kernel=16, position_groups=4)
 MODEL = Wav2Vec2(SIZES)
-SMALL = Windows(core=50, context=25)
+SMALL = WindowSizes(core=50, context=25)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def speech(module_recording):
 
 
 def whole(params, track):
-    return SpeechFeatures(MODEL, params, track, Windows(frame_count(len(track)), 0))
+    return SpeechFeatures(MODEL, params, track, WindowSizes(frame_count(len(track)), 0))
 
 
 def all_frames(features):

@@ -16,11 +16,11 @@ import re, sys
 import infer
 from itjax.media import writer
 
-append, peaks = writer.Run.append, []
+append, peaks = writer.VideoWriter.append, []
 def measured(self, *chunk):
     append(self, *chunk)
     peaks.append(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024)
-writer.Run.append = measured
+writer.VideoWriter.append = measured
 status = infer.main(sys.argv[1:])
 print(*peaks)
 sys.exit(status)

@@ -23,7 +23,7 @@ def append(run, *args, **kwargs):
     if run.next_chunk == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
-whole, writer.Run.append = writer.Run.append, append
+whole, writer.VideoWriter.append = writer.VideoWriter.append, append
 sys.exit(infer.main())
 """
 

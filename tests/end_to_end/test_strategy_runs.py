@@ -66,8 +66,8 @@ def test_stopped_and_gone_on_with_equals_unbroken(strategy, make, frames, tmp_pa
 
 def test_a_still_picture_is_encoded_once(run, talk, face, monkeypatch):
     """Between a picture and itself, for all chunks."""
-    encoded, show = [], dub.encoders.show
-    monkeypatch.setattr(dub.encoders, "show", lambda *args: encoded.append(args) or show(*args))
+    encoded, show = [], dub.encoders.encode_frame
+    monkeypatch.setattr(dub.encoders, "encode_frame", lambda *args: encoded.append(args) or show(*args))
     result = run("--image", face, "--audio", talk(13), "--strategy", "fl2v")
     assert len(result.video.frames) == 13
     ((_, first, _, last),) = encoded

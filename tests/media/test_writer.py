@@ -10,7 +10,7 @@ import pytest
 from itjax.errors import UserError
 from itjax.media import fragments
 from itjax.media.sound_track import SoundTrack
-from itjax.media.writer import open_run
+from itjax.media.writer import open_writer
 
 FPS = 25
 SIZE = (48, 64)
@@ -40,7 +40,7 @@ def clicks(rate, channels, seconds, at):
 
 def record(file, chunks=CHUNKS, sound=None, size=SIZE, **options):
     """Append a movie in chunks of these lengths; gives the run, not finished."""
-    run = open_run(file, size, FPS, sound, {"seed": 1}, resume=False, **options)
+    run = open_writer(file, size, FPS, sound, {"seed": 1}, resume=False, **options)
     for count in chunks:
         run.append(movie(count, size, run.frames_done), None, {"last": np.arange(3.0)})
     return run
@@ -87,7 +87,7 @@ def test_the_frames_are_seen_in_order_in_time(tmp_path, either):
 
 
 def test_the_colours_are_bt709_in_the_limited_range(tmp_path, either):
-    run = open_run(tmp_path / "a", SIZE, FPS, None, {}, resume=False)
+    run = open_writer(tmp_path / "a", SIZE, FPS, None, {}, resume=False)
     red, white = np.zeros((1, *SIZE, 3), np.uint8), np.full((1, *SIZE, 3), 255, np.uint8)
     red[..., 0] = 255
     run.append(np.concatenate([red, white]), None, {})
@@ -168,7 +168,7 @@ def test_one_header_serves_every_chunk():
 
 
 def test_the_array_is_valid_after_each_chunk(tmp_path):
-    run = open_run(tmp_path / "a", SIZE, FPS, None, {}, resume=False, save_frames=tmp_path / "b.npy")
+    run = open_writer(tmp_path / "a", SIZE, FPS, None, {}, resume=False, save_frames=tmp_path / "b.npy")
     whole = np.random.default_rng(0).uniform(-1, 1, (23, *SIZE, 3)).astype(np.float32)
     for start, end in pairwise((0, 9, 10, 23)):
         run.append(movie(end - start), whole[start:end], {})
@@ -182,7 +182,7 @@ def test_the_array_is_valid_after_each_chunk(tmp_path):
 def test_memory_does_not_grow_with_the_number_of_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda _: None)  # most of the time of small chunks, and nothing to do with memory
     sound = SoundTrack(16000, 1, lambda: (np.full((1600, 1), 0.1, np.float32) for _ in range(10_000)))
-    run = open_run(tmp_path / "a", SIZE, FPS, sound, {}, resume=False, save_frames=tmp_path / "a.npy")
+    run = open_writer(tmp_path / "a", SIZE, FPS, sound, {}, resume=False, save_frames=tmp_path / "a.npy")
     held = []
     for _ in range(300):
         frames = movie(4, first=run.frames_done)
@@ -196,13 +196,13 @@ def test_memory_does_not_grow_with_the_number_of_chunks(tmp_path, monkeypatch):
 @pytest.mark.parametrize("size", [(47, 64), (48, 63), (0, 64)])
 def test_odd_sizes_are_refused(tmp_path, size):
     with pytest.raises(UserError, match=f"{size[0]} x {size[1]}.*even"):
-        open_run(tmp_path / "a", size, FPS, None, {}, resume=False)
+        open_writer(tmp_path / "a", size, FPS, None, {}, resume=False)
 
 
 @pytest.mark.parametrize(("rate", "channels", "word"), [(44000, 1, "44000 samples"), (44100, 6, "6 channels")])
 def test_sound_that_aac_does_not_hold_is_refused(tmp_path, rate, channels, word):
     with pytest.raises(UserError, match=word):
-        open_run(tmp_path / "a", SIZE, FPS, clicks(rate, channels, 1, []), {}, resume=False)
+        open_writer(tmp_path / "a", SIZE, FPS, clicks(rate, channels, 1, []), {}, resume=False)
 
 
 def test_frames_of_another_shape_are_a_defect_of_the_caller(tmp_path):

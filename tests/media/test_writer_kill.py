@@ -18,14 +18,14 @@ LOOP = """
 import sys, time
 import numpy as np
 from itjax.media.sound_track import SoundTrack
-from itjax.media.writer import open_run
+from itjax.media.writer import open_writer
 
 def blocks():
     yield from np.random.default_rng(7).normal(0, 0.1, (40, 4000, 1)).astype(np.float32)
 
 def loop(folder, chunks, waits=False):
     sound, array = SoundTrack(16000, 1, blocks), folder + "/a.npy"
-    with open_run(folder + "/a", (32, 48), 25, sound, {"seed": 3}, resume=True, save_frames=array) as run:
+    with open_writer(folder + "/a", (32, 48), 25, sound, {"seed": 3}, resume=True, save_frames=array) as run:
         carry = run.state["carry"] if run.state else np.float32(0.5)
         print("open", run.next_chunk, flush=True)
         while run.next_chunk < chunks and not run.finished:

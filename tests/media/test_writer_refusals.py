@@ -9,7 +9,7 @@ import pytest
 
 from itjax.errors import OutputError, UserError
 from itjax.media.sound_track import SoundTrack
-from itjax.media.writer import open_run
+from itjax.media.writer import open_writer
 
 SIZE = (32, 48)
 CHUNK = 5
@@ -28,7 +28,7 @@ def open_small(folder, resume=False, **changes):
     """A run of 25 frames a second with sound, in this process."""
     sound = SoundTrack(16000, 1, lambda: iter([np.zeros((16000, 1), np.float32)]))
     fingerprint = {"seed": 1, "steps": 40, **changes.pop("fingerprint", {})}
-    return open_run(folder / "a", changes.pop("size", SIZE), 25, sound, fingerprint, resume, **changes)
+    return open_writer(folder / "a", changes.pop("size", SIZE), 25, sound, fingerprint, resume, **changes)
 
 
 def append(run, floats=None):
@@ -188,13 +188,13 @@ def test_places_that_cannot_be_written_are_refused_at_once(tmp_path):
         "c.mp4": r"c\.resume cannot be written",
     }.items():
         with pytest.raises(UserError, match=words):
-            open_run(tmp_path / name, SIZE, 25, None, {}, resume=False)
+            open_writer(tmp_path / name, SIZE, 25, None, {}, resume=False)
     with pytest.raises(UserError, match=r"nowhere does not exist"):
-        open_run(tmp_path / "a", SIZE, 25, None, {}, resume=False, save_frames=tmp_path / "nowhere/a.npy")
+        open_writer(tmp_path / "a", SIZE, 25, None, {}, resume=False, save_frames=tmp_path / "nowhere/a.npy")
     assert sorted(os.listdir(tmp_path)) == ["b.mp4", "c.resume", "folder"]
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that nobody can write, root included")
 def test_a_folder_without_permission_is_refused_at_once():
     with pytest.raises(UserError, match="cannot be written"):
-        open_run("/proc/a.mp4", SIZE, 25, None, {}, resume=False)
+        open_writer("/proc/a.mp4", SIZE, 25, None, {}, resume=False)

@@ -15,16 +15,16 @@ from itjax.sampling import rollout
 
 def run(devices, ulysses, persons):
     mesh = make_mesh(ulysses, heads=setup.NETWORKS.dit.num_heads, devices=devices)
-    described = setup.parts(setup.NETWORKS)
+    specs = setup.parts(setup.NETWORKS)
     parameters = {}
     for i, name in enumerate(("dit", "vae")):
-        host = setup.random_parameters(described[name].abstract, i)
-        shardings = jax.tree.map(lambda x: x.sharding, with_shardings(described[name].abstract, mesh))
+        host = setup.random_parameters(specs[name].abstract, i)
+        shardings = jax.tree.map(lambda x: x.sharding, with_shardings(specs[name].abstract, mesh))
         parameters[name] = jax.device_put(host, shardings)
     with jax.set_mesh(mesh):
-        program, fixed, carry, chunks = setup.setting(parameters, persons=persons)
+        program, invariants, carry, chunks = setup.setting(parameters, persons=persons)
         before = rollout.compiled_programs()
-        output = setup.streamed(program, fixed, carry, chunks)
+        output = setup.streamed(program, invariants, carry, chunks)
         compiled = rollout.compiled_programs() - before
         assert compiled == 3, f"{compiled} programs for begin, advance and finish of {setup.CHUNKS} chunks"
     split = sum(not x.sharding.is_fully_replicated for x in jax.tree.leaves(parameters["dit"]))

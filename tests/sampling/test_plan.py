@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from itjax.config import Sampler
-from itjax.sampling.plan import plan, total_frames, window_indices, windows
+from itjax.sampling.plan import plan, speech_windows, total_frames, window_indices
 
 SMALL = Sampler(frame_num=13, motion_frames=5)
 
@@ -77,5 +77,5 @@ def test_windows_are_the_recorded_ones(run, recordings):
     assert sum(len(range(13)[chunk.kept]) for chunk in chunks) == len(recording["frames"])
     assert f"latents_{len(chunks)}" not in recording
     for chunk in chunks:
-        ours = windows(chunk, features, sampler.frame_num, 5)
+        ours = speech_windows(chunk, features, sampler.frame_num, 5)
         np.testing.assert_array_equal(ours, recording[f"audio_windows_{chunk.number}"])

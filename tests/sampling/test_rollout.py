@@ -13,11 +13,11 @@ from itjax.config import Apg, Sampler
 from itjax.models import vae
 from itjax.models.dit import sinusoid
 from itjax.sampling import rollout
-from itjax.sampling.chunk import Chunk, Fixed, Program, Reference, first_carry, shown_mask
+from itjax.sampling.chunk import ChunkInputs, Invariants, Program, Reference, first_carry, reference_mask
 from itjax.sampling.color import color_statistics
-from itjax.sampling.denoise import Steps
+from itjax.sampling.denoise import EulerSteps
 from itjax.sampling.schedule import times
-from itjax.weights.specs import parts
+from itjax.weights.specs import network_specs
 
 NETWORKS = configs.PRESETS["tiny"].networks
 SAMPLER = Sampler(frame_num=9, motion_frames=5, steps=2, color_strength=0.5)
@@ -35,8 +35,8 @@ def random_parameters(abstract: dict, seed: int) -> dict:
 
 @pytest.fixture(scope="module")
 def parameters():
-    described = parts(NETWORKS)
-    return {name: random_parameters(described[name].abstract, i) for i, name in enumerate(("dit", "vae"))}
+    specs = network_specs(NETWORKS)
+    return {name: random_parameters(specs[name].abstract, i) for i, name in enumerate(("dit", "vae"))}
 
 
 def setting(parameters, sampler=SAMPLER, persons=1, run=None):
@@ -51,29 +51,29 @@ def setting(parameters, sampler=SAMPLER, persons=1, run=None):
         {"params": parameters["dit"]}, jnp.asarray(sinusoid(t[:-1], dit.freq_dim)), method="time_features"
     )
     run = np.ones(sampler.steps, bool) if run is None else run
-    steps = Steps(jnp.asarray(t[:-1]), jnp.asarray(t[1:]), features, jnp.asarray(run))
+    steps = EulerSteps(jnp.asarray(t[:-1]), jnp.asarray(t[1:]), features, jnp.asarray(run))
     masks = None
     if persons == 2:
         left = np.arange(w // 2) < w // 4
         row = np.stack([left, ~left & (np.arange(w // 2) > w // 4), np.arange(w // 2) == w // 4])
         masks = jnp.asarray(np.tile(row[:, None], (1, h // 2, 1)).reshape(3, -1), jnp.float32)
-    fixed = Fixed(
+    invariants = Invariants(
         parameters["dit"], parameters["vae"], normal(2, dit.text_len, dit.text_dim), steps, color_statistics(picture), masks
     )
     audio, latents = dit.audio, sampler.num_latents
     windows = normal(CHUNKS, persons, sampler.frame_num, audio.window, audio.layers, audio.channels)
-    reference = Reference(normal(latents, h, w, 16), normal(257, dit.clip_dim), shown_mask(latents))
-    chunks = Chunk(windows, reference, normal(CHUNKS, latents, h, w, 16))
-    return program, fixed, first_carry(picture, sampler), chunks
+    reference = Reference(normal(latents, h, w, 16), normal(257, dit.clip_dim), reference_mask(latents))
+    chunks = ChunkInputs(windows, reference, normal(CHUNKS, latents, h, w, 16))
+    return program, invariants, first_carry(picture, sampler), chunks
 
 
 def one_by_one(chunks):
     for i in range(len(chunks.noise)):
-        yield Chunk(chunks.windows[i], chunks.reference, chunks.noise[i])
+        yield ChunkInputs(chunks.windows[i], chunks.reference, chunks.noise[i])
 
 
-def streamed(program, fixed, carry, chunks):
-    outputs = [output for _, output in rollout.streamed(program, fixed, carry, one_by_one(chunks))]
+def streamed(program, invariants, carry, chunks):
+    outputs = [output for _, output in rollout.streamed(program, invariants, carry, one_by_one(chunks))]
     return jax.tree.map(lambda *x: np.stack(x), *outputs)
 
 
@@ -87,21 +87,21 @@ def variants():
 @pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "persons"), [v[1:] for v in variants()], ids=[v[0] for v in variants()])
 def test_both_drivers_agree(sampler, persons, parameters):
-    program, fixed, carry, chunks = setting(parameters, sampler, persons)
-    last, whole = jax.jit(rollout.scanned, static_argnums=0)(program, fixed, carry, chunks)
-    parts = streamed(program, fixed, carry, chunks)
+    program, invariants, carry, chunks = setting(parameters, sampler, persons)
+    last, whole = jax.jit(rollout.scanned, static_argnums=0)(program, invariants, carry, chunks)
+    parts = streamed(program, invariants, carry, chunks)
     # the same operations, fused differently; each chunk starts from the frames of the one before
     chex.assert_trees_all_close(parts.latents, whole.latents, atol=2e-4)
     chex.assert_trees_all_close(parts.frames, whole.frames, atol=2e-3)
-    assert int(last.latents_held) == sampler.context_latents
+    assert int(last.pinned_latents) == sampler.context_latents
 
 
 def test_context_comes_out_bit_equal(parameters):
     """The pinned latents of each chunk are those of VAE(last frames); in the first chunk only the reference's is."""
-    program, fixed, carry, chunks = setting(parameters)
-    encode = jax.jit(lambda frames: vae.encode(fixed.vae, frames[None], NETWORKS.vae)[0])
-    for state, output in rollout.streamed(program, fixed, carry, one_by_one(chunks)):
-        held = int(carry.latents_held)
+    program, invariants, carry, chunks = setting(parameters)
+    encode = jax.jit(lambda frames: vae.encode(invariants.vae, frames[None], NETWORKS.vae)[0])
+    for state, output in rollout.streamed(program, invariants, carry, one_by_one(chunks)):
+        held = int(carry.pinned_latents)
         np.testing.assert_allclose(output.latents[:held], encode(carry.frames)[:held], atol=2e-5)
         start = output.latents
         np.testing.assert_array_equal(state.frames, output.frames[-SAMPLER.motion_frames :])
@@ -110,10 +110,10 @@ def test_context_comes_out_bit_equal(parameters):
 
 
 def test_later_chunks_do_not_compile_again(parameters):
-    program, fixed, carry, chunks = setting(parameters)
-    counts = [rollout.compiled_programs() for _ in rollout.streamed(program, fixed, carry, one_by_one(chunks))]
+    program, invariants, carry, chunks = setting(parameters)
+    counts = [rollout.compiled_programs() for _ in rollout.streamed(program, invariants, carry, one_by_one(chunks))]
     assert len(counts) == CHUNKS and len(set(counts)) == 1
-    list(rollout.streamed(program, fixed, carry, one_by_one(chunks)))
+    list(rollout.streamed(program, invariants, carry, one_by_one(chunks)))
     assert rollout.compiled_programs() == counts[0]
 
 
@@ -134,7 +134,7 @@ def test_skipped_step_adds_what_the_blocks_added_before(parameters):
 
 def test_silent_second_person_is_still_heard_by_label(parameters):
     """Swapping the voices of two persons changes the video: labels tell who is who."""
-    program, fixed, carry, chunks = setting(parameters, persons=2)
+    program, invariants, carry, chunks = setting(parameters, persons=2)
     swapped = chunks._replace(windows=chunks.windows[:, ::-1])
-    first, second = streamed(program, fixed, carry, chunks), streamed(program, fixed, carry, swapped)
+    first, second = streamed(program, invariants, carry, chunks), streamed(program, invariants, carry, swapped)
     assert np.abs(first.latents - second.latents).mean() > 1e-5

@@ -15,8 +15,8 @@ from itjax.errors import UserError
 from itjax.models import vae
 from itjax.models.clip_pixels import clip_pixels
 from itjax.sampling import chunk, rollout
-from itjax.sampling.chunk import Carry, Chunk, Fixed, Program, Reference
-from itjax.weights.specs import parts
+from itjax.sampling.chunk import Carry, ChunkInputs, Invariants, Program, Reference
+from itjax.weights.specs import network_specs
 
 SOFT = Sampler(frame_num=9, motion_frames=1, steps=2, color_strength=0.5)
 I2V, FL2V = (dataclasses.replace(SOFT, strategy=name) for name in ("i2v", "fl2v"))
@@ -26,20 +26,20 @@ class Setting(NamedTuple):
     """`parts`: the chunks one by one; `chunks`: the same stacked, where one reference (or none) serves all."""
 
     program: Program
-    fixed: Fixed
+    invariants: Invariants
     carry: Carry
-    parts: list[Chunk]
-    chunks: Chunk
+    parts: list[ChunkInputs]
+    chunks: ChunkInputs
 
     def streamed(self, parts=None):
         """[(carry, output) of each chunk]"""
-        return list(rollout.streamed(self.program, self.fixed, self.carry, self.parts if parts is None else parts))
+        return list(rollout.streamed(self.program, self.invariants, self.carry, self.parts if parts is None else parts))
 
 
 @pytest.fixture(scope="module")
 def parameters():
-    described = parts(NETWORKS)
-    return {name: random_parameters(described[name].abstract, i) for i, name in enumerate(("dit", "vae", "clip"))}
+    specs = network_specs(NETWORKS)
+    return {name: random_parameters(specs[name].abstract, i) for i, name in enumerate(("dit", "vae", "clip"))}
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +59,14 @@ def encoded(parameters):
 @pytest.fixture
 def made(parameters, pictures, encoded):
     def make(sampler: Sampler, references: list[Reference | None] | None = None) -> Setting:
-        program, fixed, carry, chunks = setting(parameters, sampler)
+        program, invariants, carry, chunks = setting(parameters, sampler)
         carry = carry._replace(frames=pictures[:1])
         if sampler is I2V:
-            references, fixed = [None] * CHUNKS, fixed._replace(clip=parameters["clip"])
+            references, invariants = [None] * CHUNKS, invariants._replace(clip=parameters["clip"])
         if references is None:
             references = [encoded(pictures[0])] * CHUNKS
-        divided = [Chunk(chunks.windows[i], references[i], chunks.noise[i]) for i in range(CHUNKS)]
-        return Setting(program, fixed, carry, divided, chunks._replace(reference=references[0]))
+        divided = [ChunkInputs(chunks.windows[i], references[i], chunks.noise[i]) for i in range(CHUNKS)]
+        return Setting(program, invariants, carry, divided, chunks._replace(reference=references[0]))
 
     return make
 
@@ -77,9 +77,9 @@ def segments(pictures, encoded):
     return [encoded(pictures[i], pictures[min(i + 1, CHUNKS - 1)]) for i in range(CHUNKS)]
 
 
-def shown(case: Setting, carry: Carry, part: Chunk):
+def shown(case: Setting, carry: Carry, part: ChunkInputs):
     """(mask, latents, pinned context) that the DiT is told of in a chunk."""
-    _, conditions = jax.jit(chunk.begin, static_argnums=0)(case.program, case.fixed, carry, part)
+    _, conditions = jax.jit(chunk.begin, static_argnums=0)(case.program, case.invariants, carry, part)
     return conditions.mask_and_reference[..., :4], conditions.mask_and_reference[..., 4:], conditions.context
 
 
@@ -92,7 +92,7 @@ def test_mask_is_that_of_wan(with_last):
     frames = np.ones(81)
     frames[1 : -1 if with_last else None] = 0
     expected = np.concatenate([frames[:1].repeat(4), frames[1:]]).reshape(21, 4)
-    np.testing.assert_array_equal(chunk.shown_mask(21, with_last), expected)
+    np.testing.assert_array_equal(chunk.reference_mask(21, with_last), expected)
 
 
 def test_fl2v_is_shown_first_and_last_frame_and_goes_on_from_the_first(made, segments, pictures, parameters):
@@ -105,7 +105,7 @@ def test_fl2v_is_shown_first_and_last_frame_and_goes_on_from_the_first(made, seg
     np.testing.assert_allclose(latents, encode(film), atol=2e-5)
     # the VAE is causal: this is the first frame alone, of the source and not of the carry
     np.testing.assert_allclose(context.latents, encode(pictures[1:2]), atol=2e-5)
-    assert context.held == 1 and not np.allclose(context.latents, encode(case.carry.frames), atol=1e-2)
+    assert context.pinned == 1 and not np.allclose(context.latents, encode(case.carry.frames), atol=1e-2)
 
 
 # -- i2v --------------------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def test_i2v_is_shown_its_own_last_frame(made, encoded):
         mask, latents, context = shown(case, carry, part)
         expected = encoded(carry.frames[-1])
         np.testing.assert_allclose(latents, expected.latents, atol=2e-5)
-        np.testing.assert_array_equal(mask, np.broadcast_to(chunk.shown_mask(3)[:, None, None], mask.shape))
+        np.testing.assert_array_equal(mask, np.broadcast_to(chunk.reference_mask(3)[:, None, None], mask.shape))
         np.testing.assert_array_equal(context.latents, latents[:1])
         np.testing.assert_array_equal(output.latents[:1], context.latents)
         np.testing.assert_array_equal(after.frames, output.frames[-1:])
@@ -133,7 +133,7 @@ def test_i2v_is_soft_with_each_last_frame_as_the_source(made, encoded):
         sourced.append((carry, part._replace(reference=encoded(carry.frames[-1]))))
         carry = after
     for (_, output), (before, part) in zip(ours.streamed(), sourced, strict=True):
-        (_, expected), *_ = rollout.streamed(soft.program, soft.fixed, before, [part])
+        (_, expected), *_ = rollout.streamed(soft.program, soft.invariants, before, [part])
         # the same frame encoded twice in soft, and in another program: the order of sums differs
         np.testing.assert_allclose(output.latents, expected.latents, atol=2e-4)
     drifting = ours.streamed()[1][1].latents - soft.streamed()[1][1].latents
@@ -145,7 +145,7 @@ def test_i2v_is_soft_with_each_last_frame_as_the_source(made, encoded):
 def test_both_drivers_agree(sampler, made, segments):
     case = made(sampler, [segments[0]] * CHUNKS)
     states = case.streamed()
-    last, whole = jax.jit(rollout.scanned, static_argnums=0)(case.program, case.fixed, case.carry, case.chunks)
+    last, whole = jax.jit(rollout.scanned, static_argnums=0)(case.program, case.invariants, case.carry, case.chunks)
     ours = jax.tree.map(lambda *x: np.stack(x), *(output for _, output in states))
     chex.assert_trees_all_close(ours.latents, whole.latents, atol=2e-4)
     chex.assert_trees_all_close(ours.frames, whole.frames, atol=2e-3)
@@ -176,7 +176,7 @@ def test_fl2v_depends_on_the_last_frame_that_is_shown(made, segments, encoded, p
 @pytest.mark.parametrize("sampler", [I2V, FL2V], ids=["i2v", "fl2v"])
 def test_later_chunks_do_not_compile_again(sampler, made, segments):
     case = made(sampler, segments)
-    counts = [rollout.compiled_programs() for _ in rollout.streamed(case.program, case.fixed, case.carry, case.parts)]
+    counts = [rollout.compiled_programs() for _ in rollout.streamed(case.program, case.invariants, case.carry, case.parts)]
     assert len(counts) == CHUNKS and len(set(counts)) == 1
 
 

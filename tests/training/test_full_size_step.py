@@ -27,7 +27,7 @@ AUDIO, LORA, FULL = KINDS = ("infinitetalk-14b", "infinitetalk-14b-lora", "infin
 HEIGHT, WIDTH = 640, 640
 
 
-def described(kind):
+def specs(kind):
     return parameters.abstract(NETWORKS.dit, PRESETS[kind][1].trained)
 
 
@@ -38,7 +38,7 @@ def count(tree):
 @pytest.fixture(scope="module")
 def shapes():
     """What trains and what is frozen of the full network, by preset."""
-    return {kind: described(kind) for kind in KINDS}
+    return {kind: specs(kind) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def lower_for_32_chips():
     mesh = make_mesh(2, 1, heads=NETWORKS.dit.num_heads)
     for kind in KINDS:
         settings = PRESETS[kind][1]
-        inputs = abstract_inputs(settings, NETWORKS, described(kind), mesh, HEIGHT, WIDTH)
+        inputs = abstract_inputs(settings, NETWORKS, specs(kind), mesh, HEIGHT, WIDTH)
         assert inputs.batch.latents.shape == (32, 21, 80, 80, 16)
         lowered = lower(settings, NETWORKS, inputs, mesh, "tpu")
         check_shapes(inputs, *lowered.out_info)

@@ -80,17 +80,17 @@ def torch_loss(net, number):
     """mean (net(x_τ) - (noise - data))² over the latents that are not context, x_τ = (1-τ)·data + τ·noise."""
     import torch
 
-    time, held = TIMES[number].item(), BATCH.held[number].item()
+    time, context_latents = TIMES[number].item(), BATCH.context_latents[number].item()
     wide = lambda x: torch.from_numpy(x[number].astype(np.float32))
     data, noise, reference = (wide(x).movedim(-1, 0) for x in (BATCH.latents, NOISE, BATCH.reference))
     mixed = (1 - time) * data + time * noise
-    given = torch.cat([data[:, :held], mixed[:, held:]], dim=1)
+    given = torch.cat([data[:, :context_latents], mixed[:, context_latents:]], dim=1)
     shown = torch.zeros(4, *data.shape[1:])
     shown[:, 0] = 1  # the reference stands in the chunk's first place
     around = np.arange(17)[:, None] + np.arange(5)
     heard = wide(BATCH.speech)[0][around] * (0 if SILENT[number] else 1)
     predicted = net(1000 * time, given, torch.cat([shown, reference]), wide(BATCH.text), wide(BATCH.clip)[None], heard)
-    return (predicted - (noise - data))[:, held:].square().mean()
+    return (predicted - (noise - data))[:, context_latents:].square().mean()
 
 
 def test_the_losses_are_torchs(ours, torchs):

@@ -27,10 +27,10 @@ def random_parameters(seed=0):
     return jax.tree.map(normal, abstract_parameters(SIZES))
 
 
-def random_batch(held, persons=1, seed=0):
-    clips = [tiny_dataset.random_clip(i, (32, 64), 41, persons=persons, seed=seed) for i in range(len(held))]
+def random_batch(context_latents, persons=1, seed=0):
+    clips = [tiny_dataset.random_clip(i, (32, 64), 41, persons=persons, seed=seed) for i in range(len(context_latents))]
     length = tiny_dataset.LAYOUT.frame_num + 2 * SPEECH_MARGIN
-    text = np.zeros((len(held), SIZES.text_len, SIZES.text_dim), np.float32)
+    text = np.zeros((len(context_latents), SIZES.text_len, SIZES.text_dim), np.float32)
     for row, clip in zip(text, clips, strict=True):
         row[: len(clip.text)] = clip.text
     return Batch(
@@ -39,8 +39,8 @@ def random_batch(held, persons=1, seed=0):
         clip=np.stack([clip.clip_tokens[5] for clip in clips]),
         speech=np.stack([clip.speech[:, 8 : 8 + length] for clip in clips]),
         text=text,
-        held=np.asarray(held, np.int32),
-        identity=np.arange(len(held), dtype=np.uint32) + 7,
+        context_latents=np.asarray(context_latents, np.int32),
+        identity=np.arange(len(context_latents), dtype=np.uint32) + 7,
         masks=np.stack([clip.masks for clip in clips]) if persons == 2 else None,
     )
 
@@ -85,7 +85,7 @@ def test_the_loss_is_the_mean_square_of_what_the_network_missed(parameters, loss
     batch = random_batch([1, 3])
     draws = no_drops(batch, [0.3, 0.9])
     wide = lambda x: jnp.asarray(x, jnp.float32)
-    given, target, _ = objective.noisy(wide(batch.latents), draws, jnp.asarray(batch.held))
+    given, target, _ = objective.noisy(wide(batch.latents), draws, jnp.asarray(batch.context_latents))
     first = np.zeros((*given.shape[:-1], 4), np.float32)
     first[:, 0] = 1  # the mask of the latent that is shown: the reference's, in the chunk's first place
     condition = jnp.concatenate([first, wide(batch.reference)], axis=-1)
@@ -94,7 +94,8 @@ def test_the_loss_is_the_mean_square_of_what_the_network_missed(parameters, loss
     call = given, condition, wide(1000 * draws.times), wide(batch.text), wide(batch.clip), heard, None
     predicted = np.asarray(apply(DiT(SIZES), parameters, *call, method="train"))
     expected = [
-        np.square(predicted[i, held:] - np.asarray(target)[i, held:]).mean() for i, held in enumerate(batch.held.tolist())
+        np.square(predicted[i, context_latents:] - np.asarray(target)[i, context_latents:]).mean()
+        for i, context_latents in enumerate(batch.context_latents.tolist())
     ]
     np.testing.assert_allclose(losses(batch, draws), expected, rtol=1e-5)
 
@@ -119,9 +120,11 @@ def test_a_cell_of_the_region_counts_so_many_times_as_much(weight, monkeypatch):
     monkeypatch.setattr(objective, "apply", lambda net, parameters, given, *_, **__: jnp.zeros_like(given))
     null_text = jnp.zeros((SIZES.text_len, SIZES.text_dim))
     found = objective.losses(DiT(SIZES), {}, batch._replace(region=region), draws, null_text, SOFT, weight)
-    for i, held in enumerate(batch.held.tolist()):
-        errors = np.square(np.asarray(draws.noise)[i, held:] - batch.latents[i, held:].astype(np.float32)).mean(-1)
-        expected = np.average(errors, weights=1 + (weight - 1) * region[i, held:])
+    for i, context_latents in enumerate(batch.context_latents.tolist()):
+        errors = np.square(
+            np.asarray(draws.noise)[i, context_latents:] - batch.latents[i, context_latents:].astype(np.float32)
+        ).mean(-1)
+        expected = np.average(errors, weights=1 + (weight - 1) * region[i, context_latents:])
         np.testing.assert_allclose(found[i], expected, rtol=1e-5)
 
 

@@ -24,7 +24,7 @@ from itjax.models.apply import apply
 from itjax.models.dit import DiT
 from itjax.parallel.sharding import make_mesh
 from itjax.training import parameters, result, run_folder, state
-from itjax.training.checkpoints import Keeper, folder_of
+from itjax.training.checkpoints import RunCheckpoints, folder_of
 from itjax.training.config import Checkpoints, Trained
 from itjax.training.parameters import flat
 from itjax.weights import store as stored
@@ -32,7 +32,7 @@ from itjax.weights.official import INFINITETALK, WAN
 from itjax.weights.sources import open_files
 
 SIZES = tiny_dataset.PRESET.networks.dit
-PARTS = ("audio", "lora", "full")
+LAZY_FIELDS = ("audio", "lora", "full")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def save_run(folder, begun_from, parts, mesh, *, checkpoint, ema=0.9, steps=(7,)
     now = state.start(parameters.read_trainable(begun_from, SIZES, trained, mesh, seed=0), optimizer, mesh)
     folder.mkdir()
     run_folder.begin(asked, begun_from)
-    keeper = Keeper(asked)
+    keeper = RunCheckpoints(asked)
     for step in steps:
         average = None if now.ema is None else moved(now.ema, step)
         now = now._replace(step=jnp.asarray(step, jnp.int32), trainable=moved(now.trainable, step + 1), ema=average)
@@ -99,7 +99,7 @@ def with_updates(before, updates):
     return after
 
 
-@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("parts", LAZY_FIELDS)
 def test_a_run_is_opened_as_weights(parts, trained, weights, mesh):
     """With the average of what it trained, and all else as it was."""
     run, _, average = trained(parts)
@@ -115,7 +115,7 @@ def test_a_run_is_opened_as_weights(parts, trained, weights, mesh):
         np.testing.assert_allclose(value, expected[path], atol=1e-6 if parts == "lora" else 0, err_msg=path)
 
 
-@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("parts", LAZY_FIELDS)
 def test_a_run_goes_out_as_official_files(parts, trained, mesh, tmp_path, recordings, capsys):
     """Official files with those that were written in their place are the run's weights, bit for bit."""
     run, *_ = trained(parts)

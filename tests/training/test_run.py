@@ -80,8 +80,8 @@ def test_stopped_and_resumed_equals_unbroken(start, go, unbroken, capsys):
     assert saved(settings.run, 3) == saved(unbroken, 3) != saved(unbroken, 2)
     assert go(replace(settings, steps=STEPS)) is run.End.DONE
     assert equal_runs(settings.run, unbroken)
-    told = capsys.readouterr().out
-    assert "11 clips of 2 size(s) to train on, 1 held out" in told and "going on after step 3" in told
+    printed = capsys.readouterr().out
+    assert "11 clips of 2 size(s) to train on, 1 held out" in printed and "going on after step 3" in printed
     assert go(replace(settings, steps=STEPS)) is run.End.DONE  # nothing to do, and nothing done
     assert equal_runs(settings.run, unbroken)
 
@@ -106,8 +106,8 @@ def test_what_is_reported(unbroken):
     assert [line["learning_rate"] for line in lines if "loss" in line] == pytest.approx([2e-4, 4e-4, 6e-4])
     assert {f"validation/loss/tau_{a}" for a in ("0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00")} <= lines[1].keys()
     shown = {(e.step, v.tag): v.simple_value for e in events(unbroken) for v in e.summary.value}
-    told = {(line["step"], name): np.float32(x) for line in lines for name, x in line.items() if name != "step"}
-    assert shown == told
+    printed = {(line["step"], name): np.float32(x) for line in lines for name, x in line.items() if name != "step"}
+    assert shown == printed
 
 
 @pytest.mark.slow
@@ -162,9 +162,9 @@ def test_asked_to_end_then_killed_amid_a_save_and_resumed_equals_unbroken(start,
 
     monkeypatch.setattr(Reporter, "report", asks)
     assert train.main(command(settings)) == train.PREEMPTED == 75
-    told = capfd.readouterr()
-    assert "asked to end: this step is finished and saved\n" in told.err
-    assert "step 2 is saved, the same command goes on from there" in told.out
+    printed = capfd.readouterr()
+    assert "asked to end: this step is finished and saved\n" in printed.err
+    assert "step 2 is saved, the same command goes on from there" in printed.out
     assert checkpoints_in(settings.run) == [2] and saved(settings.run, 2) == saved(unbroken, 2)
 
     call = [sys.executable, "-c", KILLED_AMID_SAVE_5, *command(replace(settings, checkpoints=Checkpoints(every=1)))]
@@ -186,9 +186,9 @@ def test_asked_to_end_before_the_first_step(start, monkeypatch, number, status, 
     opening = run.open_run
     monkeypatch.setattr(run, "open_run", lambda *args: os.kill(os.getpid(), number) or opening(*args))
     assert train.main(command(settings)) == status
-    told = capfd.readouterr()
-    assert "step 0 is saved" in told.out and "asked to end: this step is finished and saved" in told.err
-    assert ("Ctrl-C again ends it at once" in told.err) == (number == signal.SIGINT)
+    printed = capfd.readouterr()
+    assert "step 0 is saved" in printed.out and "asked to end: this step is finished and saved" in printed.err
+    assert ("Ctrl-C again ends it at once" in printed.err) == (number == signal.SIGINT)
     assert checkpoints_in(settings.run) == [0] and numbers(settings.run) == []
 
 

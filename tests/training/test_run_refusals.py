@@ -18,7 +18,7 @@ import train
 from itjax.errors import UserError
 from itjax.parallel.sharding import make_mesh
 from itjax.training import data, made_up, parameters, run_folder, state
-from itjax.training.checkpoints import Keeper
+from itjax.training.checkpoints import RunCheckpoints
 from itjax.training.config import Checkpoints, Trained
 
 # what Orbax's threads have left to say after a full disk, whenever they come to it
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_other_sizes_is_refused(unbroken):
     shapes, _ = parameters.abstract(SIZES, Trained("lora", lora_rank=8))
     wanted = state.abstract_state(shapes, train.PRESETS["tiny"][1].optimizer, mesh)
     refused = pytest.raises(UserError, match=r"checkpoints/4 cannot be read \((.|\n)*Remove that folder")
-    with Keeper(kept_in(unbroken)) as keeper, refused:
+    with RunCheckpoints(kept_in(unbroken)) as keeper, refused:
         keeper.restore(4, wanted)
 
 
@@ -217,7 +217,7 @@ def test_a_checkpoint_holds_the_position_as_it_was_when_it_was_given(tmp_path, m
     shapes, _ = parameters.abstract(SIZES, settings.trained)
     begun = state.start(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), settings.optimizer, mesh)
     position = {"stream": {"next": [1]}, "unreported": [1]}
-    with Keeper(kept_in(tmp_path)) as keeper:
+    with RunCheckpoints(kept_in(tmp_path)) as keeper:
         keeper.save(1, begun, position)
         position["unreported"].append(2)
         position["stream"]["next"][0] = 2

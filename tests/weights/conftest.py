@@ -9,7 +9,7 @@ import pytest
 
 from configs.tiny import PRESET
 from itjax.weights.official import CLIP_FILE, INFINITETALK, UMT5_FILE, VAE_FILE, WAN, WAV2VEC2, open_official
-from itjax.weights.specs import Part, parts
+from itjax.weights.specs import NetworkSpec, network_specs
 from itjax.weights.torch_files import TensorFiles
 
 
@@ -35,8 +35,8 @@ def official_in(folder: Path) -> Official:
 
 
 @pytest.fixture(scope="session")
-def tiny_parts() -> dict[str, Part]:
-    return parts(PRESET.networks)
+def tiny_parts() -> dict[str, NetworkSpec]:
+    return network_specs(PRESET.networks)
 
 
 @pytest.fixture(scope="session")

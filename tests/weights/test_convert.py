@@ -88,7 +88,7 @@ def test_the_files_are_laid_out_as_the_official_ones(recordings, returned, tiny_
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
 
 
-def test_small_files_come_along(recordings, converted, returned):
+def test_companion_files_come_along(recordings, converted, returned):
     source = recordings / "checkpoint"
     small = {file for file in files_in(source) if not file.endswith((".safetensors", ".pth", ".index.json"))} - {
         "sizes.json"
@@ -96,7 +96,7 @@ def test_small_files_come_along(recordings, converted, returned):
     assert len(small) == 7
     for name in small:
         assert (returned / name).read_bytes() == (source / name).read_bytes()
-    assert (store.small_files(converted) / "google/umt5-xxl/tokenizer.json").is_file()
+    assert (store.companion_files(converted) / "google/umt5-xxl/tokenizer.json").is_file()
 
 
 def test_the_sizes_come_along(converted):

@@ -83,9 +83,9 @@ from configs.tiny import PRESET
 from itjax.parallel.sharding import make_mesh, with_shardings
 from itjax.weights.load import leaves, load
 from itjax.weights.official import open_official
-from itjax.weights.specs import parts
+from itjax.weights.specs import network_specs
 
-files, part = open_official(*sys.argv[1:])["dit"], parts(PRESET.networks)["dit"]
+files, part = open_official(*sys.argv[1:])["dit"], network_specs(PRESET.networks)["dit"]
 mesh = make_mesh(heads=4)
 loaded = load(part, files, with_shardings(part.abstract, mesh), "the DiT")
 flat = {"/".join(k.key for k in path): leaf for path, leaf in jax.tree.leaves_with_path(loaded)}

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from itjax.errors import UserError
-from itjax.weights.official import check_all, open_official, small_files
+from itjax.weights.official import check_all, companion_files, open_official
 from itjax.weights.torch_files import TensorFiles
 
 SHARD = "diffusion_pytorch_model-00002-of-00002.safetensors"
@@ -149,8 +149,8 @@ def test_tensors_missing_left_over_and_of_a_wrong_shape_are_named_for_all_networ
     assert not re.search("^(umt5|clip|wav2vec2):", message, re.MULTILINE)
 
 
-def test_small_files(tiny_official):
-    found = small_files(tiny_official.ckpt_dir, tiny_official.wav2vec_dir)
+def test_companion_files(tiny_official):
+    found = companion_files(tiny_official.ckpt_dir, tiny_official.wav2vec_dir)
     assert {
         "config.json",
         "google/umt5-xxl/tokenizer.json",

@@ -206,7 +206,7 @@ def test_blocks_are_whole_chunks_and_cover_all():
     for shape in ((40, 5120, 13824), (256384, 4096), (7,), (), (3, 3, 3, 384, 384), (0, 4), (48, 16, 16)):
         leaf = LazyArray(shape, np.dtype(ml_dtypes.bfloat16), lambda: pytest.fail("was read"))
         chunk = store._chunk(shape, 2)
-        assert np.prod(chunk) * 2 <= store.CHUNK
+        assert np.prod(chunk) * 2 <= store.MAX_CHUNK_BYTES
         blocks = [block[0] for block in store._blocks(leaf, chunk) if block]
         if shape:
             assert sum(block.stop - block.start for block in blocks) == shape[0]
