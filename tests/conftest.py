@@ -1,6 +1,8 @@
 """Shared by all tests: shapes are checked at run time, and the recordings of the official code are at hand."""
 
 import contextlib
+import importlib.util
+import mmap
 import os
 import resource
 import tempfile
@@ -8,12 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from jaxtyping import install_import_hook
 
 install_import_hook(["itjax"], "beartype.beartype")
 
 pytest_plugins = ["infer_runs"]  # fixtures of the folders end_to_end and pipeline
 RECORDINGS = Path(__file__).parent / "recordings"
+# folders whose tests go to one worker of a parallel run, for the sake of a fixture
+TOGETHER = ("preparation",)
+LONGEST = (
+    "test_kills.py", "test_step.py", "test_processes.py", "test_memory.py", "test_run.py", "test_run_refusals.py",
+    "test_request.py", "test_odd_inputs.py", "test_sharded_step.py", "test_sharded.py",
+)  # fmt: skip
 # Many tests compile the same programs: the second one finds them here, in processes of its own, and in the other workers of
 # a parallel run (which have the variable from the process that started them). Set before JAX runs anything, which is when it
 # looks; and not the user's own cache.
@@ -22,8 +31,75 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
     # with a largest size JAX takes a lock (filelock) to read and to write: else one worker could read what another writes
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(10**11)
-# Most of the time goes into compiling programs that run once: as little as possible is done for their speed.
+    # small programs, too: there are many of them, and many processes
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+# Most of the time goes into compiling programs that run once: as little as possible is done for their speed, and XLA's older
+# way to write kernels takes half the time of its newer one.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters"
+
+
+def is_known(flag: str) -> bool:
+    """Whether this version of XLA has the flag: one that it does not know ends the process."""
+    for library in Path(importlib.util.find_spec("jaxlib").origin).parent.glob("*.so"):
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(flag.strip("-").encode()) >= 0:
+                return True
+    return False
+
+
+if (
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
+    and "PYTEST_XDIST_WORKER" not in os.environ
+    and is_known(QUICK_TO_COMPILE)
+):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_TO_COMPILE}=false".strip()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """For `pytest -n 2 --dist loadgroup`: a worker takes a file, or all files of a folder that share what is dear to make.
+
+    A wrapper, to be before pytest-xdist, which reads the marks.
+    """
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            folder = item.path.parent.name
+            item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else f"{folder}/{item.path.name}"))
+        # What lasts longest comes first, else one worker ends long after the other. Within a file the order stays.
+        long = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: long.get(item.path.name, len(long)))
+    return (yield)
+
+
+@pytest.fixture(scope="session")
+def devices() -> Callable[[int], dict[str, str]]:
+    """devices(8) -> the environment of a process to which the CPU is so many devices."""
+
+    def environment(count: int) -> dict[str, str]:
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+        return os.environ | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"}
+
+    return environment
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """made_once(name, make) -> a folder, or file, that `make(path)` made: one for all workers. Not to be written to."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+    shared.mkdir(exist_ok=True)
+
+    def path_of(name: str, make: Callable[[Path], object]) -> Path:
+        path, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                make(path)
+                done.touch()
+        return path
+
+    return path_of
 
 
 @pytest.fixture(scope="session")
@@ -41,19 +117,22 @@ def module_recording():
 
 
 @pytest.fixture(scope="session")
-def checkpoint(recordings, tmp_path_factory) -> Path:
+def checkpoint(recordings, made_once) -> Path:
     """The folder of the recordings' tiny checkpoint, converted."""
-    import convert_weights
+    folder = recordings / "checkpoint"
 
-    folder, output = recordings / "checkpoint", tmp_path_factory.mktemp("checkpoint") / "tiny"
-    flags = {
-        "--ckpt_dir": folder / "Wan2.1-I2V-14B-480P",
-        "--wav2vec_dir": folder / "chinese-wav2vec2-base",
-        "--infinitetalk_dir": folder / "InfiniteTalk/single/infinitetalk.safetensors",
-        "--output": output,
-    }
-    assert convert_weights.main([str(part) for pair in flags.items() for part in pair]) == 0
-    return output
+    def convert(output: Path) -> None:
+        import convert_weights
+
+        flags = {
+            "--ckpt_dir": folder / "Wan2.1-I2V-14B-480P",
+            "--wav2vec_dir": folder / "chinese-wav2vec2-base",
+            "--infinitetalk_dir": folder / "InfiniteTalk/single/infinitetalk.safetensors",
+            "--output": output,
+        }
+        assert convert_weights.main([str(part) for pair in flags.items() for part in pair]) == 0
+
+    return made_once("checkpoint", convert)
 
 
 @pytest.fixture(scope="session")

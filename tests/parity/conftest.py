@@ -2,8 +2,6 @@
 
 import pytest
 
-import convert_weights
-
 
 @pytest.fixture(scope="session")
 def official_flags(recordings):
@@ -16,7 +14,5 @@ def official_flags(recordings):
 
 
 @pytest.fixture(scope="session")
-def converted_flags(official_flags, tmp_path_factory):
-    output = tmp_path_factory.mktemp("converted") / "checkpoint"
-    assert convert_weights.main([*official_flags, "--output", str(output)]) == 0
-    return ["--checkpoint", str(output)]
+def converted_flags(checkpoint):
+    return ["--checkpoint", str(checkpoint)]

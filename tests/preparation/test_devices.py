@@ -1,6 +1,5 @@
 """Batches over all devices make what one device makes."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from itjax.records import Records
 
 
 @pytest.mark.slow
-def test_four_devices_make_the_records_of_one(videos, checkpoint, clips, dataset, tmp_path):
+def test_four_devices_make_the_records_of_one(videos, checkpoint, clips, dataset, devices, tmp_path):
     source, out = tmp_path / "videos", tmp_path / "out"
     source.mkdir()
     for name in ("cut.mp4", "cut.txt", "cut.region.mp4"):
@@ -23,7 +22,7 @@ def test_four_devices_make_the_records_of_one(videos, checkpoint, clips, dataset
     script = Path(__file__).with_name("four_devices.py")
     command = [sys.executable, str(script), *map(str, (source, out)), *FLAGS, "--checkpoint", str(checkpoint)]
     root = str(script.parents[2])
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": root}
+    environment = devices(4) | {"PYTHONPATH": root}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

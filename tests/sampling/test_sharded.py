@@ -1,6 +1,5 @@
 """The whole chunk loop on 8 fake devices equals one device."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +10,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_eight_devices_equal_one():
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+def test_eight_devices_equal_one(devices):
     command = [sys.executable, "-m", "tests.sampling.eight_devices"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=ROOT, env=devices(8), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 2 frames" in done.stdout

@@ -1,16 +1,19 @@
 """A dataset of random clips, and settings of short runs on it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 import tiny_dataset
 import tyro
 
 from configs.training import PRESETS, TINY
+from itjax import records
 from itjax.records import Dataset
+from itjax.training import step
 from itjax.training.config import Training
 
 # tyro parses the sources of the settings once in a process, and CPython 3.11's parser fails where another thread parses
@@ -24,9 +27,29 @@ def compilation_cache() -> Path:
     return Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def steps_are_traced_once() -> Iterator[None]:
+    """Runs of equal settings share the traced step, as they share the compiled one: tracing it takes seconds.
+
+    Runs in processes of their own trace their own; those that are killed and go on are held against these.
+    """
+    jitted, programs = step.jitted, {}
+
+    def remembered(settings, sizes, state, mesh):
+        leaves, tree = jax.tree.flatten(state)
+        key = settings, sizes, tree, tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in leaves), mesh
+        if key not in programs:
+            programs[key] = jitted(settings, sizes, state, mesh)
+        return programs[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "jitted", remembered)
+        yield
+
+
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory) -> Dataset:
-    return tiny_dataset.make_dataset(tmp_path_factory.mktemp("dataset") / "data")
+def dataset(made_once) -> Dataset:
+    return records.open_dataset(made_once("clips", tiny_dataset.make_dataset))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Two processes, which meet over `jax.distributed`, train the steps of one; and neither outlives the other."""
 
-import os
 import shutil
 import signal
 import socket
@@ -23,7 +22,6 @@ from itjax.training import run
 from itjax.training.config import Checkpoints
 
 ROOT = Path(__file__).parents[2]
-FLAGS = "--xla_force_host_platform_device_count=2"
 BEGUN = 2  # steps done by one process before the two go on
 
 
@@ -53,7 +51,7 @@ def free_port():
 
 
 @contextmanager
-def two_processes(alone, folder):
+def two_processes(alone, devices, folder):
     """They go on after step 2 with a copy of the one process's run in `folder`, and save every second step."""
     settings = alone(BEGUN)
     shutil.copytree(settings.run, folder / "run")
@@ -61,14 +59,13 @@ def two_processes(alone, folder):
     flags |= {"checkpoints.every": 2, "checkpoints.keep": 1000, "reports.log-every": 1}
     flags |= {"reports.validate-every": 0, "reports.sample-every": 0}
     flags |= {"processes.coordinator": f"127.0.0.1:{free_port()}", "processes.count": 2}
-    environment = os.environ | {"XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu"}
     processes = []
     try:
         for index in range(2):
             given = [str(part) for name, value in flags.items() for part in (f"--{name}", value)]
             call = [sys.executable, "train.py", "tiny", *given, "--processes.index", str(index)]
             with (folder / f"{index}.txt").open("w") as out:
-                processes.append(subprocess.Popen(call, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT))
+                processes.append(subprocess.Popen(call, cwd=ROOT, env=devices(2), stdout=out, stderr=subprocess.STDOUT))
         yield processes
     finally:
         for process in processes:
@@ -118,8 +115,8 @@ def check_equal(folder, alone, step):
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_steps_of_one_until_one_of_them_is_asked_to_end(alone, tmp_path):
-    with two_processes(alone, tmp_path) as processes:
+def test_two_processes_train_the_steps_of_one_until_one_of_them_is_asked_to_end(alone, devices, tmp_path):
+    with two_processes(alone, devices, tmp_path) as processes:
         until_done(BEGUN + 2, tmp_path, processes)
         processes[1].send_signal(signal.SIGTERM)
         assert ended(processes, tmp_path, 400) == [train.PREEMPTED] * 2, told(tmp_path)
@@ -131,8 +128,8 @@ def test_two_processes_train_the_steps_of_one_until_one_of_them_is_asked_to_end(
 
 
 @pytest.mark.slow
-def test_no_process_waits_for_one_that_is_dead(alone, tmp_path):
-    with two_processes(alone, tmp_path) as processes:
+def test_no_process_waits_for_one_that_is_dead(alone, devices, tmp_path):
+    with two_processes(alone, devices, tmp_path) as processes:
         until_done(BEGUN + 3, tmp_path, processes)
         while BEGUN + 2 not in checkpoints_in(tmp_path / "run"):  # written while training goes on
             assert all(process.poll() is None for process in processes), told(tmp_path)

@@ -10,14 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-FLAGS = "--xla_force_host_platform_device_count=8"
-
-
 @pytest.mark.slow
-def test_eight_devices_equal_one(checkpoint):
+def test_eight_devices_equal_one(checkpoint, devices):
     here = Path(__file__).parent
     path = os.pathsep.join(map(str, (ROOT, here.parent, here)))
-    environment = os.environ | {"XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
+    environment = devices(8) | {"PYTHONPATH": path}
     command = [sys.executable, str(here / "eight_devices.py"), str(checkpoint)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr[-5000:]

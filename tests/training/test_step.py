@@ -1,7 +1,7 @@
 """The training step as a function: what it changes and what it leaves, against sums written out here."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from itjax.parallel.sharding import make_mesh
 from itjax.training import objective, parameters, state, step
 from itjax.training.config import Optimizer, Trained
 from itjax.training.parameters import flat
+from itjax.training.reporter import step_settings
 
 SIZES = tiny_dataset.PRESET.networks.dit
 NULL = jnp.zeros((SIZES.text_len, SIZES.text_dim))
@@ -44,7 +45,17 @@ def begun(weights, mesh, settings):
 
 
 def step_of(asked):
+    return _step_of(step_settings(asked))
+
+
+@cache  # else each test traces it anew
+def _step_of(asked):
     return jax.jit(partial(step.train_step, asked, SIZES))
+
+
+@cache
+def _losses_of(asked):
+    return jax.jit(partial(step.losses_of, asked, SIZES))
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +68,7 @@ def on_the_mesh(mesh):
 def losses_of(asked, now, frozen, batch):
     """The losses that a step starts from, without its gradients, which take long to compile."""
     draws = objective.draw(batch, asked.seed, asked.times, asked.dropout)
-    call = jax.jit(partial(step.losses_of, asked, SIZES))
-    return np.asarray(call(now.trainable, frozen, batch, draws, NULL))
+    return np.asarray(_losses_of(step_settings(asked))(now.trainable, frozen, batch, draws, NULL))
 
 
 def equal_bits(tree, other):
