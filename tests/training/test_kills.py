@@ -16,13 +16,18 @@ from itjax.training.result import open_weights
 
 ROOT = Path(__file__).parents[2]
 KILLS = 20
-# Each run is a fork of this process, which has imported everything and has asked JAX for nothing: it starts in no time.
+# Each run is a fork of this process, which has imported everything, knows the network's shapes, and has no devices of JAX's
+# yet, so that it has no threads of its own: a run begins its first step several seconds sooner.
 # It is killed some steps after it began, within the time of about two steps: amid a step, or a save, of which there is
 # always one under way. Prints the last step that it told of, and the step of the last whole checkpoint then.
 FORKS = """
 import os, random, signal, sys, time
 from pathlib import Path
 import train
+from configs import tiny
+from itjax.models import dit
+
+dit.abstract_parameters(tiny.PRESET.networks.dit)
 
 def run_once(folder):
     read, write = os.pipe()
