@@ -26,7 +26,7 @@ PRESET = '''"""Networks of the published shape, thinner and with fewer layers.""
 
 from dataclasses import replace
 
-from configs.infinitetalk_14b import PRESET as FULL
+from itjax.configs.infinitetalk_14b import PRESET as FULL
 from itjax.config import Networks
 from itjax.config import ClipSizes
 from itjax.config import DiTSizes
@@ -54,7 +54,7 @@ def generate(folder: Path, preset: Path) -> None:
     import shutil
     from functools import partial
 
-    import configs
+    from itjax import configs
     from itjax.weights import official
     from itjax.weights.convert import PICKLES, audio_names
     from itjax.weights.mapping import torch_shapes

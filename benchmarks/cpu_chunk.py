@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import configs
+from itjax import configs
 from itjax.config import Sampler
 from itjax.pipeline import encoders
 from itjax.sampling import chunk, denoise, rollout

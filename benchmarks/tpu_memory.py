@@ -18,7 +18,7 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-import configs
+from itjax import configs
 from itjax.config import Sampler
 from itjax.models.dit import TimeFeatures
 from itjax.parallel.sharding import AXES, make_mesh, with_shardings

@@ -18,9 +18,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from configs.tiny import PRESET
-from configs.training import TINY
 from itjax import records
+from itjax.configs.tiny import PRESET
+from itjax.configs.training import TINY
 from itjax.models.dit import init
 from itjax.parallel.sharding import make_mesh
 from itjax.records import Dataset

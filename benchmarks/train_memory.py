@@ -22,9 +22,9 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-import configs
-from configs.training import PRESETS
+from itjax import configs
 from itjax.config import Networks
+from itjax.configs.training import PRESETS
 from itjax.models.dit import REMAT
 from itjax.parallel.sharding import make_mesh, with_shardings
 from itjax.records import SPEECH_MARGIN, Layout

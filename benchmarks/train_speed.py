@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs.training import PUBLISHED
 from itjax.config import DiTSizes, Networks
+from itjax.configs.training import PUBLISHED
 from itjax.models.dit import REMAT, init
 from itjax.parallel.sharding import make_mesh, parameter_sharding
 from itjax.records import SPEECH_MARGIN

@@ -42,7 +42,7 @@ def module_recording():
 @pytest.fixture(scope="session")
 def checkpoint(recordings, tmp_path_factory) -> Path:
     """The folder of the recordings' tiny checkpoint, converted."""
-    import convert_weights
+    from itjax.commands import convert as convert_weights
 
     folder, output = recordings / "checkpoint", tmp_path_factory.mktemp("checkpoint") / "tiny"
     flags = {

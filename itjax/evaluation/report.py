@@ -18,13 +18,14 @@ from jaxtyping import Bool, Float, UInt8
 
 from itjax.config import Sampler
 from itjax.disk import write_text
-from itjax.errors import OutputError, UserError
+from itjax.errors import UserError
 from itjax.evaluation import measures
 from itjax.evaluation.landmarks import Detector
 from itjax.evaluation.mouths import opening_by_color
 from itjax.media.containers import FRAME_RATE
 from itjax.media.pictures import VideoSource, open_source
 from itjax.synthetic.face import darker
+from itjax.terminal import run_command
 
 # F frames · H W pixels
 
@@ -157,22 +158,22 @@ def estimates(measured: Sequence[Measured]) -> dict[str, measures.Estimate]:
     return found
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command. Returns the exit status: 2 for what the user can mend, 3 where the disk refuses."""
-    args = _parser().parse_args(arguments)
-    try:
-        measured = _measured(args)
-        print(table(measured))
-        if args.json:
-            content = {
-                "estimates": {name: value._asdict() for name, value in estimates(measured).items()},
-                "videos": [each._asdict() for each in measured],
-            }
-            write_text(args.json, json.dumps(content, indent=1))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3 if isinstance(error, OutputError) else 2
-    return 0
+def main(arguments: list[str] | None = None, program: str = "python -m itjax.evaluation.report") -> int:
+    """Exit status: 0 done, 2 something to put right, 3 the disk refused, 130 stopped."""
+    args = _parser(program).parse_args(arguments)
+    return run_command(program, lambda: report(args), "stopped")
+
+
+def report(args: argparse.Namespace) -> None:
+    """Prints the table, and writes all numbers where the flags ask for them."""
+    measured = _measured(args)
+    print(table(measured))
+    if args.json:
+        content = {
+            "estimates": {name: value._asdict() for name, value in estimates(measured).items()},
+            "videos": [each._asdict() for each in measured],
+        }
+        write_text(args.json, json.dumps(content, indent=1))
 
 
 def _measured(args: argparse.Namespace) -> list[Measured]:
@@ -195,10 +196,10 @@ def _measured(args: argparse.Namespace) -> list[Measured]:
     return measured
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     description, _, more = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
-        "python -m itjax.evaluation.report", description=description, epilog=more,
+        program, description=description, epilog=more,
         formatter_class=argparse.RawTextHelpFormatter,
     )  # fmt: skip
     parser.add_argument("videos", type=Path, metavar="VIDEOS", help="folder of NAME.mp4")

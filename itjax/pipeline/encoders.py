@@ -111,7 +111,6 @@ def euler_steps(program: Program, parameters: dict, coefficients: tuple[float, .
     run = np.ones(sampler.steps, bool)
     if sampler.teacache_threshold is not None:
         run = teacache.schedule(np.asarray(features.blocks), coefficients, sampler.teacache_threshold)
-        print(f"TeaCache: the blocks run in {run.sum()} of {sampler.steps} steps")
     return EulerSteps(jnp.asarray(t[:-1]), jnp.asarray(t[1:]), features, jnp.asarray(run))
 
 

@@ -4,21 +4,20 @@ import argparse
 import io
 import math
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from itjax.config import Preset
-from itjax.errors import OutputError, UserError
+from itjax.errors import UserError
 from itjax.media.containers import FRAME_RATE
 from itjax.parallel.sharding import make_mesh
-from itjax.pipeline.process import prepare_jax
+from itjax.pipeline.process import default_dtype, keep_compiled_programs
 from itjax.preparation.clips import LEAST_HEARD, SILENCE, Limits
 from itjax.preparation.prepare import Settings, prepare
 from itjax.records import Layout
+from itjax.terminal import Terminal, run_command
 from itjax.weights.sources import open_converted
 
 NAME = "itjax.preparation"
@@ -30,40 +29,39 @@ second; no clip goes across a cut. Clips that are too short, silent (less than {
 OUT/skipped.jsonl. Stopped and started again with the same arguments, it goes on."""
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, program: str = f"python -m {NAME}") -> int:
     """Exit status: 0 done, 2 something to put right, 3 the disk refused (what was finished is kept), 130 stopped."""
-    args = parser().parse_args(argv)
+    args = parser(program).parse_args(argv)
     for stream in (sys.stdout, sys.stderr):  # names of files may hold bytes that are no text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-    try:
-        if args.checkpoint is None:
-            raise UserError(
-                "no weights: give --checkpoint DIR, a folder made from the official files by `python convert_weights.py "
-                "--ckpt_dir DIR --wav2vec_dir DIR --infinitetalk_dir FILE --output DIR`"
-            )
-        weights = open_converted(args.checkpoint, [])
-        settings = settings_of(args, weights.preset)
-        prepare_jax(str(settings.dtype))
-        # every device encodes chunks of its own: all of them along the mesh's `data`
-        prepare(args.folder, args.out, settings, weights, make_mesh(1, 1, heads=1))
-    except OutputError as error:
-        print(f"{NAME}: {error}\nfinished shards are kept: make room and start again to go on", file=sys.stderr)
-        return 3
-    except UserError as error:
-        print(f"{NAME}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\n{NAME}: stopped; finished shards are kept, start again to go on", file=sys.stderr)
-        return 130
-    return 0
+    kept = "finished shards are kept"
+    refused = f"{kept}: make room and start again to go on"
+    return run_command(program, lambda: make_dataset(args), f"stopped; {kept}, start again to go on", refused)
 
 
-def parser() -> argparse.ArgumentParser:
+def make_dataset(args: argparse.Namespace) -> None:
+    """The dataset that the flags ask for.
+
+    Raises:
+        UserError: where they do not fit together, or anything is not as it must be.
+    """
+    if args.checkpoint is None:
+        raise UserError(
+            "no weights: give --checkpoint DIR, a folder made from the official files by `python convert_weights.py "
+            "--ckpt_dir DIR --wav2vec_dir DIR --infinitetalk_dir FILE --output DIR`"
+        )
+    weights = open_converted(args.checkpoint, [])
+    settings = settings_of(args, weights.preset)
+    keep_compiled_programs()
+    # every device encodes chunks of its own: all of them along the mesh's `data`
+    prepare(args.folder, args.out, settings, weights, make_mesh(1, 1, heads=1), Terminal())
+
+
+def parser(program: str) -> argparse.ArgumentParser:
     """All flags of the command."""
     p = argparse.ArgumentParser(
-        f"python -m {NAME}",
+        program,
         description="A folder of videos with sound (and captions) becomes training records.",
         epilog=EPILOG,
     )
@@ -108,7 +106,7 @@ def settings_of(args: argparse.Namespace, preset: Preset) -> Settings:
     limits = Limits(
         max(layout.frame_num, math.ceil(shortest * FRAME_RATE)), math.floor(args.max_seconds * FRAME_RATE + 1e-6)
     )
-    dtype = args.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+    dtype = args.dtype or default_dtype()
     return Settings(layout, args.size, limits, args.batch, round(args.shard_mb * 1e6), jnp.dtype(dtype))
 
 

@@ -18,7 +18,6 @@ import safetensors
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Float16, Float32, UInt8
-from tqdm import tqdm
 
 from itjax import records
 from itjax.conditioning.prompt import NEGATIVE_PROMPT
@@ -27,6 +26,7 @@ from itjax.disk import check_output
 from itjax.errors import UserError
 from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
 from itjax.pipeline.encoders import token_masks
+from itjax.pipeline.process import exact_float32
 from itjax.preparation import encode, folder
 from itjax.preparation.clips import (
     Limits,
@@ -42,6 +42,7 @@ from itjax.preparation.clips import (
 from itjax.preparation.encode import Encoders
 from itjax.preparation.folder import Piece, PlannedShard
 from itjax.preparation.videos import Video, find_videos, signatures
+from itjax.progress import SILENT, Progress
 from itjax.records import Bucket, Clip, Dataset, Layout, Shard
 from itjax.weights.sources import Weights
 from itjax.weights.torch_writer import Tensor, write_safetensors
@@ -62,7 +63,9 @@ class Settings(NamedTuple):
     dtype: DTypeLike
 
 
-def prepare(source: Path, out: Path, settings: Settings, weights: Weights, mesh: Mesh) -> Dataset:
+def prepare(
+    source: Path, out: Path, settings: Settings, weights: Weights, mesh: Mesh, progress: Progress = SILENT
+) -> Dataset:
     """Makes the dataset `out`, or goes on with it; gives it.
 
     Raises:
@@ -74,7 +77,7 @@ def prepare(source: Path, out: Path, settings: Settings, weights: Weights, mesh:
     layout = replace(settings.layout, regions=any(video.region for video in videos))
     settings, networks = settings._replace(layout=layout), weights.preset.networks
     with folder.opened(out, arguments_of(settings, weights, videos)) as work:
-        scanned = scan_all(videos, settings, weights, folder.ScanFile(work / folder.SCAN))
+        scanned = scan_all(videos, settings, weights, folder.ScanFile(work / folder.SCAN), progress)
         folder.write_skipped(out, scanned)
         if not any(video.clips for video in scanned):
             reasons = "\n".join(line for video in scanned for line in folder.tell_skipped(video))
@@ -84,11 +87,12 @@ def prepare(source: Path, out: Path, settings: Settings, weights: Weights, mesh:
         missing = [shard for shard in shards if not (out / shard.path).is_file()]
         if missing or not (out / records.PROMPTS).is_file():
             _check_disk(out, missing, settings, weights)
-            make(videos, scanned, missing, out, work, settings, weights, mesh)
+            with exact_float32(settings.dtype):
+                make(videos, scanned, missing, out, work, settings, weights, mesh, progress)
         dataset = Dataset(out, weights.preset, layout, weights.encoders, _buckets(shards))
         records.write_dataset(dataset)
         (work / folder.TEXTS).unlink(missing_ok=True)
-    _tell(dataset)
+    progress.notice(_about(dataset))
     return dataset
 
 
@@ -128,29 +132,31 @@ def _buckets(shards: Sequence[PlannedShard]) -> tuple[Bucket, ...]:
     return tuple(Bucket(*key, tuple(listed(shard) for shard in of(key))) for key in keys)
 
 
-def _tell(dataset: Dataset) -> None:
+def _about(dataset: Dataset) -> str:
     frames = [frames for bucket in dataset.buckets for frames in bucket.num_frames]
     chunks = sum(len(records.chunk_starts(n, dataset.layout)) for n in frames)
-    print(f"{dataset.folder}: {len(frames)} clips of {sum(frames) / FRAME_RATE:.1f} s, {chunks} chunks, in", end=" ")
-    print(", ".join(f"{bucket.name} ({len(bucket.num_frames)})" for bucket in dataset.buckets))
+    buckets = ", ".join(f"{bucket.name} ({len(bucket.num_frames)})" for bucket in dataset.buckets)
+    return f"{dataset.folder}: {len(frames)} clips of {sum(frames) / FRAME_RATE:.1f} s, {chunks} chunks, in {buckets}"
 
 
 # -- looking through the videos ---------------------------------------------------------------------------------------
 
 
-def scan_all(videos: Sequence[Video], settings: Settings, weights: Weights, found: folder.ScanFile) -> list[Scanned]:
+def scan_all(
+    videos: Sequence[Video], settings: Settings, weights: Weights, found: folder.ScanFile, progress: Progress
+) -> list[Scanned]:
     """What each video has to give; those that were looked through before are not again."""
     table, stop = weights.preset.sizes[settings.size].table, threading.Event()
     done = len(found.scanned)
     if done:
-        print(f"{done} of {len(videos)} files were looked through before")
+        progress.notice(f"{done} of {len(videos)} files were looked through before")
     results = in_order(lambda video: scan(video, table, settings.limits, stop), videos[done:], SCANNERS, stop)
     with contextlib.closing(results):
         for result in results:
             found.append(result)
-            print(f"[{len(found.scanned)}/{len(videos)}] {result.name}: {len(result.clips)} clip(s)")
+            progress.notice(f"[{len(found.scanned)}/{len(videos)}] {result.name}: {len(result.clips)} clip(s)")
             for line in folder.tell_skipped(result):
-                print(line)
+                progress.notice(line)
     return found.scanned
 
 
@@ -190,7 +196,7 @@ class Loaded(NamedTuple):
 
 def make(
     videos: Sequence[Video], scanned: Sequence[Scanned], shards: Sequence[PlannedShard], out: Path, work: Path,
-    settings: Settings, weights: Weights, mesh: Mesh,
+    settings: Settings, weights: Weights, mesh: Mesh, progress: Progress,
 ) -> None:  # fmt: skip
     """Writes the prompts and the shards. Captions come first: their encoder is the largest network."""
     program = encode.program_of(weights.preset.networks, settings.layout, settings.dtype)
@@ -205,13 +211,13 @@ def make(
     with safetensors.safe_open(work / folder.TEXTS, "numpy") as texts, contextlib.closing(loaded):
         text_of = lambda caption: texts.get_tensor(str(captions.index(caption)))
         clips = encode_clips(loaded, scanned, text_of, encoders, settings)
-        with tqdm(total=total, unit="frame", smoothing=0.1) as bar:
+        with progress.bar(total, "frame") as bar:
             for shard in shards:
                 (out / shard.path).parent.mkdir(exist_ok=True)
                 made = []
                 for piece in shard.pieces:
                     made.append(records.to_records(next(clips)))
-                    bar.update(piece.stop - piece.start)
+                    bar.advance(piece.stop - piece.start)
                 records.write_shard(out / shard.path, made)
 
 

@@ -20,41 +20,38 @@ import soundfile
 from jaxtyping import UInt8
 
 from itjax.disk import atomic_path, output_errors, write_text
-from itjax.errors import OutputError, UserError
 from itjax.media.containers import SAMPLE_RATE
 from itjax.media.video_file import write_video
 from itjax.synthetic import clip as clips
 from itjax.synthetic.clip import Clip
 from itjax.synthetic.face import Seen
+from itjax.terminal import run_command
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command. Returns the exit status: 2 for what the user can mend, 3 where the disk refuses."""
-    args = _parser().parse_args(arguments)
-    try:
-        written, began, (height, width) = 0, time.monotonic(), args.size
-        for number in range(args.clips):
-            name = f"{'held' if args.held_out else 'drawn'}{args.seed:04d}-{number:05d}"
-            if not (args.out / "truth" / f"{name}.json").is_file():
-                clip = clips.make((args.seed, number), args.seconds, height, width, args.persons, args.held_out)
-                write(clip, args.out, name)
-                written += clip.num_frames
-        seconds = time.monotonic() - began
-        print(f"{args.out}: {args.clips} clips, {written} frames written in {seconds:.1f} s", end="")
-        print(f" ({written / seconds:.0f} frames/s)" if written else "")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3 if isinstance(error, OutputError) else 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+def main(arguments: list[str] | None = None, program: str = "python -m itjax.synthetic") -> int:
+    """Exit status: 0 done, 2 something to put right, 3 the disk refused, 130 stopped."""
+    args = _parser(program).parse_args(arguments)
+    return run_command(program, lambda: draw(args), "stopped; the same command goes on")
 
 
-def _parser() -> argparse.ArgumentParser:
+def draw(args: argparse.Namespace) -> None:
+    """Writes the clips that are not there yet, and prints how many frames a second that was."""
+    written, began, (height, width) = 0, time.monotonic(), args.size
+    for number in range(args.clips):
+        name = f"{'held' if args.held_out else 'drawn'}{args.seed:04d}-{number:05d}"
+        if not (args.out / "truth" / f"{name}.json").is_file():
+            clip = clips.make((args.seed, number), args.seconds, height, width, args.persons, args.held_out)
+            write(clip, args.out, name)
+            written += clip.num_frames
+    seconds = time.monotonic() - began
+    speed = f" ({written / seconds:.0f} frames/s)" if written else ""
+    print(f"{args.out}: {args.clips} clips, {written} frames written in {seconds:.1f} s{speed}")
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
     description, _, more = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
-        "python -m itjax.synthetic", description=description, epilog=more, formatter_class=argparse.RawTextHelpFormatter
+        program, description=description, epilog=more, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder; made where it is missing")
     parser.add_argument("--clips", type=_positive(int), default=10, metavar="N", help="how many (default %(default)s)")

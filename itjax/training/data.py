@@ -41,10 +41,11 @@ class Place(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Clips to train on, by bucket, and clips that are held out."""
+    """Clips to train on, by bucket; clips that are held out; and how many are too short for the reference strategy."""
 
     train: tuple[tuple[int, ...], ...]
     held_out: tuple[Place, ...]
+    too_short: int
 
 
 def split(dataset: Dataset, references: References, validation_clips: int) -> Split:
@@ -64,8 +65,6 @@ def split(dataset: Dataset, references: References, validation_clips: int) -> Sp
             f"{dataset.folder}: none of its {total} clips is long enough for references.strategy {references.strategy} with "
             f"chunks of {dataset.layout.frame_num} frames. Prepare longer clips, or choose another strategy."
         )
-    if len(all_usable) < total:
-        print(f"{total - len(all_usable)} of {total} clips are too short for {references.strategy} and are left out")
     if len(all_usable) <= validation_clips:
         raise UserError(
             f"{dataset.folder}: {len(all_usable)} usable clips, of which reports.validation-clips {validation_clips} would "
@@ -74,7 +73,7 @@ def split(dataset: Dataset, references: References, validation_clips: int) -> Sp
     at = np.linspace(0, len(all_usable) - 1, validation_clips + 2)[1:-1] if validation_clips else ()
     held_out = tuple(all_usable[int(i)] for i in dict.fromkeys(int(i) for i in at))
     train = tuple(tuple(c for c in clips if Place(b, c) not in held_out) for b, clips in enumerate(usable))
-    return Split(train, held_out)
+    return Split(train, held_out, total - len(all_usable))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """What a run tells while it trains: lines of metrics, the validation loss, sampled videos."""
 
 import contextlib
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from itjax.media.video_file import write_video
+from itjax.progress import Progress
 from itjax.records import Dataset, Records
 from itjax.training import data, flops, parameters, sampling, validation
 from itjax.training.config import Training
@@ -25,7 +24,11 @@ from itjax.weights.sources import Weights
 
 
 class TrainingRun(NamedTuple):
-    """Everything of a run that its steps do not change. `trains`, `frozen`: shapes of the DiT's parameters."""
+    """Everything of a run that its steps do not change.
+
+    `trains`, `frozen`: shapes of the DiT's parameters. `progress`: receives notices and the bar; silent in all processes but
+    the first.
+    """
 
     settings: Training
     weights: Weights
@@ -34,6 +37,7 @@ class TrainingRun(NamedTuple):
     split: data.Split
     trains: dict
     frozen: dict
+    progress: Progress
 
 
 class PendingStep(NamedTuple):
@@ -76,8 +80,7 @@ class Reporter:
         self._seen: set[tuple[int, ...]] = set()
         self.unreported = unreported
         self.meter = Meter(list(run.mesh.devices.flat))
-        # disable=None: on a terminal alone
-        self._bar = tqdm(total=settings.steps, initial=done, unit="step", disable=None) if self._log else None
+        self._bar = run.progress.bar(settings.steps, "step", done)
 
     def __enter__(self) -> "Reporter":
         return self
@@ -85,8 +88,7 @@ class Reporter:
     def __exit__(self, *_: object) -> None:
         if self._log:
             self._log.close()
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
 
     def compiling(self, batch: Batch) -> contextlib.AbstractContextManager[None]:
         """A pause of the meter where the step is compiled for a shape that is new."""
@@ -99,9 +101,8 @@ class Reporter:
         report = jax.device_get(pending.report)
         numbers = {name: getattr(report, name).tolist() for name in ("loss", "gradient_norm", "learning_rate")}
         self.unreported.append(numbers | {"losses": report.losses.tolist(), "times": report.times.tolist()})
-        if self._bar is not None:
-            self._bar.set_postfix(loss=f"{report.loss:.4g}", refresh=False)
-            self._bar.update()
+        self._bar.describe(f"loss {report.loss:.4g}")
+        self._bar.advance()
         networks = self._run.weights.preset.networks
         batch = self._run.settings.batch
         # the products of LoRA's own small matrices are not counted: nothing of the base's weights has a gradient
@@ -127,7 +128,7 @@ class Reporter:
         if values and self._log:
             self._log.write(done, values)
             steps = {name: values[name] for name in ("loss", "validation/loss", "speed/steps_per_second") if name in values}
-            _say(f"step {done}: " + ", ".join(f"{name} {value:.4g}" for name, value in steps.items()))
+            self._run.progress.notice(f"step {done}: " + ", ".join(f"{name} {value:.4g}" for name, value in steps.items()))
 
     def _numbers(self) -> dict[str, float]:
         """Means over the steps since the last report."""
@@ -151,13 +152,8 @@ class Reporter:
             path = Path(run.settings.run) / "samples" / f"{done:08d}.mp4"
             write_video(path, frames, None)
             self._log.video(done, "sample", frames)
-            _say(f"step {done}: {path} ({time.monotonic() - began:.0f} s), source and sample of {clip.name}")
-
-
-def _say(line: str) -> None:
-    """Prints a line above the progress bar."""
-    tqdm.write(line)
-    sys.stdout.flush()
+            seconds = time.monotonic() - began
+            run.progress.notice(f"step {done}: {path} ({seconds:.0f} s), source and sample of {clip.name}")
 
 
 def _best(now: TrainState) -> dict:

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from itjax.config import Preset
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import UserError
+from itjax.progress import SILENT, Progress
 from itjax.training import run_folder
 from itjax.training.checkpoints import FOLDER
 from itjax.weights import store
@@ -54,7 +55,7 @@ def open_weights(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
     return with_dit(base, _dit(directory, spec, loras), identity)
 
 
-def export(directory: Path, output: Path) -> list[Path]:
+def export(directory: Path, output: Path, progress: Progress = SILENT) -> list[Path]:
     """Writes what a run trained as official files into the folder `output`; gives their paths.
 
     The audio parts are InfiniteTalk's file; all of the DiT is that and Wan's shards; LoRA is one file, to be used with
@@ -75,7 +76,7 @@ def export(directory: Path, output: Path) -> list[Path]:
         view = TensorFiles({name: view.tensors[name] for name in audio_names(spec)})
     nbytes = nbytes_of(view)
     check_output(target, nbytes)
-    report = Report(nbytes)
+    report = Report(nbytes, progress)
     with atomic_path(target) as folder, report.bar:
         with output_errors(target):
             folder.mkdir()

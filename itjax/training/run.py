@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import warnings
 from collections import deque
 from enum import Enum
 from pathlib import Path
@@ -14,6 +15,8 @@ from jax.sharding import Mesh
 from itjax import records
 from itjax.errors import UserError
 from itjax.parallel.sharding import make_mesh
+from itjax.pipeline.process import exact_float32
+from itjax.progress import SILENT, Progress
 from itjax.records import Dataset
 from itjax.training import data, parameters, run_folder, state, step
 from itjax.training.checkpoints import RunCheckpoints
@@ -32,7 +35,7 @@ class End(Enum):
     INTERRUPTED = "interrupted"
 
 
-def open_run(settings: Training, weights: Weights) -> TrainingRun:
+def open_run(settings: Training, weights: Weights, progress: Progress = SILENT) -> TrainingRun:
     """Everything that can be wrong with a run is found here, before a weight is read.
 
     Raises:
@@ -57,7 +60,7 @@ def open_run(settings: Training, weights: Weights) -> TrainingRun:
     data.readers(mesh)
     # whether they are looked at or not: else a run would train on other clips once its reports are switched off
     split = data.split(dataset, settings.references, settings.reports.validation_clips)
-    return TrainingRun(settings, weights, dataset, mesh, split, trains, frozen)
+    return TrainingRun(settings, weights, dataset, mesh, split, trains, frozen, progress)
 
 
 def mesh_of(settings: Training, heads: int) -> Mesh:
@@ -85,17 +88,11 @@ def _check_sizes(dataset: Dataset, weights: Weights) -> None:
                 f"{dataset.preset.name} made it): {'; '.join(differing)}"
             )
     if dataset.checkpoint != weights.encoders:
-        _say(f"warning: {dataset.folder} was prepared with another checkpoint than the one that trains")
+        warnings.warn(f"{dataset.folder} was prepared with another checkpoint than the one that trains", stacklevel=3)
 
 
-def _say(line: str) -> None:
-    """Prints it once, however many processes there are."""
-    if jax.process_index() == 0:
-        print(line, flush=True)
-
-
-def train(settings: Training, weights: Weights) -> End:
-    """Trains, or goes on with, the run in `settings.run`.
+def train(settings: Training, weights: Weights, progress: Progress = SILENT) -> End:
+    """Trains, or goes on with, the run in `settings.run`. Of several processes the first alone reports to `progress`.
 
     Raises:
         UserError: where the run is not as it must be; also where the loss is no number: the last good state is saved first.
@@ -104,13 +101,14 @@ def train(settings: Training, weights: Weights) -> End:
     folder = Path(settings.run)
     with contextlib.ExitStack() as stack:
         preemption = stack.enter_context(Preemption())  # from here on: a run that has just begun can be asked to end too
-        run = open_run(settings, weights)
+        run = open_run(settings, weights, progress if jax.process_index() == 0 else SILENT)
         if jax.process_index() == 0:  # the others end with this one where the folder is refused
             stack.enter_context(run_folder.locked(folder))
             run_folder.begin(settings, weights)
         stack.enter_context(jax.set_mesh(run.mesh))
+        stack.enter_context(exact_float32(settings.dtype))
         checkpoints = stack.enter_context(RunCheckpoints(settings))
-        _say(_about(run))
+        run.progress.notice(_about(run))
         return _train(run, checkpoints, preemption)
 
 
@@ -118,9 +116,13 @@ def _about(run: TrainingRun) -> str:
     settings, split = run.settings, run.split
     count = lambda *trees: sum(leaf.size for leaf in jax.tree.leaves(trees)) / 1e6
     shape = " x ".join(f"{size} {axis}" for axis, size in run.mesh.shape.items())
+    total = sum(len(bucket.num_frames) for bucket in run.dataset.buckets)
+    left_out = ""
+    if split.too_short:
+        left_out = f"{split.too_short} of {total} clips are too short for {settings.references.strategy} and are left out; "
     return (
-        f"{settings.run}: {sum(map(len, split.train))} clips of {sum(map(bool, split.train))} size(s) to train on, "
-        f"{len(split.held_out)} held out; {count(run.trains):.3g} of "
+        f"{settings.run}: {left_out}{sum(map(len, split.train))} clips of {sum(map(bool, split.train))} size(s) to train "
+        f"on, {len(split.held_out)} held out; {count(run.trains):.3g} of "
         f"{count(run.trains, run.frozen):.3g} million parameters "
         f"train; {run.mesh.size} device(s): {shape}"
     )
@@ -138,7 +140,7 @@ def begin(run: TrainingRun, checkpoints: RunCheckpoints, stream: data.Stream) ->
         return state.start(trainable, settings.optimizer, run.mesh), []
     found, position = checkpoints.restore(last, state.abstract_state(run.trains, settings.optimizer, run.mesh))
     stream.restore(position["stream"])
-    _say(f"going on after step {last}")
+    run.progress.notice(f"going on after step {last}")
     return found, position["unreported"]
 
 
@@ -164,9 +166,9 @@ def _train(run: TrainingRun, checkpoints: RunCheckpoints, preemption: Preemption
         loop.save()
         checkpoints.wait()
     if loop.done < settings.steps:
-        _say(f"step {loop.done} is saved, the same command goes on from there")
+        run.progress.notice(f"step {loop.done} is saved, the same command goes on from there")
         return End.INTERRUPTED if preemption.signal == signal.SIGINT else End.PREEMPTED
-    _say(f"{loop.done} steps done: {settings.run}")
+    run.progress.notice(f"{loop.done} steps done: {settings.run}")
     return End.DONE
 
 

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import UserError
+from itjax.progress import SILENT, Progress
 from itjax.weights import official, store
 from itjax.weights.load import leaves, nested, torch_view
 from itjax.weights.mapping import sources
@@ -28,8 +28,8 @@ PICKLES = {"vae": official.VAE_FILE, "umt5": official.UMT5_FILE, "clip": officia
 class Report:
     """A bar over all bytes, and one line for each part of the work when it is done: its bytes and seconds."""
 
-    def __init__(self, nbytes: int):
-        self.bar = tqdm(total=nbytes, unit="B", unit_scale=True, disable=None)
+    def __init__(self, nbytes: int, progress: Progress):
+        self.progress, self.bar = progress, progress.bar(nbytes, "B")
         self.begun = time.perf_counter()
 
     def watched(self, read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
@@ -37,15 +37,15 @@ class Report:
 
         def call() -> np.ndarray:
             values = read()
-            self.bar.update(values.nbytes)
+            self.bar.advance(values.nbytes)
             return values
 
         return call
 
     def finished(self, what: str, nbytes: int) -> None:
-        """Prints the line of `what`: its bytes, and the seconds since the line before."""
+        """Reports the line of `what`: its bytes, and the seconds since the line before."""
         now = time.perf_counter()
-        self.bar.write(f"{what}: {nbytes / 1e9:.3f} GB in {now - self.begun:.1f} s")
+        self.progress.notice(f"{what}: {nbytes / 1e9:.3f} GB in {now - self.begun:.1f} s")
         self.begun = now
 
 
@@ -55,6 +55,7 @@ def to_checkpoint(
     metadata: dict,
     companions: Mapping[str, Path],
     output: Path,
+    progress: Progress = SILENT,
 ) -> None:
     """Writes our checkpoint of all networks; what they do not use is kept under "unused/<network>/<torch name>".
 
@@ -72,7 +73,7 @@ def to_checkpoint(
                 arrays[f"unused/{network}/{name}"] = LazyArray(tensor.shape, tensor.dtype, partial(tensor.read, ()))
 
     branch = lambda path: path.split("/")[0]
-    report = Report(sum(array.nbytes for array in arrays.values()))
+    report = Report(sum(array.nbytes for array in arrays.values()), progress)
     left, nbytes = Counter(map(branch, arrays)), Counter[str]()
 
     def saved(path: str) -> None:
@@ -86,7 +87,7 @@ def to_checkpoint(
         store.save(output, nested(watched), metadata, companions, saved)
 
 
-def to_official(specs: Mapping[str, NetworkSpec], directory: Path, output: Path) -> None:
+def to_official(specs: Mapping[str, NetworkSpec], directory: Path, output: Path, progress: Progress = SILENT) -> None:
     """Writes the folders and files of a set of official files from our checkpoint `directory`.
 
     Nothing half-done stays behind.
@@ -102,7 +103,7 @@ def to_official(specs: Mapping[str, NetworkSpec], directory: Path, output: Path)
     sizes = {network: nbytes_of(view) for network, view in views.items()}
     scratch = max(sizes[network] for network in PICKLES)  # what write_pth takes meanwhile
     check_output(target, sum(sizes.values()) + scratch)
-    report = Report(sum(sizes.values()))
+    report = Report(sum(sizes.values()), progress)
     with atomic_path(target) as folder, report.bar:
         with output_errors(target):
             for place in (official.WAN, official.WAV2VEC2):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import infer
+from itjax.commands import infer
 
 RATE = 16_000
 

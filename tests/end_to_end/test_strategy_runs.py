@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_edges import film
 
-import infer
+from itjax.commands import infer
 from itjax.media import journal
 from itjax.pipeline import dub
 from itjax.sampling import rollout

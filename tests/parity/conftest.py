@@ -2,7 +2,7 @@
 
 import pytest
 
-import convert_weights
+from itjax.commands import convert as convert_weights
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from made_videos import UNUSABLE, moving, voice, write
 
-from configs.tiny import SIZES
+from itjax.configs.tiny import SIZES
 from itjax.errors import UserError
 from itjax.preparation.clips import Limits, Skipped, scan, scanned_from_json
 from itjax.preparation.prepare import in_order

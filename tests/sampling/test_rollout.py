@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import configs
+from itjax import configs
 from itjax.config import Apg, Sampler
 from itjax.models import vae
 from itjax.models.dit import sinusoid

@@ -44,7 +44,7 @@ def test_parameters_lie_along_their_output_features():
 def test_a_video_leaves_no_device_to_the_batch():
     """Its guidance branches are two or three: a mesh with a part for data would not divide them."""
     script = (
-        "import argparse, infer\n"
+        "import argparse\nfrom itjax.commands import infer\n"
         "mesh = infer.mesh_of(argparse.Namespace(ulysses_size=2, ring_size=1), 4)\n"
         "print(dict(mesh.shape))"
     )

@@ -9,7 +9,7 @@ import pytest
 import tiny_dataset
 import tyro
 
-from configs.training import PRESETS, TINY
+from itjax.configs.training import PRESETS, TINY
 from itjax.records import Dataset
 from itjax.training.config import Training
 

@@ -16,7 +16,7 @@ import numpy as np
 import tiny_dataset
 from test_objective import random_batch
 
-from configs.training import TINY
+from itjax.configs.training import TINY
 from itjax.parallel.sharding import make_mesh
 from itjax.training import data, parameters, state, step
 from itjax.training.config import Dropout, Mesh, Optimizer, Trained

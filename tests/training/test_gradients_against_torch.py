@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 from test_objective import SIZES, random_batch
 
-from configs.training import TINY
+from itjax.configs.training import TINY
 from itjax.models.dit import abstract_parameters
 from itjax.training import objective, step
 from itjax.training.config import Trained

@@ -7,7 +7,7 @@ import pytest
 import tiny_dataset
 from scipy import stats
 
-from configs.tiny import PRESET
+from itjax.configs.tiny import PRESET
 from itjax.errors import UserError
 from itjax.models.apply import apply
 from itjax.models.dit import DiT, abstract_parameters

@@ -18,7 +18,7 @@ import pytest
 import tiny_dataset
 from test_run import checkpoints_in, numbers
 
-import train
+from itjax.commands import train
 from itjax.training import run
 from itjax.training.config import Checkpoints
 

@@ -15,10 +15,10 @@ import pytest
 import tiny_dataset
 from safetensors.numpy import load_file
 
-import convert_weights
-import infer
-from configs.tiny import PRESET
-from configs.training import TINY
+from itjax.commands import convert as convert_weights
+from itjax.commands import infer
+from itjax.configs.tiny import PRESET
+from itjax.configs.training import TINY
 from itjax.errors import UserError
 from itjax.models.apply import apply
 from itjax.models.dit import DiT

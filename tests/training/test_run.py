@@ -16,8 +16,8 @@ import orbax.checkpoint as ocp
 import pytest
 from test_metrics import events
 
-import train
 from itjax import records
+from itjax.commands import train
 from itjax.training import data, parameters, run, validation
 from itjax.training.config import Checkpoints
 from itjax.training.reporter import Reporter

@@ -14,7 +14,7 @@ import pytest
 import tiny_dataset
 from test_run import checkpoints_in, numbers, saved
 
-import train
+from itjax.commands import train
 from itjax.errors import UserError
 from itjax.parallel.sharding import make_mesh
 from itjax.training import data, made_up, parameters, run_folder, state

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-import configs
+from itjax import configs
 from itjax.config import Networks
 from itjax.models.dit import DiT, abstract_parameters
 from itjax.models.dit_block import Branches, Persons

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-import convert_weights
-from configs.tiny import PRESET
+from itjax.commands import convert as convert_weights
+from itjax.configs.tiny import PRESET
 from itjax.errors import OutputError
 from itjax.weights import convert, store
 from itjax.weights.load import torch_view
@@ -242,7 +242,7 @@ def test_a_shard_that_vanishes_leaves_nothing(copied, tmp_path, capsys, monkeypa
 
 KILLED = """
 import os, signal, sys
-import convert_weights
+from itjax.commands import convert as convert_weights
 from itjax.weights import store, convert
 
 def deadly(*arguments, **named):

@@ -79,7 +79,7 @@ EIGHT = """
 import sys
 import jax
 import numpy as np
-from configs.tiny import PRESET
+from itjax.configs.tiny import PRESET
 from itjax.parallel.sharding import make_mesh, with_shardings
 from itjax.weights.load import leaves, load
 from itjax.weights.official import open_official

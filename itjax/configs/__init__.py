@@ -4,7 +4,7 @@ import json
 import runpy
 from pathlib import Path
 
-from configs import infinitetalk_14b, tiny
+from itjax.configs import infinitetalk_14b, tiny
 from itjax.config import Preset
 from itjax.errors import UserError
 

@@ -1,16 +1,16 @@
-"""The command line of infer.py: the official one, and what we add. Turns flags into settings; runs nothing."""
+"""The flags of infer.py: the official ones, and what we add. Turns them into settings; runs nothing."""
 
 import argparse
 import time
 import warnings
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 
 from itjax.config import STRATEGIES, Apg, Preset, Sampler
 from itjax.errors import UserError
 from itjax.pipeline.dub import Settings
+from itjax.pipeline.process import default_dtype
 from itjax.pipeline.request import Request, from_json
 
 TASK = "infinitetalk-14B"
@@ -29,10 +29,10 @@ WITHOUT_EFFECT = {
 NOTHING = "no effect here"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(program: str) -> argparse.ArgumentParser:
     """All flags, in groups."""
     p = argparse.ArgumentParser(
-        "infer.py",
+        program,
         usage="%(prog)s WEIGHTS WHAT --mode streaming --save_file FILE [options]\n"
         "  WEIGHTS: --checkpoint DIR, or --ckpt_dir DIR --wav2vec_dir DIR --infinitetalk_dir FILE\n"
         "  WHAT:    --input_json FILE, or --image FILE (--video FILE) --audio FILE [FILE] --prompt TEXT",
@@ -215,13 +215,12 @@ def settings_of(args: argparse.Namespace, preset: Preset, request: Request) -> S
         teacache_threshold=args.teacache_thresh if args.use_teacache else None,
         strategy=args.strategy,
     )
-    on_cpu = jax.default_backend() == "cpu"
     return Settings(
         sampler=sampler,
-        size=size,
+        size=args.size,
         max_frames=args.frame_num if args.mode == "clip" else args.max_frame_num,
         seed=args.base_seed if args.base_seed >= 0 else time.time_ns() % 2**31,
-        dtype=jnp.dtype(args.dtype or ("float32" if on_cpu else "bfloat16")),
+        dtype=jnp.dtype(args.dtype or default_dtype()),
         save_file=args.save_file or _default_name(args, request),
         resume=args.resume,
         noise=args.noise,
