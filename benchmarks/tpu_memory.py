@@ -84,7 +84,7 @@ def programs(networks, specs, mesh, height: int, width: int, persons: int):
     show = lambda *inputs: chunk.encode_reference(program, *inputs)
     yield "reference", show, (shown, *pictures)
     yield "begin", begin, (invariants, carry, part)
-    yield "advance", lambda *inputs: chunk.denoise_step(program, *inputs), (invariants, replicated(state), step, conditions)
+    yield "one step", lambda *inputs: chunk.denoise_step(program, *inputs), (invariants, replicated(state), step, conditions)
     yield "finish", lambda *inputs: chunk.finish(program, *inputs), (invariants, spec(*latents))
 
 

@@ -32,7 +32,7 @@ from itjax.weights.official import INFINITETALK, WAN
 from itjax.weights.sources import open_files
 
 SIZES = tiny_dataset.PRESET.networks.dit
-LAZY_FIELDS = ("audio", "lora", "full")
+PARTS = ("audio", "lora", "full")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def with_updates(before, updates):
     return after
 
 
-@pytest.mark.parametrize("parts", LAZY_FIELDS)
+@pytest.mark.parametrize("parts", PARTS)
 def test_a_run_is_opened_as_weights(parts, trained, weights, mesh):
     """With the average of what it trained, and all else as it was."""
     run, _, average = trained(parts)
@@ -115,7 +115,7 @@ def test_a_run_is_opened_as_weights(parts, trained, weights, mesh):
         np.testing.assert_allclose(value, expected[path], atol=1e-6 if parts == "lora" else 0, err_msg=path)
 
 
-@pytest.mark.parametrize("parts", LAZY_FIELDS)
+@pytest.mark.parametrize("parts", PARTS)
 def test_a_run_goes_out_as_official_files(parts, trained, mesh, tmp_path, recordings, capsys):
     """Official files with those that were written in their place are the run's weights, bit for bit."""
     run, *_ = trained(parts)

@@ -63,8 +63,8 @@ def saved(arrays, tmp_path_factory) -> Path:
     """Chunks so small that every array has many."""
     directory = tmp_path_factory.mktemp("checkpoint") / "weights"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "CHUNK", 64)
-        patch.setattr(store, "BLOCK", 200)
+        patch.setattr(store, "MAX_CHUNK_BYTES", 64)
+        patch.setattr(store, "WRITE_BYTES", 200)
         save(directory, lazy(arrays), METADATA)
     return directory
 
