@@ -243,7 +243,7 @@ def test_a_json_from_windows_with_keys_of_its_own(run_json, talk, face):
         ("--wav2vec_dir nowhere", "--wav2vec_dir: nowhere"),
         ("--infinitetalk_dir nowhere", "--infinitetalk_dir: nowhere"),
         ("--noise nowhere", "--noise nowhere cannot be read"),
-        ("--lora_dir {modules}/vae.safetensors", "vae.safetensors fits no tensor of this network"),
+        ("--lora_dir {modules}/vae.safetensors", "vae.safetensors matches no tensor of this network"),
         ("--lora_dir nowhere.safetensors", "nowhere.safetensors"),
     ],
 )
