@@ -30,7 +30,7 @@ def test_digital_silence(run, face, tmp_path):
     assert not video.sound.any()
 
 
-@pytest.mark.parametrize(("samples", "reason"), [([], "not one sample"), ([0.1, np.nan], "not a finite number")])
+@pytest.mark.parametrize(("samples", "reason"), [([], "no audio samples"), ([0.1, np.nan], "not a finite number")])
 def test_speech_without_a_usable_sample(samples, reason, run, face, tmp_path, no_weights_read):
     soundfile.write(tmp_path / "voice.wav", np.asarray(samples), 16000, subtype="FLOAT")
     result = run("--image", face, "--audio", tmp_path / "voice.wav")
