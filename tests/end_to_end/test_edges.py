@@ -76,8 +76,8 @@ def test_one_after_the_other(run_json, talk, face):
     ("boxes", "reason"),
     [
         ([(0, 0, 97, 40)], "1 --bbox for 2 persons"),
-        ([(0, 0, 97, 40), (0, 43, 97, 84)], "bbox of person 2: [0.0, 43.0, 97.0, 84.0]: it reaches beyond"),
-        ([(0, 0, 97, 40), (-1, 43, 97, 83)], "beyond the picture: the picture is 97 high and 83 wide"),
+        ([(0, 0, 97, 40), (0, 43, 97, 84)], "bbox of person 2: [0.0, 43.0, 97.0, 84.0]: it extends beyond"),
+        ([(0, 0, 97, 40), (-1, 43, 97, 83)], "beyond the image: the image is 97 high and 83 wide"),
         ([(0, 0, 1, 1), (0, 43, 97, 83)], "Person 1: the box or mask is too small"),
         ([(0, 40, 97, 40), (0, 43, 97, 83)], "bbox of person 1: [0.0, 40.0, 97.0, 40.0]: the box is empty"),
         ([(0, 0, "nan", 40), (0, 43, 97, 83)], "four numbers are needed"),
