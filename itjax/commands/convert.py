@@ -1,10 +1,10 @@
-r"""`itjax convert`, `python convert_weights.py`: the official files to one checkpoint, or (--to-torch) back.
+r"""`itjax convert`, `python convert_weights.py`: official files to a checkpoint, or (--to-torch) back.
 
     python convert_weights.py --ckpt_dir Wan2.1-I2V-14B-480P --wav2vec_dir chinese-wav2vec2-base \
         --infinitetalk_dir InfiniteTalk/single/infinitetalk.safetensors --output checkpoint
     python convert_weights.py --to-torch --checkpoint checkpoint --output official
 
-Of a training run (--checkpoint RUN, or RUN/checkpoints/STEP) what was trained goes out: the audio parts, LoRA, or the DiT.
+For a training run (--checkpoint RUN, or RUN/checkpoints/STEP), only the trained part is written: audio parts, LoRA, or DiT.
 """
 
 import argparse
@@ -29,26 +29,26 @@ from itjax.weights.specs import network_specs
 
 
 def main(argv: list[str] | None = None, program: str = "convert_weights.py") -> int:
-    """Exit status: 0 done, 2 something to put right, 130 stopped."""
+    """Returns the exit status: 0 for success, 2 for an error that the user can fix, 130 if interrupted."""
     args = arguments(argv, program)
     return run_command(program, lambda: write(args), "stopped; nothing was written")
 
 
 def write(args: argparse.Namespace) -> None:
-    """Converts in the direction that the flags ask for."""
-    begun = time.perf_counter()
+    """Converts in the direction that the flags choose."""
+    started = time.perf_counter()
     export(args) if args.to_torch else convert(args)
-    print(f"wrote {args.output} in {time.perf_counter() - begun:.1f} s; peak host memory {peak_memory() / 1e9:.2f} GB")
+    print(f"wrote {args.output} in {time.perf_counter() - started:.1f} s; peak host memory {peak_memory() / 1e9:.2f} GB")
 
 
 def arguments(argv: list[str] | None, program: str) -> argparse.Namespace:
-    """The flags; those that do not go together end the process."""
+    """Parses the flags; exits if they contradict each other."""
     parser = argparse.ArgumentParser(program, description=(__doc__ or "").split(": ", 1)[-1].split("\n")[0])
     flags.add_official_files(parser.add_argument_group("from official files"))
     back = parser.add_argument_group("back to official files")
     back.add_argument("--to-torch", action="store_true", help="write official files from --checkpoint")
-    back.add_argument("--checkpoint", type=Path, help="folder made by this program, or a training run")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make")
+    back.add_argument("--checkpoint", type=Path, help="folder written by this program, or a training run")
+    parser.add_argument("--output", type=Path, required=True, help="folder to create")
     args = parser.parse_args(argv)
     infinitetalk = ["infinitetalk_dir"] if args.dit_path is None else []
     needed = ["checkpoint"] if args.to_torch else ["ckpt_dir", "wav2vec_dir", *infinitetalk]
@@ -56,12 +56,12 @@ def arguments(argv: list[str] | None, program: str) -> argparse.Namespace:
     if missing:
         parser.error(f"missing: {', '.join(missing)}")
     if args.to_torch and args.lora_dir:
-        parser.error("--lora_dir is for converting from official files, not for --to-torch")
+        parser.error("--lora_dir applies only when converting from official files, not with --to-torch")
     return args
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Official files, with LoRA merged where given, to a checkpoint."""
+    """Converts official files to a checkpoint, merging LoRA if given."""
     loras = flags.loras_of(args)
     files = open_official(args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path)
     preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
@@ -73,7 +73,7 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """A checkpoint to official files; of a training run those that it changed."""
+    """Converts a checkpoint to official files; for a training run, only those that it changed."""
     if result.is_result(args.checkpoint):
         for path in result.export(args.checkpoint, args.output, Terminal()):
             print(path)
@@ -82,15 +82,15 @@ def export(args: argparse.Namespace) -> None:
 
 
 def peak_memory() -> int:
-    """Bytes that this process has had in memory at most."""
+    """Peak memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def prepare_process() -> None:
-    """No accelerator, which would be taken for nothing; and one heap for all threads.
+    """Selects the CPU, since reserving an accelerator would be pointless, and a single heap for all threads.
 
-    By default glibc gives the writing threads heaps of their own, which keep 0.4 GB that was freed.
+    By default, glibc gives each writing thread its own heap, and these heaps retain 0.4 GB of freed memory.
     """
     jax.config.update("jax_platforms", "cpu")
     libc = ctypes.CDLL(None)
@@ -99,6 +99,6 @@ def prepare_process() -> None:
 
 
 def run(argv: list[str] | None = None, program: str = "convert_weights.py") -> int:
-    """`main` in a process of its own, whose memory is kept small."""
+    """`main`, after settings that keep the memory of the whole process small."""
     prepare_process()
     return main(argv, program)

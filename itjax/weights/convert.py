@@ -1,4 +1,4 @@
-"""Converts whole sets of weights: official files -> our checkpoint -> official files, tensor after tensor."""
+"""Converts complete sets of weights: official files -> our checkpoint -> official files, tensor by tensor."""
 
 import math
 import shutil
@@ -26,14 +26,14 @@ PICKLES = {"vae": official.VAE_FILE, "umt5": official.UMT5_FILE, "clip": officia
 
 
 class Report:
-    """A bar over all bytes, and one line for each part of the work when it is done: its bytes and seconds."""
+    """A progress bar over all bytes, and one line for each finished part: its bytes and seconds."""
 
     def __init__(self, nbytes: int, progress: Progress):
         self.progress, self.bar = progress, progress.bar(nbytes, "B")
         self.begun = time.perf_counter()
 
     def watched(self, read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
-        """`read`, moving the bar."""
+        """Wraps `read` to advance the bar."""
 
         def call() -> np.ndarray:
             values = read()
@@ -43,7 +43,7 @@ class Report:
         return call
 
     def finished(self, what: str, nbytes: int) -> None:
-        """Reports the line of `what`: its bytes, and the seconds since the line before."""
+        """Reports the line for `what`: its bytes, and the seconds since the previous line."""
         now = time.perf_counter()
         self.progress.notice(f"{what}: {nbytes / 1e9:.3f} GB in {now - self.begun:.1f} s")
         self.begun = now
@@ -57,11 +57,11 @@ def to_checkpoint(
     output: Path,
     progress: Progress = SILENT,
 ) -> None:
-    """Writes our checkpoint of all networks; what they do not use is kept under "unused/<network>/<torch name>".
+    """Writes our checkpoint of all networks; tensors they do not use are kept as "unused/<network>/<torch name>".
 
     Raises:
-        UserError: where `files` do not hold the networks of `specs`, and as `store.save` does.
-        OutputError: as `store.save` does.
+        UserError: if `files` do not contain the networks of `specs`, and as in `store.save`.
+        OutputError: as in `store.save`.
     """
     arrays: dict[str, LazyArray] = {}
     for network, spec in specs.items():
@@ -74,12 +74,12 @@ def to_checkpoint(
 
     branch = lambda path: path.split("/")[0]
     report = Report(sum(array.nbytes for array in arrays.values()), progress)
-    left, nbytes = Counter(map(branch, arrays)), Counter[str]()
+    remaining, nbytes = Counter(map(branch, arrays)), Counter[str]()
 
     def saved(path: str) -> None:
-        left[branch(path)] -= 1
+        remaining[branch(path)] -= 1
         nbytes[branch(path)] += arrays[path].nbytes
-        if not left[branch(path)]:
+        if not remaining[branch(path)]:
             report.finished(branch(path), nbytes[branch(path)])
 
     watched = {path: array._replace(read=report.watched(array.read)) for path, array in arrays.items()}
@@ -88,26 +88,24 @@ def to_checkpoint(
 
 
 def to_official(specs: Mapping[str, NetworkSpec], directory: Path, output: Path, progress: Progress = SILENT) -> None:
-    """Writes the folders and files of a set of official files from our checkpoint `directory`.
-
-    Nothing half-done stays behind.
+    """Writes a set of official files, in their folders, from our checkpoint `directory`. Leaves no partial result behind.
 
     Raises:
-        UserError: where the checkpoint does not hold the networks of `specs`, where `output` exists or its parent does not.
-        OutputError: where the disk is or gets full.
+        UserError: if the checkpoint does not contain the networks of `specs`, `output` exists, or its parent does not.
+        OutputError: if the disk is full.
     """
     target, stored = Path(output).absolute(), store.open_checkpoint(directory)
     if target.exists():
-        raise UserError(f"{target} exists already: remove it, or name another folder")
+        raise UserError(f"{target} already exists: remove it or choose another folder")
     views = {network: torch_view(spec, stored, network) for network, spec in specs.items()}
     sizes = {network: nbytes_of(view) for network, view in views.items()}
-    scratch = max(sizes[network] for network in PICKLES)  # what write_pth takes meanwhile
+    scratch = max(sizes[network] for network in PICKLES)  # temporary space of write_pth
     check_output(target, sum(sizes.values()) + scratch)
     report = Report(sum(sizes.values()), progress)
     with atomic_path(target) as folder, report.bar:
         with output_errors(target):
-            for place in (official.WAN, official.WAV2VEC2):
-                (folder / place).mkdir(parents=True)
+            for name in (official.WAN, official.WAV2VEC2):
+                (folder / name).mkdir(parents=True)
             _copy_companions(store.companion_files(directory), folder)
         _write_networks(specs, views, folder, report)
 
@@ -127,7 +125,7 @@ def _write_networks(
 
 
 def write_base(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
-    """The DiT's tensors that are Wan's, as its shards and their index."""
+    """Writes the DiT's tensors from Wan, as shards with an index."""
     audio = audio_names(dit)
     base = [tensor for tensor in tensors_of(view, report) if tensor.name not in audio]
     write_sharded(folder / official.WAN, official.DIT_STEM, base)
@@ -135,38 +133,38 @@ def write_base(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report
 
 
 def write_audio(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
-    """The DiT's tensors that InfiniteTalk added, as its one file."""
+    """Writes the DiT's tensors added by InfiniteTalk, as a single file."""
     audio = audio_names(dit)
-    spoken = [tensor for tensor in tensors_of(view, report) if tensor.name in audio]
+    added = [tensor for tensor in tensors_of(view, report) if tensor.name in audio]
     path = folder / official.INFINITETALK
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_safetensors(path, spoken)
-    report.finished("dit, audio", sum(tensor.nbytes for tensor in spoken))
+    write_safetensors(path, added)
+    report.finished("dit, audio", sum(tensor.nbytes for tensor in added))
 
 
 def audio_names(dit: NetworkSpec) -> frozenset[str]:
-    """The names of the DiT's tensors that InfiniteTalk added to Wan's."""
+    """Names of the DiT's tensors that InfiniteTalk added to Wan's."""
     paths = {row.path for row in AUDIO}
     rows = sources(dit.table, dit.abstract)
     return frozenset(name for source in rows if source.path in paths for name in source.names)
 
 
 def tensors_of(view: TensorFiles, report: Report) -> list[Tensor]:
-    """The tensors as they are to be written, each of which moves the report's bar."""
+    """The tensors to write; reading one advances the report's bar."""
     read = lambda tensor: report.watched(partial(tensor.read, ()))
     return [Tensor(name, tensor.shape, tensor.dtype, read(tensor)) for name, tensor in view.tensors.items()]
 
 
 def nbytes_of(view: TensorFiles) -> int:
-    """Bytes of all tensors."""
+    """Total bytes of all tensors."""
     return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in view.tensors.values())
 
 
 def _copy_companions(source: Path, folder: Path) -> None:
-    """A checkpoint that was not made from official files has none."""
+    """Copies the companion files. A checkpoint that was not made from official files has none."""
     for file in sorted(source.rglob("*")):
         if file.is_file():
-            place = folder / official.official_place(file.relative_to(source).as_posix())
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
+            target = folder / official.official_place(file.relative_to(source).as_posix())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)

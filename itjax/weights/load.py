@@ -1,4 +1,4 @@
-"""From files of torch tensors to parameters on their shards, and back to torch names: everything goes by the tables."""
+"""Loads files of torch tensors as sharded parameters, and maps parameters back to torch names, by the tables."""
 
 from functools import partial
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from itjax.weights.torch_files import Stored, TensorFiles, check_names
 
 
 class Leaf(NamedTuple):
-    """One Flax array (a stack of layers) that is read from torch tensors when asked for."""
+    """One Flax array (possibly a stack of layers), read lazily from torch tensors."""
 
     source: Source
     files: TensorFiles
@@ -26,11 +26,11 @@ class Leaf(NamedTuple):
 
     @property
     def dtype(self) -> np.dtype:
-        """The type that holds the values of all its tensors."""
+        """The common dtype of all its tensors."""
         return np.result_type(*(self.files.dtype(name) for name in self.source.names))
 
     def read(self, index: Index = (), dtype: DTypeLike | None = None) -> np.ndarray:
-        """The part `index` of the array, layer by layer into one buffer."""
+        """Reads the slice `index` of the array, layer by layer into one buffer."""
         index = full_index(index, self.shape)
         dtype = self.dtype if dtype is None else dtype
         layout = self.source.layout
@@ -45,7 +45,7 @@ class Leaf(NamedTuple):
 
 
 def full_index(index: Index, shape: Shape) -> Index:
-    """A slice with numbers for every axis."""
+    """Completes `index` to one slice with explicit bounds per axis."""
     padded = (*index, *(slice(None),) * (len(shape) - len(index)))
     return tuple(slice(*part.indices(n)) for part, n in zip(padded, shape, strict=True))
 
@@ -54,35 +54,35 @@ def leaves(spec: NetworkSpec, files: TensorFiles, where: str) -> dict[str, Leaf]
     """{path: leaf} of a network.
 
     Raises:
-        UserError: that lists the tensors missing, left over, and of a wrong shape.
+        UserError: if tensors are missing, unexpected or have a wrong shape; the message lists them.
     """
     check_names(torch_shapes(spec.table, spec.abstract), files, where, spec.is_unused)
     return {source.path: Leaf(source, files) for source in sources(spec.table, spec.abstract)}
 
 
 def nested(flat: dict) -> dict:
-    """Paths to a tree: {"a/b": x} -> {"a": {"b": x}}."""
+    """Builds a tree from paths: {"a/b": x} -> {"a": {"b": x}}."""
     tree: dict = {}
     for path, value in flat.items():
         *parents, leaf = path.split("/")
-        here = tree
+        node = tree
         for key in parents:
-            here = here.setdefault(key, {})
-        here[leaf] = value
+            node = node.setdefault(key, {})
+        node[leaf] = value
     return tree
 
 
 def load(spec: NetworkSpec, files: TensorFiles, shardings: dict, where: str) -> dict:
-    """The parameters of a network, each read straight onto its shards.
+    """Loads the parameters of a network, each directly onto its shards.
 
     Args:
         spec: the network.
         files: its tensors by torch name.
         shardings: nested dict of jax.ShapeDtypeStruct with the sharding and dtype of each parameter.
-        where: the files' name in error messages.
+        where: how error messages refer to the files.
 
     Raises:
-        UserError: as `leaves` does.
+        UserError: as in `leaves`.
     """
     wanted = {"/".join(str(k.key) for k in path): leaf for path, leaf in jax.tree.leaves_with_path(shardings)}
     found = leaves(spec, files, where)
@@ -91,12 +91,12 @@ def load(spec: NetworkSpec, files: TensorFiles, shardings: dict, where: str) -> 
 
 
 def torch_view(spec: NetworkSpec, checkpoint: TensorFiles, prefix: str) -> TensorFiles:
-    """The tensors of a network by their torch names, read from our checkpoint (`prefix`: the network's name in it).
+    """Presents a network of our checkpoint under its torch names (`prefix`: the network's name in the checkpoint).
 
-    A converted checkpoint so becomes a set of official files: it is exported, and takes LoRA, as those do.
+    A converted checkpoint can thus be exported, and LoRA can be applied to it, like a set of official files.
 
     Raises:
-        UserError: that lists the arrays missing, left over and of a wrong shape.
+        UserError: if arrays are missing, unexpected or have a wrong shape; the message lists them.
     """
     expected = {f"{prefix}/{path}": shape for path, shape in flat_shapes(spec.abstract).items()}
     check_names(expected, checkpoint, f"the checkpoint's {prefix}", lambda path: not path.startswith(f"{prefix}/"))
@@ -111,10 +111,10 @@ def torch_view(spec: NetworkSpec, checkpoint: TensorFiles, prefix: str) -> Tenso
 
 
 def as_torch(source: Source, stored: Stored) -> dict[str, Stored]:
-    """The tensors by torch name that one of our arrays is: one of each layer where it is a stack."""
+    """Splits one of our arrays into its tensors by torch name: one per layer if it is stacked."""
     read = lambda layer: partial(_read_torch, source, stored, layer)
-    of = lambda layer: Stored(source.torch_shape, stored.dtype, stored.file, read(layer))
-    return {name: of(layer) for layer, name in enumerate(source.names)}
+    tensor = lambda layer: Stored(source.torch_shape, stored.dtype, stored.file, read(layer))
+    return {name: tensor(layer) for layer, name in enumerate(source.names)}
 
 
 def _read_torch(source: Source, stored: Stored, layer: int, index: Index) -> np.ndarray:

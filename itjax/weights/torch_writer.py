@@ -1,4 +1,4 @@
-"""Files written tensor by tensor, in the memory of one; each appears under its name only when it is complete."""
+"""Writes tensor files with one tensor in memory at a time; each appears under its name only when it is complete."""
 
 import json
 import math
@@ -16,11 +16,11 @@ from itjax.errors import UserError
 from itjax.weights.mapping import Shape
 from itjax.weights.torch_files import CODES, torch_module
 
-COPY_BYTES = 2**26  # bytes copied at a time where a tensor does not lie in memory as it does in the file
+COPY_BYTES = 2**26  # bytes copied at a time if the memory layout of a tensor differs from the file's
 
 
 class Tensor(NamedTuple):
-    """A tensor to be written: `read` is called once, when its turn comes, and must give this shape and dtype."""
+    """A tensor to write: `read` is called once, when the tensor is written, and must return this shape and dtype."""
 
     name: str
     shape: Shape
@@ -34,14 +34,14 @@ class Tensor(NamedTuple):
 
 
 def write_safetensors(path: Path, tensors: Iterable[Tensor]) -> None:
-    """Writes the header, then tensor after tensor: no more than one is in memory. An existing file is replaced.
+    """Writes the header, then the tensors one by one, with at most one in memory. An existing file is replaced.
 
     Raises:
-        UserError: where there is no such folder, or a tensor cannot be read.
-        OutputError: where the disk is full.
-        ValueError: where a tensor is unlike its declaration.
+        UserError: if the folder does not exist, or a tensor cannot be read.
+        OutputError: if the disk is full.
+        ValueError: if a tensor does not match its declared shape or dtype.
     """
-    tensors = sorted(tensors, key=lambda tensor: -np.dtype(tensor.dtype).itemsize)  # so that each one is aligned
+    tensors = sorted(tensors, key=lambda tensor: -np.dtype(tensor.dtype).itemsize)  # so that all tensors are aligned
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape, dtype, _ in tensors:
@@ -57,14 +57,14 @@ def write_safetensors(path: Path, tensors: Iterable[Tensor]) -> None:
 
 
 def _append(file: Any, tensor: Tensor) -> None:
-    """Writes the values in C order. A transposed view is copied block by block, not whole."""
+    """Writes the values in C order. A transposed view is copied block by block, not as a whole."""
     try:
         values = tensor.read()
     except OSError as error:
         raise UserError(f"cannot read {tensor.name}: {error}") from error
     if values.shape != tuple(tensor.shape) or values.dtype != tensor.dtype:
         raise ValueError(
-            f"{tensor.name} was to be {tensor.dtype}{list(tensor.shape)} and is {values.dtype}{list(values.shape)}"
+            f"{tensor.name} was declared as {tensor.dtype}{list(tensor.shape)} but is {values.dtype}{list(values.shape)}"
         )
     rows = max(1, COPY_BYTES * len(values) // max(1, values.nbytes)) if values.ndim else 1
     for block in (values[i : i + rows] for i in range(0, len(values), rows)) if values.ndim else [values]:
@@ -72,12 +72,12 @@ def _append(file: Any, tensor: Tensor) -> None:
 
 
 def write_sharded(folder: Path, stem: str, tensors: Iterable[Tensor], shard_bytes: int = 5 * 10**9) -> None:
-    """Writes `stem`-00001-of-0000N.safetensors and, when all are there, the index `stem`.safetensors.index.json.
+    """Writes the shards `stem`-00001-of-0000N.safetensors, and finally the index `stem`.safetensors.index.json.
 
-    A shard has no more than `shard_bytes` of tensors, but at least one. The folder is made if its parent is there.
+    A shard has at most `shard_bytes` of tensors, but at least one tensor. The folder is created if its parent exists.
 
     Raises:
-        UserError, OutputError, ValueError: as `write_safetensors` does.
+        UserError, OutputError, ValueError: as in `write_safetensors`.
     """
     tensors = list(tensors)
     total = sum(tensor.nbytes for tensor in tensors)
@@ -90,7 +90,7 @@ def write_sharded(folder: Path, stem: str, tensors: Iterable[Tensor], shard_byte
     index = folder / f"{stem}.safetensors.index.json"
     with output_errors(folder):
         folder.mkdir(exist_ok=True)
-        index.unlink(missing_ok=True)  # an index beside half of its shards would lie
+        index.unlink(missing_ok=True)  # an old index would not match a partial set of new shards
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
@@ -101,10 +101,10 @@ def write_sharded(folder: Path, stem: str, tensors: Iterable[Tensor], shard_byte
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
-class _Forgetting:
-    """A file for torch.save, which drops the pages of the map that torch reads from as soon as they are written.
+class _PageReleasingFile:
+    """A file for torch.save that releases the pages of the source mapping as soon as they are written.
 
-    torch.save turns an error of `write` into a RuntimeError that does not say what it was; `error` does.
+    torch.save turns an OSError in `write` into a RuntimeError without the cause, so `error` keeps it.
     """
 
     def __init__(self, file: Any, source: mmap.mmap):
@@ -126,13 +126,13 @@ class _Forgetting:
 
 
 def write_pth(path: Path, tensors: Iterable[Tensor]) -> None:
-    """torch.save of {name: tensor}, with about one tensor in memory.
+    """Saves {name: tensor} with torch.save, with about one tensor in memory.
 
-    torch wants them all, so it gets them on a map of a nameless scratch file (twice the file's size of free disk is needed
-    meanwhile).
+    torch.save needs all tensors at once, so they are backed by a memory-mapped anonymous temporary file. This needs twice
+    the file's size in free disk space.
 
     Raises:
-        UserError, OutputError, ValueError: as `write_safetensors` does.
+        UserError, OutputError, ValueError: as in `write_safetensors`.
     """
     torch, tensors = torch_module(), list(tensors)
     check_output(path, 2 * sum(tensor.nbytes for tensor in tensors))
@@ -147,11 +147,11 @@ def write_pth(path: Path, tensors: Iterable[Tensor]) -> None:
         source = mmap.mmap(scratch.fileno(), 0, access=mmap.ACCESS_COPY)
         state = {}
         for tensor, offset in zip(tensors, offsets, strict=True):
-            kind, count = getattr(torch, np.dtype(tensor.dtype).name), math.prod(tensor.shape)
-            flat = torch.frombuffer(source, dtype=kind, count=count, offset=offset) if count else torch.empty(0)
-            state[tensor.name] = flat.to(kind).reshape(tensor.shape)
+            dtype, count = getattr(torch, np.dtype(tensor.dtype).name), math.prod(tensor.shape)
+            flat = torch.frombuffer(source, dtype=dtype, count=count, offset=offset) if count else torch.empty(0)
+            state[tensor.name] = flat.to(dtype).reshape(tensor.shape)
         with temporary.open("wb") as file:
-            sink = _Forgetting(file, source)
+            sink = _PageReleasingFile(file, source)
             try:
                 torch.save(state, sink)
             except RuntimeError as error:

@@ -30,7 +30,7 @@ def test_digital_silence(run, face, tmp_path):
     assert not video.sound.any()
 
 
-@pytest.mark.parametrize(("samples", "reason"), [([], "not one sample"), ([0.1, np.nan], "not a finite number")])
+@pytest.mark.parametrize(("samples", "reason"), [([], "no audio samples"), ([0.1, np.nan], "not a finite number")])
 def test_speech_without_a_usable_sample(samples, reason, run, face, tmp_path, no_weights_read):
     soundfile.write(tmp_path / "voice.wav", np.asarray(samples), 16000, subtype="FLOAT")
     result = run("--image", face, "--audio", tmp_path / "voice.wav")
@@ -76,8 +76,8 @@ def test_one_after_the_other(run_json, talk, face):
     ("boxes", "reason"),
     [
         ([(0, 0, 97, 40)], "1 --bbox for 2 persons"),
-        ([(0, 0, 97, 40), (0, 43, 97, 84)], "bbox of person 2: [0.0, 43.0, 97.0, 84.0]: it reaches beyond"),
-        ([(0, 0, 97, 40), (-1, 43, 97, 83)], "beyond the picture: the picture is 97 high and 83 wide"),
+        ([(0, 0, 97, 40), (0, 43, 97, 84)], "bbox of person 2: [0.0, 43.0, 97.0, 84.0]: it extends beyond"),
+        ([(0, 0, 97, 40), (-1, 43, 97, 83)], "beyond the image: the image is 97 high and 83 wide"),
         ([(0, 0, 1, 1), (0, 43, 97, 83)], "Person 1: the box or mask is too small"),
         ([(0, 40, 97, 40), (0, 43, 97, 83)], "bbox of person 1: [0.0, 40.0, 97.0, 40.0]: the box is empty"),
         ([(0, 0, "nan", 40), (0, 43, 97, 83)], "four numbers are needed"),
@@ -243,7 +243,7 @@ def test_a_json_from_windows_with_keys_of_its_own(run_json, talk, face):
         ("--wav2vec_dir nowhere", "--wav2vec_dir: nowhere"),
         ("--infinitetalk_dir nowhere", "--infinitetalk_dir: nowhere"),
         ("--noise nowhere", "--noise nowhere cannot be read"),
-        ("--lora_dir {modules}/vae.safetensors", "vae.safetensors fits no tensor of this network"),
+        ("--lora_dir {modules}/vae.safetensors", "vae.safetensors matches no tensor of this network"),
         ("--lora_dir nowhere.safetensors", "nowhere.safetensors"),
     ],
 )

@@ -55,7 +55,7 @@ def test_killed_and_resumed_equals_never_killed(quick_flags, run, talk, decode, 
     again = lambda *flags: run(*voice, "--save_frames", killed_run / "out", *flags, save_file="killed/out")
     refused = again()
     assert refused.status == 2
-    assert f"out.mp4 is unfinished: {kept.frames} frames of an earlier run are kept" in refused.said
+    assert f"out.mp4 is unfinished: {kept.frames} frames of an earlier run are saved" in refused.said
     changed = again("--resume", "--base_seed", "7", "--sample_steps", "2")
     assert changed.status == 2
     assert "base_seed: 42 before, 7 now" in changed.said and "'steps': 1" in changed.said

@@ -93,8 +93,8 @@ UNUSABLE = {  # name: a part of the reason that is given
     "short.mp4": "too short: 10 frames (0.40 s) between cuts, at least 17 are needed",
     "silent.mp4": "silent: 0% of its frames are louder than -50 dBFS",
     "spoilt_sound.mp4": "unreadable: its sound is damaged",
-    "text.mp4": "cannot be read as a picture or a video",
-    "truncated.mp4": "cannot be read as a picture or a video",
+    "text.mp4": "cannot be read as an image or a video",
+    "truncated.mp4": "cannot be read as an image or a video",
 }
 
 

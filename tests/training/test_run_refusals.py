@@ -100,7 +100,7 @@ def test_paths_that_are_not_given(capsys):
 def test_folders_that_are_not_what_they_are_given_as(call, plain, tmp_path):
     (tmp_path / "empty").mkdir()
     status, told = call(data=tmp_path / "empty")
-    assert status == 2 and "empty is no dataset" in told and "itjax.preparation VIDEOS" in told
+    assert status == 2 and "empty is not a dataset" in told and "itjax.preparation VIDEOS" in told
     status, told = call(checkpoint=tmp_path / "empty")
     assert status == 2 and "empty is not a checkpoint made by convert_weights.py" in told
     short = tiny_dataset.make_dataset(tmp_path / "short", clips=3, num_frames=(9, 17), sizes=SIZE)

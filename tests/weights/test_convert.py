@@ -136,7 +136,7 @@ def test_lora_into_a_whole_dit(converted, lora, tiny_official, tiny_files, tiny_
     flags = [*tiny_official.flags[:4], "--dit_path", str(tmp_path / "dit.safetensors"), "--preset", "tiny"]
     flags += ["--lora_dir", str(tmp_path / "lora.safetensors"), "--lora_scale", "0.8"]
     assert convert_weights.main([*flags, "--output", str(tmp_path / "out")]) == 0
-    assert "1 keys fit no tensor and are left out: odd" in capsys.readouterr().err
+    assert "1 key(s) match no tensor and are ignored: odd" in capsys.readouterr().err
     merged = torch_view(tiny_parts["dit"], store.open_checkpoint(tmp_path / "out"), "dit")
     assert_equal_files(merged, with_loras(tiny_files["dit"], [(lora, 0.8)]))
     view = torch_view(tiny_parts["dit"], store.open_checkpoint(converted), "dit")
@@ -163,8 +163,8 @@ def test_wrong_tensors_are_named_before_anything_is_read(copied, tmp_path, capsy
     message = fails(copied.flags, tmp_path / "out", capsys)
     assert "infinitetalk.safetensors" in message
     assert "1 missing: audio_proj.norm.weight [28]" in message
-    assert "1 left over: surplus [28]" in message
-    assert "1 of a wrong shape: audio_proj.norm.bias: expected [28], found [29]" in message
+    assert "1 unexpected: surplus [28]" in message
+    assert "1 with a wrong shape: audio_proj.norm.bias: expected [28], found [29]" in message
 
 
 class Malicious:
@@ -199,7 +199,7 @@ def test_an_output_that_exists_is_left_alone(back, tiny_official, converted, tmp
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("precious")
     arguments = ["--to-torch", "--checkpoint", converted] if back else tiny_official.flags
-    assert "exists already" in fails(arguments, tmp_path / "out", capsys)
+    assert "already exists" in fails(arguments, tmp_path / "out", capsys)
     assert (tmp_path / "out" / "mine").read_text() == "precious"
 
 

@@ -245,7 +245,7 @@ def test_killed_while_saving(tmp_path, arrays):
 
 def test_targets_are_checked_before_anything_is_read(tmp_path):
     tree = {"w": LazyArray((1,), np.dtype("f4"), lambda: pytest.fail("was read"))}
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         save(tmp_path, tree, {})
     with pytest.raises(UserError, match="nowhere does not exist"):
         save(tmp_path / "nowhere" / "weights", tree, {})
@@ -269,7 +269,7 @@ def test_full_disk(tmp_path, disk_of):
 
 def test_a_leaf_unlike_its_declaration(tmp_path):
     tree = {"dit": {"w": LazyArray((2,), np.dtype("f4"), lambda: np.zeros(2))}}
-    with pytest.raises(ValueError, match=r"dit/w was to be float32\[2\] and is float64\[2\]"):
+    with pytest.raises(ValueError, match=r"dit/w was declared as float32\[2\] but is float64\[2\]"):
         save(tmp_path / "weights", tree, {})
     assert os.listdir(tmp_path) == []
 
@@ -315,5 +315,5 @@ def test_folders_that_are_no_checkpoint(copied, tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", "{}", json.dumps({"version": 2, "sizes": {}})])
 def test_sizes_that_cannot_be_read(content, copied):
     (copied / "sizes.json").write_text(content)
-    with pytest.raises(UserError, match=r"sizes\.json is (damaged|of version 2)"):
+    with pytest.raises(UserError, match=r"sizes\.json (is damaged|has version 2)"):
         read_metadata(copied)

@@ -294,14 +294,14 @@ def test_names_and_shapes_are_listed_together(tmp_path):
     message = str(caught.value)
     assert message.startswith("the DiT of x.safetensors")
     assert "1 missing: lost [4]" in message
-    assert "12 left over: extra0 [1]; " in message and "and 2 more" in message
-    assert "1 of a wrong shape: w: expected [3, 2], found [2, 3]" in message
+    assert "12 unexpected: extra0 [1]; " in message and "and 2 more" in message
+    assert "1 with a wrong shape: w: expected [3, 2], found [2, 3]" in message
 
 
 def test_a_tensor_unlike_its_declaration_leaves_no_file(tmp_path):
     wrong = Tensor("w", (3,), np.dtype(ml_dtypes.bfloat16), lambda: np.zeros(3, np.float32))
     for write in (write_safetensors, write_pth):
-        with pytest.raises(ValueError, match=r"w was to be bfloat16\[3\] and is float32\[3\]"):
+        with pytest.raises(ValueError, match=r"w was declared as bfloat16\[3\] but is float32\[3\]"):
             write(tmp_path / "x", [wrong])
     assert os.listdir(tmp_path) == []
 
