@@ -128,7 +128,9 @@ def _add_output(group) -> None:
 def _add_devices(group) -> None:
     number = {"type": int, "metavar": "N"}
     group.add_argument("--ulysses_size", **number, default=0, help="parts of the heads; 0 (default): chosen")
-    group.add_argument("--ring_size", **number, default=0, help="ways to split the queries of self-attention; 0 (default): chosen")
+    group.add_argument(
+        "--ring_size", **number, default=0, help="parts of the queries in self-attention; 0 (default): chosen"
+    )
     on_or_off = lambda text: text.lower() in ("true", "1", "yes", "y", "t")
     group.add_argument("--offload_model", type=on_or_off, metavar="BOOL", help=NOTHING)
     group.add_argument("--num_persistent_param_in_dit", **number, help=NOTHING)

@@ -235,7 +235,7 @@ def init(sizes: DiTSizes, key: Array) -> dict:
         jnp.zeros((1, 257, sizes.clip_dim)),
         jnp.zeros((1, 1, 1 + audio.frames_per_latent, audio.window, audio.layers, audio.channels)),
     )
-    return DiT(sizes).init(key, *inputs, method="everything")["params"]
+    return DiT(sizes).init(key, *inputs, method="init_all")["params"]
 
 
 @cache

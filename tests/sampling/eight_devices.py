@@ -15,7 +15,7 @@ from itjax.sampling import rollout
 
 def run(devices, ulysses, persons):
     mesh = make_mesh(ulysses, heads=setup.NETWORKS.dit.num_heads, devices=devices)
-    specs = setup.parts(setup.NETWORKS)
+    specs = setup.network_specs(setup.NETWORKS)
     parameters = {}
     for i, name in enumerate(("dit", "vae")):
         host = setup.random_parameters(specs[name].abstract, i)

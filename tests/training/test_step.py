@@ -19,7 +19,7 @@ from itjax.training.parameters import flat
 SIZES = tiny_dataset.PRESET.networks.dit
 NULL = jnp.zeros((SIZES.text_len, SIZES.text_dim))
 TRUE = jnp.asarray(True)
-LAZY_FIELDS = ("audio", "lora", "full")
+PARTS = ("audio", "lora", "full")
 QUICK = Optimizer(learning_rate=1e-2, warmup_steps=5, ema=0.9)
 
 
@@ -85,7 +85,7 @@ def test_the_loss_of_a_fixed_batch_falls(begun, parts, factor):
         assert all(equal_bits(frozen, before).values())
 
 
-@pytest.mark.parametrize("parts", LAZY_FIELDS)
+@pytest.mark.parametrize("parts", PARTS)
 def test_what_trains_is_what_was_asked_and_has_all_the_optimizer_s_memory(begun, parts, weights, mesh):
     _, now, frozen = begun(parts)
     everything = flat(weights.read("dit", mesh, jnp.float32))

@@ -129,7 +129,7 @@ def test_pth_written_is_read_by_torch(state, tmp_path):
 
 
 def test_transposed_views_are_written_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "BLOCK", 64)
+    monkeypatch.setattr(writing, "COPY_BYTES", 64)
     values = np.arange(600, dtype=np.float32).reshape(20, 30).T
     for write, name in ((write_safetensors, "x.safetensors"), (write_pth, "x.pth")):
         write(tmp_path / name, [Tensor("w", values.shape, values.dtype, lambda: values)])
