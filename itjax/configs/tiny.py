@@ -1,4 +1,4 @@
-"""The recordings' toy networks with random weights: every part is there, nothing is worth looking at."""
+"""The toy networks of the test recordings, for random weights: all parts are there, the output is noise."""
 
 from dataclasses import replace
 

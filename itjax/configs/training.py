@@ -1,4 +1,4 @@
-"""Training presets: what `train.py PRESET` begins from. Any value can be overridden on the command line."""
+"""Training presets: the defaults of `train.py PRESET`. Every value can be overridden on the command line."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from itjax.training.config import Checkpoints, Dropout, Optimizer, Reports, Time
 
 PUBLISHED = Training()
 
-# the recordings' toy networks on a CPU: minutes, and noise
+# the toy networks of the test recordings, on a CPU: takes minutes, the samples are noise
 TINY = Training(
     steps=100,
     batch=4,
@@ -22,7 +22,7 @@ TINY = Training(
     checkpoints=Checkpoints(every=50),
 )
 
-# random numbers instead of videos and weights: whether everything works on a machine, in under a minute
+# random numbers instead of videos and weights: a test of the installation, in under a minute
 TINY_FAKE = replace(
     TINY,
     made_up=True,
@@ -44,9 +44,9 @@ FULL = Training(
 )
 
 PRESETS = {
-    "infinitetalk-14b": ("audio adapter and audio attention, the rest frozen: the published choice", PUBLISHED),
-    "infinitetalk-14b-lora": ("LoRA of rank 128 on attention and MLP", LORA),
-    "infinitetalk-14b-full": ("every parameter of the DiT", FULL),
-    "tiny": ("the recordings' toy networks, on a CPU", TINY),
-    "tiny-fake": ("the same on random numbers: nothing else is needed", TINY_FAKE),
+    "infinitetalk-14b": ("trains audio adapter and audio attention, the rest is frozen (as published)", PUBLISHED),
+    "infinitetalk-14b-lora": ("trains LoRA of rank 128 on attention and MLP", LORA),
+    "infinitetalk-14b-full": ("trains all parameters of the DiT", FULL),
+    "tiny": ("toy networks of the test recordings, on a CPU", TINY),
+    "tiny-fake": ("the same on random numbers: needs no data and no checkpoint", TINY_FAKE),
 }

@@ -1,6 +1,6 @@
-"""What a run trained, as weights: those it began from with the trained ones in their place, and as official files.
+"""The weights of a training run: the initial weights with the trained ones substituted, and export as official files.
 
-Of weights that have a running average it is the average. Values are cast to the type that the run's checkpoint has.
+If the run keeps averaged weights, these are used. Values are cast to the dtype of the initial checkpoint.
 """
 
 import json
@@ -28,11 +28,11 @@ from itjax.weights.torch_files import Stored, TensorFiles
 from itjax.weights.torch_writer import write_safetensors
 
 LORA_FILE = "lora.safetensors"
-PREFIX = "diffusion_model."  # of the names in a LoRA file
+PREFIX = "diffusion_model."  # of tensor names in a LoRA file
 
 
 class Result(NamedTuple):
-    """A checkpoint of a run. `base`: the weights it began from. `parts`: what trained. `arrays`: by path in the DiT."""
+    """A checkpoint of a run. `base`: the initial weights. `parts`: `Trained.parts`. `arrays`: trained arrays by DiT path."""
 
     folder: Path
     base: Path
@@ -41,10 +41,10 @@ class Result(NamedTuple):
 
 
 def open_weights(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
-    """A folder made by convert_weights.py; or a training run's: its last checkpoint, or RUN/checkpoints/STEP.
+    """Opens a folder made by convert_weights.py, a training run (its last checkpoint), or RUN/checkpoints/STEP.
 
     Raises:
-        UserError: where it is neither, or is damaged.
+        UserError: If it is none of these or is damaged.
     """
     if not is_result(directory):
         return open_converted(directory, loras)
@@ -56,18 +56,17 @@ def open_weights(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
 
 
 def export(directory: Path, output: Path, progress: Progress = SILENT) -> list[Path]:
-    """Writes what a run trained as official files into the folder `output`; gives their paths.
+    """Writes the trained weights of a run as official files into the folder `output`; returns their paths.
 
-    The audio parts are InfiniteTalk's file; all of the DiT is that and Wan's shards; LoRA is one file, to be used with
-    scale 1.
+    Audio parts are written as InfiniteTalk's file, the full DiT as that file and Wan's shards, LoRA as one file for scale 1.
 
     Raises:
-        UserError: where `output` exists, or the run's checkpoint cannot be read.
-        OutputError: where the disk refuses; nothing half-done stays behind.
+        UserError: If `output` exists, or the run's checkpoint cannot be read.
+        OutputError: If a file cannot be written; no partial output remains.
     """
     result, target = open_result(directory), Path(output).absolute()
     if target.exists():
-        raise UserError(f"{target} exists already: remove it, or name another folder")
+        raise UserError(f"{target} already exists: remove it or choose another folder")
     spec = network_specs(preset_at(result.base).networks)["dit"]
     view = _dit(directory, spec, [])
     if result.parts == "lora":
@@ -91,10 +90,10 @@ def export(directory: Path, output: Path, progress: Progress = SILENT) -> list[P
 
 
 def open_result(directory: Path) -> Result:
-    """The run's last whole checkpoint, or that of the step which `directory` names.
+    """Opens a run's last complete checkpoint, or the one of the step that `directory` ends in.
 
     Raises:
-        UserError: where there is none, or what the run began from is not there.
+        UserError: If there is none, or the initial weights are missing.
     """
     run, step = _run_and_step(directory)
     path = run / run_folder.FILE
@@ -103,25 +102,27 @@ def open_result(directory: Path) -> Result:
         base, trained = Path(content["checkpoint"]), content["training"]["trained"]["parts"]
         checkpoints = content.get("checkpoints", str(run / FOLDER))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}): it tells what {run} began from") from error
+        raise UserError(f"{path} cannot be read ({error!r}): it records the initial weights of {run}") from error
     if not base.is_dir():
-        raise UserError(f"{run} began from the weights in {base}, and they are not there: put them back, or mend {path}")
+        raise UserError(f"the initial weights of {run} are missing from {base}: restore them, or correct the path in {path}")
     if "://" in checkpoints:
-        raise UserError(f"{run}: its checkpoints are in {checkpoints}. Copy that folder here, and give the copy.")
+        raise UserError(
+            f"{run}: its checkpoints are in {checkpoints}. Copy that folder to a local disk and specify the copy."
+        )
     if step is None:
         step = max(ocp.utils.checkpoint_steps(checkpoints), default=None)
     if step is None:
-        raise UserError(f"{run} has no checkpoint yet: nothing was saved in {checkpoints}")
+        raise UserError(f"{run} has no checkpoint yet in {checkpoints}")
     folder = Path(checkpoints) / str(step) / "state"
     if not folder.is_dir():
-        raise UserError(f"{folder.parent} is no checkpoint of a run: it has no folder {folder.name}")
+        raise UserError(f"{folder.parent} is not a checkpoint of a run: it has no folder {folder.name}")
     arrays = store.open_checkpoint(folder).tensors
     name = "ema" if any(path.startswith("ema/") for path in arrays) else "trainable"
     return Result(folder, base, trained, {p.removeprefix(f"{name}/"): x for p, x in arrays.items() if p.startswith(name)})
 
 
 def is_result(directory: Path) -> bool:
-    """Whether the folder is a training run, or a checkpoint of one."""
+    """Whether the folder is a training run or a checkpoint of one."""
     run, _ = _run_and_step(directory)
     return ((run / FOLDER).is_dir() and (run / run_folder.FILE).is_file()) or run_folder.is_one(run)
 
@@ -129,51 +130,54 @@ def is_result(directory: Path) -> bool:
 def _run_and_step(directory: Path) -> tuple[Path, int | None]:
     directory = Path(directory).absolute()
     if directory.name.isdecimal():
-        for run in (directory.parent.parent, directory.parent):  # its own checkpoints, or a folder of them elsewhere
+        for run in (
+            directory.parent.parent,
+            directory.parent,
+        ):  # RUN/checkpoints/STEP, or STEP in a separate checkpoint folder
             if (run / run_folder.FILE).is_file():
                 return run, int(directory.name)
     return directory, None
 
 
 def preset_at(directory: Path) -> Preset:
-    """The sizes of the networks in a folder that `open_weights` takes.
+    """The preset of the networks in a folder that `open_weights` accepts.
 
     Raises:
-        UserError: where it is none.
+        UserError: If it is not such a folder.
     """
     return preset_at(open_result(directory).base) if is_result(directory) else preset_of(directory)
 
 
 def _dit(directory: Path, spec: NetworkSpec, loras: list[tuple[Path, float]]) -> TensorFiles:
-    """The tensors of the DiT by torch name; of a run, those it began from with the trained ones in their place."""
+    """The DiT's tensors by torch name; for a run, the initial ones with the trained ones substituted."""
     if not is_result(directory):
         return torch_view(spec, store.open_checkpoint(directory), "dit")
     result = open_result(directory)
-    below = _dit(result.base, spec, [])
+    base = _dit(result.base, spec, [])
     if result.parts == "lora":
-        own = Lora(result.folder, TensorFiles(_lora(result, spec, below)), 1.0)
-        return with_deltas(below, [own, *open_loras(loras)])
+        run_lora = Lora(result.folder, TensorFiles(_lora(result, spec, base)), 1.0)
+        return with_deltas(base, [run_lora, *open_loras(loras)])
     trained: dict[str, Stored] = {}
     for source in sources(spec.table, spec.abstract):
         if source.path in result.arrays:
             trained |= as_torch(source, result.arrays[source.path])
     for name, tensor in trained.items():
-        trained[name] = _cast(tensor, below.dtype(name))
-    return with_deltas(TensorFiles(below.tensors | trained), open_loras(loras))
+        trained[name] = _cast(tensor, base.dtype(name))
+    return with_deltas(TensorFiles(base.tensors | trained), open_loras(loras))
 
 
-def _lora(result: Result, spec: NetworkSpec, below: TensorFiles) -> dict[str, Stored]:
-    """The low-rank updates by their names in a LoRA file."""
+def _lora(result: Result, spec: NetworkSpec, base: TensorFiles) -> dict[str, Stored]:
+    """The low-rank updates by tensor name in a LoRA file."""
     tensors: dict[str, Stored] = {}
     for source in sources(spec.table, spec.abstract):
-        for end in ("lora_down", "lora_up"):
-            path = source.path.removesuffix("kernel") + end
+        for suffix in ("lora_down", "lora_up"):
+            path = source.path.removesuffix("kernel") + suffix
             if not source.path.endswith("/kernel") or path not in result.arrays:
                 continue
             stored = result.arrays[path]
-            names = tuple(f"{PREFIX}{name.removesuffix('weight')}{end}.weight" for name in source.names)
-            of_update = as_torch(Source(path, names, LINEAR, True, stored.shape), stored)
-            tensors |= {name: _cast(tensor, below.dtype(source.names[0])) for name, tensor in of_update.items()}
+            names = tuple(f"{PREFIX}{name.removesuffix('weight')}{suffix}.weight" for name in source.names)
+            update = as_torch(Source(path, names, LINEAR, True, stored.shape), stored)
+            tensors |= {name: _cast(tensor, base.dtype(source.names[0])) for name, tensor in update.items()}
     return tensors
 
 

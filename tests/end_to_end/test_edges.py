@@ -256,8 +256,8 @@ def test_wrong_flags_are_named(flags, reason, run, talk, face, recordings, no_we
 @pytest.mark.parametrize(
     ("shapes", "reason"),
     [
-        ({"noise_0": (16, 2, 8, 6)}, "has no noise_1, and 2 chunks are to be made"),
-        ({"noise_0": (16, 2, 8, 6), "noise_1": (16, 2, 6, 8)}, "noise_1 is [16, 2, 6, 8], expected [16, 2, 8, 6]"),
+        ({"noise_0": (16, 2, 8, 6)}, "has no noise_1, but 2 chunks will be generated"),
+        ({"noise_0": (16, 2, 8, 6), "noise_1": (16, 2, 6, 8)}, "noise_1 has shape [16, 2, 6, 8], expected [16, 2, 8, 6]"),
     ],
 )
 def test_noise_that_does_not_fit(shapes, reason, run, talk, face, tmp_path, no_weights_read):

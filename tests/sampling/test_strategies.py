@@ -191,5 +191,5 @@ def test_baselines_go_on_from_one_frame(strategy):
 
 
 def test_other_strategies_are_refused():
-    with pytest.raises(UserError, match="--strategy flf2v: one of soft, i2v, fl2v"):
+    with pytest.raises(UserError, match="--strategy flf2v: must be one of soft, i2v, fl2v"):
         Sampler(strategy="flf2v", motion_frames=1)

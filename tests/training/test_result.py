@@ -190,7 +190,7 @@ def test_checkpoints_that_lie_elsewhere_tell_what_they_are_of(weights, checkpoin
         np.testing.assert_array_equal(flat(read)["audio_adapter/proj1/kernel"], average["audio_adapter/proj1/kernel"])
     # the machine with the run's own folder is gone: another run does not go on with these
     other = replace(TINY, run=str(tmp_path / "new"), checkpoint=str(checkpoint), seed=1)
-    with pytest.raises(UserError, match=r"elsewhere holds a run of other settings(.|\n)*seed: 0 there, 1 now"):
+    with pytest.raises(UserError, match=r"elsewhere holds a run with other settings(.|\n)*seed: was 0, now 1"):
         run_folder.begin(replace(other, checkpoints=replace(TINY.checkpoints, folder=str(elsewhere))), weights)
 
 
@@ -201,7 +201,7 @@ def test_checkpoints_may_lie_in_a_bucket(trained, tmp_path):
     shutil.copytree(trained("audio").folder, run)
     content = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(content | {"checkpoints": address}))
-    with pytest.raises(UserError, match=f"its checkpoints are in {address}. Copy that folder here"):
+    with pytest.raises(UserError, match=f"its checkpoints are in {address}. Copy that folder to a local disk"):
         result.open_weights(run, [])
 
 
@@ -236,17 +236,17 @@ def test_values_are_cast_to_the_type_of_what_they_replace(checkpoint, mesh, tmp_
 def test_what_cannot_be_opened_is_said(trained, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained("audio").folder, run)
-    with pytest.raises(UserError, match="checkpoints/5 is no checkpoint of a run"):
+    with pytest.raises(UserError, match="checkpoints/5 is not a checkpoint of a run"):
         result.open_weights(run / "checkpoints/5", [])
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         result.export(run, tmp_path)
     file = run / "config.json"
     content = json.loads(file.read_text())
     file.write_text(json.dumps(content | {"checkpoint": str(tmp_path / "gone")}))
-    with pytest.raises(UserError, match=r"began from the weights in .*gone, and they are not there: put them back, or mend"):
+    with pytest.raises(UserError, match=r"the initial weights of .* are missing from .*gone: restore them"):
         result.open_weights(run, [])
     file.write_text("{")
-    with pytest.raises(UserError, match=r"config.json cannot be read .* it tells what .*run began from"):
+    with pytest.raises(UserError, match=r"config.json cannot be read .* it records the initial weights of .*run"):
         result.open_weights(run, [])
     file.write_text(json.dumps(content))
     shutil.rmtree(run / "checkpoints")

@@ -163,7 +163,7 @@ def test_asked_to_end_then_killed_amid_a_save_and_resumed_equals_unbroken(start,
     monkeypatch.setattr(Reporter, "report", asks)
     assert train.main(command(settings)) == train.PREEMPTED == 75
     printed = capfd.readouterr()
-    assert "asked to end: this step is finished and saved\n" in printed.err
+    assert "ending: this step will be finished and saved\n" in printed.err
     assert "step 2 is saved, the same command goes on from there" in printed.out
     assert checkpoints_in(settings.run) == [2] and saved(settings.run, 2) == saved(unbroken, 2)
 
@@ -187,8 +187,8 @@ def test_asked_to_end_before_the_first_step(start, monkeypatch, number, status, 
     monkeypatch.setattr(run, "open_run", lambda *args: os.kill(os.getpid(), number) or opening(*args))
     assert train.main(command(settings)) == status
     printed = capfd.readouterr()
-    assert "step 0 is saved" in printed.out and "asked to end: this step is finished and saved" in printed.err
-    assert ("Ctrl-C again ends it at once" in printed.err) == (number == signal.SIGINT)
+    assert "step 0 is saved" in printed.out and "ending: this step will be finished and saved" in printed.err
+    assert ("press Ctrl-C again to end at once" in printed.err) == (number == signal.SIGINT)
     assert checkpoints_in(settings.run) == [0] and numbers(settings.run) == []
 
 

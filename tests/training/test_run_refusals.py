@@ -168,7 +168,7 @@ def test_a_full_disk_costs_the_steps_since_the_last_checkpoint_alone(call, unbro
     with disk_of(20_000):
         status, told = call("--steps", 4, "--checkpoints.every", 1)
     assert status == 3 and told.count("\n") == 1, told
-    assert "could not be written" in told and "the last whole one is of step 2. Make room and start the same" in told
+    assert "could not be written" in told and "the last complete one is of step 2. Free some space and run the same" in told
     assert checkpoints_in(folder)[-1] == 2 and saved(folder, 2) == saved(unbroken, 2)
     assert call("--steps", 4)[0] == 0
     assert saved(folder, 4) == saved(unbroken, 4) and numbers(folder) == numbers(unbroken)
@@ -180,11 +180,11 @@ def test_a_run_goes_on_as_what_it_was_begun(call, plain, unbroken, tmp_path):
     shutil.copytree(unbroken, folder)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     status, told = call("--steps", 5, "--batch", 2, "--optimizer.ema", 0)
-    assert status == 2 and "holds a run of other settings" in told
-    assert told.endswith("\n  batch: 4 there, 2 now\n  optimizer.ema: 0.99 there, 0.0 now\n")
+    assert status == 2 and "holds a run with other settings" in told
+    assert told.endswith("\n  batch: was 4, now 2\n  optimizer.ema: was 0.99, now 0.0\n")
     with run_folder.locked(folder):
         status, told = call("--steps", 5)
-    assert status == 2 and f"another process trains in {folder}: wait for it, end it, or give another folder" in told
+    assert status == 2 and f"another process is training in {folder}: wait for it, end it, or choose another folder" in told
     status, told = call("--steps", 5, "--reports.validation-clips", 2)
     assert status == 2 and "has trained on other clips than these" in told
     assert {path: path.read_bytes() for path in before} == before
@@ -236,9 +236,7 @@ def test_of_a_damaged_checkpoint_the_one_before_it_is_left(call, unbroken, tmp_p
         path.write_bytes(path.read_bytes()[:100])
     status, told = call("--steps", 4)
     assert damaged and status == 2
-    assert (
-        f"{last} cannot be read" in told and "Remove that folder, and the run goes on from the checkpoint before it" in told
-    )
+    assert f"{last} cannot be read" in told and "Remove that folder to continue from the checkpoint before it" in told
     shutil.rmtree(last)
     assert call("--steps", 4)[0] == 0
     assert saved(folder, 4) == saved(unbroken, 4) and numbers(folder) == numbers(unbroken)
