@@ -107,7 +107,7 @@ def test_first_layer_moments_do_not_depend_on_the_blocks(params, speech, monkeyp
     kernel, samples = params["feature_extractor"]["conv_0"]["kernel"], np.asarray(speech[0])
     read = lambda start, stop: samples[start:stop]
     whole = first_layer_moments(kernel, 5, read, len(samples))
-    monkeypatch.setattr("itjax.models.wav2vec2.BLOCK", 1000)
+    monkeypatch.setattr("itjax.models.wav2vec2.STEPS_PER_BLOCK", 1000)
     chex.assert_trees_all_close(first_layer_moments(kernel, 5, read, len(samples)), whole, rtol=1e-6, atol=1e-7)
 
 

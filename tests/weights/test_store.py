@@ -179,7 +179,7 @@ def test_reading_by_path_and_slice(arrays, saved):
 
 @pytest.mark.parametrize("block", [1, 64, 300])
 def test_reading_in_blocks(block, arrays, saved, monkeypatch):
-    monkeypatch.setattr(store, "READ_BLOCK", block)
+    monkeypatch.setattr(store, "READ_BYTES", block)
     found, conv = open_checkpoint(saved), arrays["vae"]["conv"]
     for index in ((), (slice(1, 3),), (slice(1, 1),), (slice(None), slice(2, 3), slice(1, None))):
         np.testing.assert_array_equal(found.read("vae/conv", index), conv[index])
