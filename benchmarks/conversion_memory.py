@@ -52,33 +52,34 @@ DTYPES = {"dit": "float32", "vae": "float32", "umt5": "bfloat16", "clip": "float
 def generate(folder: Path, preset: Path) -> None:
     """Writes official files with random numbers, one tensor in memory at a time."""
     import shutil
-    from functools import partial
 
     from itjax import configs
     from itjax.weights import official
     from itjax.weights.convert import PICKLES, audio_names
+    from itjax.weights.lazy import LazyTensor
     from itjax.weights.mapping import torch_shapes
     from itjax.weights.specs import network_specs
-    from itjax.weights.torch_writer import Tensor, write_pth, write_safetensors, write_sharded
+    from itjax.weights.torch_writer import write_pth, write_safetensors, write_sharded
 
     specs = network_specs(configs.named(str(preset)).networks)
     wan, wav2vec2, infinitetalk = (folder / place for place in (official.WAN, official.WAV2VEC2, official.INFINITETALK))
     for place in (wav2vec2, infinitetalk.parent):
         place.mkdir(parents=True)
     shutil.copytree(TINY / official.WAN / official.TOKENIZER, wan / official.TOKENIZER)
+    lazy = lambda name, shape, kind: LazyTensor(shape, dtype(kind), lambda _: draw(name, shape, kind))
     tensors = {}
     for network, part in specs.items():
         shapes = torch_shapes(part.table, part.abstract)
         kind = DTYPES[network]
-        tensors[network] = [
-            Tensor(name, shape, dtype(kind), partial(draw, name, shape, kind)) for name, shape in shapes.items()
-        ]
+        tensors[network] = {name: lazy(name, shape, kind) for name, shape in shapes.items()}
     last = f"visual.transformer.{specs['clip'].abstract['blocks']['norm1']['scale'].shape[0]}"
     extra = {f"{last}.mlp.0.weight": (5120, 1280), "textual.token_embedding.weight": (50000, 1024), "log_scale": ()}
-    tensors["clip"] += [Tensor(n, s, dtype("float16"), partial(draw, n, s, "float16")) for n, s in extra.items()]
+    tensors["clip"] |= {name: lazy(name, shape, "float16") for name, shape in extra.items()}
     audio = audio_names(specs["dit"])
-    write_sharded(wan, official.DIT_STEM, [t for t in tensors["dit"] if t.name not in audio], 10**9)
-    write_safetensors(infinitetalk, [t for t in tensors["dit"] if t.name in audio])
+    write_sharded(
+        wan, official.DIT_STEM, {name: tensor for name, tensor in tensors["dit"].items() if name not in audio}, 10**9
+    )
+    write_safetensors(infinitetalk, {name: tensor for name, tensor in tensors["dit"].items() if name in audio})
     for network, name in PICKLES.items():
         write_pth(wan / name, tensors[network])
     write_safetensors(wav2vec2 / official.WAV2VEC2_FILE, tensors["wav2vec2"])

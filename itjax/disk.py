@@ -73,12 +73,37 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def lock_folder(folder: Path, refusal: str) -> int:
+    """Locks a folder, at most until the process ends; returns the descriptor, which unlocks the folder when it is closed.
+
+    On a file system without locks nothing is locked.
+
+    Raises:
+        UserError: with the text `refusal`, if another process holds the lock.
+    """
+    try:
+        return _lock(folder)
+    except BlockingIOError as error:
+        raise UserError(refusal) from error
+    except OSError:
+        return os.open(folder, os.O_RDONLY)
+
+
 @contextlib.contextmanager
 def _folder_lock(folder: Path) -> Iterator[None]:
-    """Locks a folder, at most until the process ends. Raises OSError if another process holds the lock."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Locks a folder in this block. Raises OSError if another process holds the lock, or nothing can be locked there."""
+    handle = _lock(folder)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(folder: Path) -> int:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle

@@ -17,7 +17,7 @@ class Terminal(Progress):
 
     def notice(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""
-        tqdm.write(text)
+        tqdm.write(text) if sys.stderr.isatty() else print(text)  # tqdm would draw its bars again, in a log, too
         sys.stdout.flush()
 
     def bar(self, total: int, unit: str, done: int = 0) -> Bar:

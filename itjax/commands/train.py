@@ -36,9 +36,9 @@ def start(argv: list[str] | None, program: str) -> int:
     """
     settings = tyro.extras.overridable_config_cli(PRESETS, prog=program, description=__doc__, args=argv)
     keep_compiled_programs()
+    check_paths(settings)
     if settings.made_up:
         settings = made_up.prepared(settings, tiny.PRESET)
-    check_paths(settings)
     join(settings.processes)
     return STATUS[train(settings, open_weights(Path(settings.checkpoint), []), Terminal())]
 
@@ -50,8 +50,8 @@ def check_paths(settings: Training) -> None:
         UserError: for those that are not given.
     """
     needed = {
-        "--data DATASET (made by `python -m itjax.preparation`)": settings.data,
-        "--checkpoint DIR (made by `python convert_weights.py`)": settings.checkpoint,
+        "--data DATASET (made by `python -m itjax.preparation`)": settings.data or settings.made_up,
+        "--checkpoint DIR (made by `python convert_weights.py`)": settings.checkpoint or settings.made_up,
         "--run DIR (for what the run writes)": settings.run,
     }
     missing = [flag for flag, value in needed.items() if not value]

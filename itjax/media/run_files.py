@@ -1,7 +1,6 @@
 """The files of a run: their paths, whether they are writable, and the .npy of float frames, valid after each chunk."""
 
 import contextlib
-import fcntl
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from itjax.disk import lock_folder
 from itjax.errors import UserError
 from itjax.media import journal
 
@@ -66,15 +66,7 @@ def lock(files: Files) -> int:
     Raises:
         UserError: if another process holds the lock.
     """
-    descriptor = os.open(files.folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise UserError(f"Another process is writing {files.video}. Wait for it to finish, or stop it.") from error
-    except OSError:
-        pass  # the file system does not support locks
-    return descriptor
+    return lock_folder(files.folder, f"Another process is writing {files.video}. Wait for it to finish, or stop it.")
 
 
 def append_array(file: Path, done: int, frames: Float[np.ndarray, "n H W 3"]) -> None:

@@ -25,8 +25,7 @@ def make_mesh(ulysses: int = 0, context: int = 0, *, heads: int, devices: list |
     Raises:
         UserError: if `ulysses` does not divide the heads, or the sizes do not divide the number of devices.
     """
-    devices = devices or jax.devices()
-    count = len(devices)
+    count = len(devices or jax.devices())
     if min(ulysses, context) < 0:
         raise UserError(f"--ulysses_size {ulysses}, --ring_size {context}: must be at least 1, or 0 for automatic")
     ulysses = ulysses or math.gcd(heads, max(1, count // (context or 1)))
@@ -37,7 +36,10 @@ def make_mesh(ulysses: int = 0, context: int = 0, *, heads: int, devices: list |
         raise UserError(f"--ulysses_size {ulysses} times --ring_size {context} does not divide the {count} device(s)")
     shape = (count // (ulysses * context), context, ulysses)
     # Auto axes: under the default (Explicit) every reshape would need its sharding spelled out
-    return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+    types = (AxisType.Auto,) * len(AXES)
+    if devices is None:
+        return jax.make_mesh(shape, AXES, axis_types=types)  # neighbours in the mesh are neighbours in the chip's torus
+    return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=types)
 
 
 def parameter_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:

@@ -2,18 +2,17 @@
 
 import contextlib
 import os
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import platformdirs
 from jax.typing import DTypeLike
 
 
 def keep_compiled_programs() -> None:
     """Turns on JAX's persistent compilation cache; JAX_COMPILATION_CACHE_DIR names another folder. For command lines."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "itjax" / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_compilation_cache_dir", str(platformdirs.user_cache_path("itjax") / "xla"))
 
 
 def default_dtype() -> str:

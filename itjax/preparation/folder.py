@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from itjax.config import Networks
-from itjax.disk import atomic_path, output_errors
+from itjax.disk import atomic_path, lock_folder, output_errors
 from itjax.errors import UserError
-from itjax.media import journal, run_files
+from itjax.media import journal
 from itjax.media.containers import FRAME_RATE
 from itjax.preparation.clips import Scanned, scanned_from_json
 from itjax.records import SPEECH_MARGIN, Layout, chunk_starts, reference_frames
@@ -56,7 +56,7 @@ def opened(out: Path, arguments: Mapping[str, str]) -> Iterator[Path]:
         raise UserError(f"{out} has other things in it: name a new folder, or an empty one")
     with output_errors(out):
         work.mkdir(parents=True, exist_ok=True)
-    lock = run_files.lock(run_files.Files(out, out, None))
+    lock = lock_folder(out, f"Another process is writing {out}. Wait for it to finish, or stop it.")
     try:
         _check_arguments(work / ARGUMENTS, out, arguments)
         yield work

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -44,8 +43,9 @@ from itjax.preparation.folder import Piece, PlannedShard
 from itjax.preparation.videos import Video, find_videos, signatures
 from itjax.progress import SILENT, Progress
 from itjax.records import Bucket, Clip, Dataset, Layout, Shard
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.sources import Weights
-from itjax.weights.torch_writer import Tensor, write_safetensors
+from itjax.weights.torch_writer import write_safetensors
 
 SCANNERS = 8  # videos looked through at once, at most
 A = TypeVar("A")
@@ -237,8 +237,8 @@ def _make_texts(
         def cut(number: int) -> Float16[np.ndarray, "X Dt"]:  # called in the order of the captions
             return _finite(next(states)[: counts[number]].astype(np.float16), captions[number] or "no caption")
 
-        half = np.dtype(np.float16)
-        write_safetensors(path, [Tensor(str(i), (count, width), half, partial(cut, i)) for i, count in enumerate(counts)])
+        lazy = lambda number, count: LazyTensor((count, width), np.dtype(np.float16), lambda _: cut(number))
+        write_safetensors(path, {str(number): lazy(number, count) for number, count in enumerate(counts)})
 
 
 def read_clips(videos: Sequence[Video], scanned: Sequence[Scanned], pieces: Iterable[Piece]) -> Iterator[Loaded]:

@@ -214,6 +214,9 @@ class Reports:
         for name in ("log_every", "validate_every", "sample_every", "validation_clips"):
             _check(getattr(self, name) >= 0, f"reports.{name.replace('_', '-')}", getattr(self, name), "at least 0")
         _check(self.sample_seconds > 0, "reports.sample-seconds", self.sample_seconds, "above 0")
+        # its polynomial belongs to a picture size, which a dataset has many of
+        threshold = self.sampler.teacache_threshold
+        _check(threshold is None, "reports.sampler.teacache-threshold", threshold, "None: samples are made without TeaCache")
 
 
 @dataclass(frozen=True)

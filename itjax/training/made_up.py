@@ -5,7 +5,6 @@ A network can only learn the scale of the noise and memorise the clips, but ever
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -19,8 +18,9 @@ from itjax.errors import UserError
 from itjax.models import dit
 from itjax.records import SPEECH_MARGIN, Bucket, Clip, Dataset, Layout, Shard
 from itjax.training.config import Training
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.sources import open_converted
-from itjax.weights.store import LazyArray, save
+from itjax.weights.store import save
 
 FOLDER = "made-up"  # in the run's folder
 LAYOUT = Layout(frame_num=17, reference_stride=4, chunk_stride=8, regions=True)
@@ -50,7 +50,8 @@ def prepared(settings: Training, preset: Preset) -> Training:
 def write_weights(folder: Path, preset: Preset) -> None:
     """Writes a checkpoint with only the DiT, as initialised."""
     initial = flatten_dict(jax.jit(dit.init, static_argnums=0)(preset.networks.dit, jax.random.key(0)), sep="/")
-    lazy = {path: LazyArray(leaf.shape, np.dtype(leaf.dtype), partial(np.asarray, leaf)) for path, leaf in initial.items()}
+    read = lambda leaf: lambda index: np.asarray(leaf)[index]
+    lazy = {path: LazyTensor(leaf.shape, np.dtype(leaf.dtype), read(leaf)) for path, leaf in initial.items()}
     save(folder, {"dit": unflatten_dict(lazy, sep="/")}, to_json(preset))
 
 

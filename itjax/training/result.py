@@ -4,11 +4,10 @@ If the run keeps averaged weights, these are used. Values are cast to the dtype 
 """
 
 import json
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import orbax.checkpoint as ocp
 
 from itjax.config import Preset
@@ -18,13 +17,14 @@ from itjax.progress import SILENT, Progress
 from itjax.training import run_folder
 from itjax.training.checkpoints import FOLDER
 from itjax.weights import store
-from itjax.weights.convert import Report, audio_names, nbytes_of, tensors_of, write_audio, write_base
+from itjax.weights.convert import Report, audio_names, nbytes_of, write_audio, write_base
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.load import as_torch, torch_view
 from itjax.weights.lora import Lora, open_loras, with_deltas
-from itjax.weights.mapping import LINEAR, Index, Source, sources
+from itjax.weights.mapping import LINEAR, Source, sources
 from itjax.weights.sources import Weights, identity_of, open_converted, preset_of, with_dit
 from itjax.weights.specs import NetworkSpec, network_specs
-from itjax.weights.torch_files import Stored, TensorFiles
+from itjax.weights.torch_files import TensorFiles
 from itjax.weights.torch_writer import write_safetensors
 
 LORA_FILE = "lora.safetensors"
@@ -37,22 +37,27 @@ class Result(NamedTuple):
     folder: Path
     base: Path
     parts: str
-    arrays: dict[str, Stored]
+    arrays: dict[str, LazyTensor]
 
 
-def open_weights(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
+def open_weights(directory: str | Path, loras: Sequence[tuple[str | Path, float]] = ()) -> Weights:
     """Opens a folder made by convert_weights.py, a training run (its last checkpoint), or RUN/checkpoints/STEP.
 
+    Args:
+        directory: the folder.
+        loras: (file, scale) of LoRA files to add to the DiT as it is read.
+
     Raises:
-        UserError: If it is none of these or is damaged.
+        UserError: If it is none of these or is damaged, or a LoRA does not fit.
     """
-    if not is_result(directory):
-        return open_converted(directory, loras)
-    result = open_result(directory)
+    folder, added = Path(directory), [(Path(path), scale) for path, scale in loras]
+    if not is_result(folder):
+        return open_converted(folder, added)
+    result = open_result(folder)
     base = open_weights(result.base, [])
     spec = network_specs(base.preset.networks)["dit"]
-    identity = f"{base.identity},{identity_of(TensorFiles(result.arrays), loras)}"
-    return with_dit(base, _dit(directory, spec, loras), identity)
+    identity = f"{base.identity},{identity_of(TensorFiles(result.arrays), added)}"
+    return with_dit(base, _dit(folder, spec, added), identity)
 
 
 def export(directory: Path, output: Path, progress: Progress = SILENT) -> list[Path]:
@@ -73,14 +78,14 @@ def export(directory: Path, output: Path, progress: Progress = SILENT) -> list[P
         view = TensorFiles(_lora(result, spec, view))
     elif result.parts == "audio":
         view = TensorFiles({name: view.tensors[name] for name in audio_names(spec)})
-    nbytes = nbytes_of(view)
+    nbytes = nbytes_of(view.tensors)
     check_output(target, nbytes)
     report = Report(nbytes, progress)
     with atomic_path(target) as folder, report.bar:
         with output_errors(target):
             folder.mkdir()
         if result.parts == "lora":
-            write_safetensors(folder / LORA_FILE, tensors_of(view, report))
+            write_safetensors(folder / LORA_FILE, report.watched(view.tensors))
             report.finished("lora", nbytes)
         else:
             write_audio(spec, view, folder, report)
@@ -157,18 +162,18 @@ def _dit(directory: Path, spec: NetworkSpec, loras: list[tuple[Path, float]]) ->
     if result.parts == "lora":
         run_lora = Lora(result.folder, TensorFiles(_lora(result, spec, base)), 1.0)
         return with_deltas(base, [run_lora, *open_loras(loras)])
-    trained: dict[str, Stored] = {}
+    trained: dict[str, LazyTensor] = {}
     for source in sources(spec.table, spec.abstract):
         if source.path in result.arrays:
             trained |= as_torch(source, result.arrays[source.path])
     for name, tensor in trained.items():
-        trained[name] = _cast(tensor, base.dtype(name))
+        trained[name] = tensor.astype(base.dtype(name))
     return with_deltas(TensorFiles(base.tensors | trained), open_loras(loras))
 
 
-def _lora(result: Result, spec: NetworkSpec, base: TensorFiles) -> dict[str, Stored]:
+def _lora(result: Result, spec: NetworkSpec, base: TensorFiles) -> dict[str, LazyTensor]:
     """The low-rank updates by tensor name in a LoRA file."""
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, LazyTensor] = {}
     for source in sources(spec.table, spec.abstract):
         for suffix in ("lora_down", "lora_up"):
             path = source.path.removesuffix("kernel") + suffix
@@ -177,13 +182,5 @@ def _lora(result: Result, spec: NetworkSpec, base: TensorFiles) -> dict[str, Sto
             stored = result.arrays[path]
             names = tuple(f"{PREFIX}{name.removesuffix('weight')}{suffix}.weight" for name in source.names)
             update = as_torch(Source(path, names, LINEAR, True, stored.shape), stored)
-            tensors |= {name: _cast(tensor, base.dtype(source.names[0])) for name, tensor in update.items()}
+            tensors |= {name: tensor.astype(base.dtype(source.names[0])) for name, tensor in update.items()}
     return tensors
-
-
-def _cast(tensor: Stored, dtype: np.dtype) -> Stored:
-    return tensor._replace(dtype=dtype, read=partial(_read_as, tensor, dtype))
-
-
-def _read_as(tensor: Stored, dtype: np.dtype, index: Index) -> np.ndarray:
-    return tensor.read(index).astype(dtype)

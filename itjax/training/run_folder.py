@@ -1,7 +1,6 @@
 """The folder of a run: its initial settings, and a lock against a second process."""
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from etils import epath
 from flax.traverse_util import flatten_dict
 
 from itjax.config import to_json
-from itjax.disk import atomic_path, output_errors
+from itjax.disk import atomic_path, lock_folder, output_errors
 from itjax.errors import UserError
 from itjax.training.checkpoints import folder_of
 from itjax.training.config import Training
@@ -109,16 +108,9 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
+        refusal = f"another process is training in {folder}: wait for it, end it, or choose another folder"
+        handle = lock_folder(folder, refusal)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another process is training in {folder}: wait for it, end it, or choose another folder"
-            ) from error
-        except OSError:
-            pass  # the file system does not support locks
         yield
     finally:
         os.close(handle)

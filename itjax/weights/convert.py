@@ -1,26 +1,26 @@
 """Converts complete sets of weights: official files -> our checkpoint -> official files, tensor by tensor."""
 
-import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import UserError
 from itjax.progress import SILENT, Progress
 from itjax.weights import official, store
-from itjax.weights.load import leaves, nested, torch_view
-from itjax.weights.mapping import sources
+from itjax.weights.lazy import LazyTensor
+from itjax.weights.load import leaves, torch_view
+from itjax.weights.mapping import Index, sources
 from itjax.weights.specs import NetworkSpec
-from itjax.weights.store import LazyArray
 from itjax.weights.tables.dit import AUDIO
 from itjax.weights.torch_files import TensorFiles
-from itjax.weights.torch_writer import Tensor, write_pth, write_safetensors, write_sharded
+from itjax.weights.torch_writer import write_pth, write_safetensors, write_sharded
 
 PICKLES = {"vae": official.VAE_FILE, "umt5": official.UMT5_FILE, "clip": official.CLIP_FILE}
 
@@ -32,15 +32,15 @@ class Report:
         self.progress, self.bar = progress, progress.bar(nbytes, "B")
         self.begun = time.perf_counter()
 
-    def watched(self, read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
-        """Wraps `read` to advance the bar."""
+    def watched(self, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+        """The same tensors; reading one advances the bar."""
 
-        def call() -> np.ndarray:
-            values = read()
+        def read(tensor: LazyTensor, index: Index) -> np.ndarray:
+            values = tensor.read(index)
             self.bar.advance(values.nbytes)
             return values
 
-        return call
+        return {name: tensor._replace(read=partial(read, tensor)) for name, tensor in tensors.items()}
 
     def finished(self, what: str, nbytes: int) -> None:
         """Reports the line for `what`: its bytes, and the seconds since the previous line."""
@@ -63,14 +63,12 @@ def to_checkpoint(
         UserError: if `files` do not contain the networks of `specs`, and as in `store.save`.
         OutputError: as in `store.save`.
     """
-    arrays: dict[str, LazyArray] = {}
+    arrays: dict[str, LazyTensor] = {}
     for network, spec in specs.items():
-        for path, leaf in leaves(spec, files[network], network).items():
-            arrays[f"{network}/{path}"] = LazyArray(leaf.shape, leaf.dtype, leaf.read)
+        arrays |= {f"{network}/{path}": leaf for path, leaf in leaves(spec, files[network], network).items()}
     for network, spec in specs.items():
-        for name, tensor in files[network].tensors.items():
-            if spec.is_unused(name):
-                arrays[f"unused/{network}/{name}"] = LazyArray(tensor.shape, tensor.dtype, partial(tensor.read, ()))
+        unused = {name: tensor for name, tensor in files[network].tensors.items() if spec.is_unused(name)}
+        arrays |= {f"unused/{network}/{name}": tensor for name, tensor in unused.items()}
 
     branch = lambda path: path.split("/")[0]
     report = Report(sum(array.nbytes for array in arrays.values()), progress)
@@ -82,9 +80,8 @@ def to_checkpoint(
         if not remaining[branch(path)]:
             report.finished(branch(path), nbytes[branch(path)])
 
-    watched = {path: array._replace(read=report.watched(array.read)) for path, array in arrays.items()}
     with report.bar:
-        store.save(output, nested(watched), metadata, companions, saved)
+        store.save(output, unflatten_dict(report.watched(arrays), sep="/"), metadata, companions, saved)
 
 
 def to_official(specs: Mapping[str, NetworkSpec], directory: Path, output: Path, progress: Progress = SILENT) -> None:
@@ -98,7 +95,7 @@ def to_official(specs: Mapping[str, NetworkSpec], directory: Path, output: Path,
     if target.exists():
         raise UserError(f"{target} already exists: remove it or choose another folder")
     views = {network: torch_view(spec, stored, network) for network, spec in specs.items()}
-    sizes = {network: nbytes_of(view) for network, view in views.items()}
+    sizes = {network: nbytes_of(view.tensors) for network, view in views.items()}
     scratch = max(sizes[network] for network in PICKLES)  # temporary space of write_pth
     check_output(target, sum(sizes.values()) + scratch)
     report = Report(sum(sizes.values()), progress)
@@ -116,31 +113,31 @@ def _write_networks(
     wan = folder / official.WAN
     write_base(specs["dit"], views["dit"], folder, report)
     write_audio(specs["dit"], views["dit"], folder, report)
-    tensors = {network: tensors_of(view, report) for network, view in views.items() if network != "dit"}
+    tensors = {network: report.watched(view.tensors) for network, view in views.items() if network != "dit"}
     for network, name in PICKLES.items():
         write_pth(wan / name, tensors[network])
-        report.finished(network, sum(tensor.nbytes for tensor in tensors[network]))
+        report.finished(network, nbytes_of(tensors[network]))
     write_safetensors(folder / official.WAV2VEC2 / official.WAV2VEC2_FILE, tensors["wav2vec2"])
-    report.finished("wav2vec2", sum(tensor.nbytes for tensor in tensors["wav2vec2"]))
+    report.finished("wav2vec2", nbytes_of(tensors["wav2vec2"]))
 
 
 def write_base(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
     """Writes the DiT's tensors from Wan, as shards with an index."""
     audio = audio_names(dit)
-    base = [tensor for tensor in tensors_of(view, report) if tensor.name not in audio]
-    write_sharded(folder / official.WAN, official.DIT_STEM, base)
-    report.finished("dit, base", sum(tensor.nbytes for tensor in base))
+    base = {name: tensor for name, tensor in view.tensors.items() if name not in audio}
+    write_sharded(folder / official.WAN, official.DIT_STEM, report.watched(base))
+    report.finished("dit, base", nbytes_of(base))
 
 
 def write_audio(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
     """Writes the DiT's tensors added by InfiniteTalk, as a single file."""
     audio = audio_names(dit)
-    added = [tensor for tensor in tensors_of(view, report) if tensor.name in audio]
+    added = {name: tensor for name, tensor in view.tensors.items() if name in audio}
     path = folder / official.INFINITETALK
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_safetensors(path, added)
-    report.finished("dit, audio", sum(tensor.nbytes for tensor in added))
+    write_safetensors(path, report.watched(added))
+    report.finished("dit, audio", nbytes_of(added))
 
 
 def audio_names(dit: NetworkSpec) -> frozenset[str]:
@@ -150,15 +147,9 @@ def audio_names(dit: NetworkSpec) -> frozenset[str]:
     return frozenset(name for source in rows if source.path in paths for name in source.names)
 
 
-def tensors_of(view: TensorFiles, report: Report) -> list[Tensor]:
-    """The tensors to write; reading one advances the report's bar."""
-    read = lambda tensor: report.watched(partial(tensor.read, ()))
-    return [Tensor(name, tensor.shape, tensor.dtype, read(tensor)) for name, tensor in view.tensors.items()]
-
-
-def nbytes_of(view: TensorFiles) -> int:
+def nbytes_of(tensors: Mapping[str, LazyTensor]) -> int:
     """Total bytes of all tensors."""
-    return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in view.tensors.values())
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _copy_companions(source: Path, folder: Path) -> None:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from itjax.errors import UserError
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index
-from itjax.weights.torch_files import Stored, TensorFiles, open_tensors
+from itjax.weights.torch_files import TensorFiles, open_tensors
 
 PREFIXES = ("diffusion_model.", "model.diffusion_model.", "transformer.", "")
 # ending of a key -> ending of the tensor to which its difference is added
@@ -80,7 +81,7 @@ def with_deltas(files: TensorFiles, loras: Sequence[Lora]) -> TensorFiles:
     return TensorFiles(patched)
 
 
-def _read_with(stored: Stored, deltas: tuple[Delta, ...], index: Index) -> np.ndarray:
+def _read_with(stored: LazyTensor, deltas: tuple[Delta, ...], index: Index) -> np.ndarray:
     value = stored.read(index).astype(np.float32)
     for delta in deltas:
         value = value + delta.read(stored.shape, index)

@@ -5,10 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from itjax.errors import UserError
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import torch_shapes
 from itjax.weights.specs import NetworkSpec
 from itjax.weights.tables import wav2vec2 as wav2vec2_table
-from itjax.weights.torch_files import Stored, TensorFiles, check_names, open_tensors
+from itjax.weights.torch_files import TensorFiles, check_names, open_tensors
 
 # The published names of the folders and of the InfiniteTalk file, under one parent
 WAN = "Wan2.1-I2V-14B-480P"
@@ -28,7 +29,7 @@ WAV2VEC2_PICKLE = "pytorch_model.bin"
 
 SETTINGS = ("config.json", "preprocessor_config.json")
 
-Opener = Callable[[], Mapping[str, Stored]]
+Opener = Callable[[], Mapping[str, LazyTensor]]
 
 
 def open_official(
@@ -41,7 +42,7 @@ def open_official(
     Raises:
         UserError: if files are missing or cannot be read; the message names all of them and their flags.
     """
-    opened: dict[str, dict[str, Stored]] = {}
+    opened: dict[str, dict[str, LazyTensor]] = {}
     problems = []
     for network, flag, opener in _openers(Path(ckpt_dir), Path(wav2vec_dir), infinitetalk, dit_path):
         tensors = opened.setdefault(network, {})
@@ -74,13 +75,13 @@ def _openers(
     yield "wav2vec2", "--wav2vec_dir", partial(_open_wav2vec2, wav2vec2)
 
 
-def _open_in(folder: Path, name: str) -> Mapping[str, Stored]:
+def _open_in(folder: Path, name: str) -> Mapping[str, LazyTensor]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
     return open_tensors(folder / name).tensors
 
 
-def _open_base(wan: Path) -> Mapping[str, Stored]:
+def _open_base(wan: Path) -> Mapping[str, LazyTensor]:
     """The Wan shards listed in their index; without an index, all shards found (their tensor names are checked later)."""
     index = f"{DIT_STEM}.safetensors.index.json"
     shards = sorted(wan.glob(f"{DIT_STEM}*.safetensors"))
@@ -89,13 +90,13 @@ def _open_base(wan: Path) -> Mapping[str, Stored]:
     return _open_in(wan, index)
 
 
-def _open_infinitetalk(path: str | Path | None) -> Mapping[str, Stored]:
+def _open_infinitetalk(path: str | Path | None) -> Mapping[str, LazyTensor]:
     if path is None:
         raise UserError("not given: pass the path of infinitetalk.safetensors")
     return open_tensors(path).tensors
 
 
-def _open_wav2vec2(folder: Path) -> Mapping[str, Stored]:
+def _open_wav2vec2(folder: Path) -> Mapping[str, LazyTensor]:
     """By published names: files of other versions add a prefix to all names and use an older name for two tensors."""
     pickled = (folder / WAV2VEC2_PICKLE).exists() and not (folder / WAV2VEC2_FILE).exists()
     found = _open_in(folder, WAV2VEC2_PICKLE if pickled else WAV2VEC2_FILE)

@@ -122,7 +122,7 @@ def _select(wanted: dict, only: Callable[[str], bool] | None) -> dict:
 
 def identity_of(files: TensorFiles, loras: list[tuple[Path, float]]) -> str:
     """Names, sizes and modification times of the files: enough to detect that a run is resumed with other weights."""
-    paths = sorted({stored.file for stored in files.tensors.values()} | {path for path, _ in loras})
+    paths = sorted({tensor.file for tensor in files.tensors.values() if tensor.file} | {path for path, _ in loras})
     describe = lambda path: f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}"
     return ",".join([*map(describe, paths), *(str(scale) for _, scale in loras)])
 

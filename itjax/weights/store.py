@@ -13,18 +13,20 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import OutputError, UserError
 from itjax.parallel.placement import onto_shards
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape
-from itjax.weights.torch_files import Stored, TensorFiles
+from itjax.weights.torch_files import TensorFiles
 
 SIZES = "sizes.json"
 FILES = "files"
@@ -33,19 +35,6 @@ MAX_CHUNK_BYTES = 2**24  # a chunk is the unit of reading: small, so that a shar
 WRITE_BYTES = 2**25  # bytes of a leaf written at a time
 READ_BYTES = 2**27  # bytes of a leaf read at a time
 AGAIN = "convert the weights again, or, for a training run, use an earlier step"
-
-
-class LazyArray(NamedTuple):
-    """A leaf to save: `read` is called once, when the leaf is written, and must return this shape and dtype."""
-
-    shape: Shape
-    dtype: np.dtype
-    read: Callable[[], np.ndarray]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the values."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 def save(
@@ -61,7 +50,7 @@ def save(
 
     Args:
         directory: the checkpoint's folder; it must not exist, but its parent must.
-        tree: nested dict of LazyArray.
+        tree: nested dict of LazyTensor.
         metadata: JSON that describes the networks; `read_metadata` returns it.
         companions: {name: file} of additional files to copy to the folder `companion_files`.
         saved: called with the path of each leaf after it is written.
@@ -102,15 +91,15 @@ def _save_skeleton(folder: Path, target: Path, tree: dict) -> None:
     No API to save leaf by leaf exists in all versions of Orbax. This way, Orbax still determines which files make up a
     checkpoint; the only assumption is that, without OCDBT, a leaf is a zarr array in a folder 'a.b.c'.
     """
-    zeros = jax.tree.map(lambda leaf: np.zeros((), leaf.dtype), tree, is_leaf=lambda node: isinstance(node, LazyArray))
+    zeros = jax.tree.map(lambda leaf: np.zeros((), leaf.dtype), tree, is_leaf=lambda node: isinstance(node, LazyTensor))
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=True)
     with _write_errors(target), _quiet("absl"), ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(folder, zeros)
 
 
-def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyArray) -> None:
+def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyTensor) -> None:
     try:
-        values = leaf.read()
+        values = leaf.read(())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error}") from error
     if values.shape != tuple(leaf.shape) or values.dtype != leaf.dtype:
@@ -143,7 +132,7 @@ def _chunk(shape: Shape, itemsize: int) -> list[int]:
     return chunk
 
 
-def _blocks(leaf: LazyArray, chunk: list[int]) -> Iterator[tuple[slice, ...]]:
+def _blocks(leaf: LazyTensor, chunk: list[int]) -> Iterator[tuple[slice, ...]]:
     """Slices of the first axis made of whole chunks, about `WRITE_BYTES` each, because tensorstore buffers its input."""
     if not leaf.shape:
         yield ()
@@ -193,7 +182,7 @@ def restore(directory: str | Path, abstract_tree: dict) -> dict:
     if mismatched:
         raise UserError(f"{directory} contains networks of other sizes:\n  " + "\n  ".join(mismatched[:10]))
     read = lambda path, dtype: partial(_read_store, Path(directory), path, stores[path], dtype)
-    return _nested(abstract_tree, {path: onto_shards(leaf, read(path, leaf.dtype)) for path, leaf in wanted.items()})
+    return unflatten_dict({path: onto_shards(leaf, read(path, leaf.dtype)) for path, leaf in wanted.items()}, sep="/")
 
 
 def open_checkpoint(directory: str | Path) -> TensorFiles:
@@ -208,7 +197,7 @@ def open_checkpoint(directory: str | Path) -> TensorFiles:
     stores = _open_stores(folder, None)
     return TensorFiles(
         {
-            path: Stored(tuple(store.shape), store.dtype.numpy_dtype, folder, partial(_read_whole, folder, path, store))
+            path: LazyTensor(tuple(store.shape), store.dtype.numpy_dtype, partial(_read_whole, folder, path, store), folder)
             for path, store in stores.items()
         }
     )
@@ -318,19 +307,10 @@ def _name(path: str) -> str:
     return path.replace("/", ".")
 
 
-def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+def _flat(tree: dict) -> dict[str, Any]:
     """{'a/b': leaf} of a tree. Raises ValueError for a key that is not valid in paths and file names."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
+    leaves = flatten_dict(tree)
+    for key in {key for path in leaves for key in path}:
         if not isinstance(key, str) or not re.fullmatch(r"[\w.-]+", key):
-            raise ValueError(f"{prefix}{key!r} cannot be part of a path")
-        leaves |= _flat(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
-
-
-def _nested(tree: dict, leaves: dict[str, Any], prefix: str = "") -> dict:
-    """A tree like `tree` with the values of `leaves`, which are named by their paths."""
-    return {
-        key: _nested(value, leaves, f"{prefix}{key}/") if isinstance(value, dict) else leaves[f"{prefix}{key}"]
-        for key, value in tree.items()
-    }
+            raise ValueError(f"{key!r} cannot be part of a path")
+    return {"/".join(path): leaf for path, leaf in leaves.items()}

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_dtypes  # noqa: F401  (makes "bfloat16" and "float8_e4m3fn" names that numpy knows)
 import numpy as np
 
 from itjax.errors import UserError
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape
 
 DTYPES = {
@@ -31,19 +32,10 @@ CODES = {name: code for code, name in DTYPES.items()}
 TORCH_ENDINGS = (".pth", ".pt", ".bin")
 
 
-class Stored(NamedTuple):
-    """One tensor in a file: `read(index)` returns the slice `index`, `read(())` everything, as a new array."""
-
-    shape: Shape
-    dtype: np.dtype
-    file: Path
-    read: Callable[[Index], np.ndarray]
-
-
 class TensorFiles:
     """Tensors by name, from one or several files: shapes and dtypes are known, values are read on demand."""
 
-    def __init__(self, tensors: dict[str, Stored]):
+    def __init__(self, tensors: dict[str, LazyTensor]):
         self.tensors = tensors
 
     def names(self) -> tuple[str, ...]:
@@ -85,7 +77,7 @@ def open_tensors(paths: str | Path | Sequence[str | Path], key: str | None = Non
             such shards), if a file is damaged, would run code or repeats a tensor, or if it is ambiguous which file of a
             folder to read.
     """
-    found: dict[str, Stored] = {}
+    found: dict[str, LazyTensor] = {}
     for path in [paths] if isinstance(paths, str | Path) else paths:
         file = _the_file(Path(path))
         tensors = _open_index(file, key) if file.name.endswith(".index.json") else _open_file(file, key)
@@ -111,14 +103,14 @@ def _the_file(path: Path) -> Path:
     raise UserError(f"{path} contains neither .safetensors files nor an index of them")
 
 
-def _open_index(index: Path, key: str | None) -> dict[str, Stored]:
+def _open_index(index: Path, key: str | None) -> dict[str, LazyTensor]:
     """The tensors of all shards in the index. All shards are checked before an error is raised."""
     try:
         weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
         shards = sorted(set(weight_map.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index} is not a valid index of shards ({error!r}): download it again") from error
-    found: dict[str, Stored] = {}
+    found: dict[str, LazyTensor] = {}
     missing = [shard for shard in shards if not (index.parent / shard).is_file()]
     problems = [f"missing: {shard}" for shard in missing]
     for shard in sorted(set(shards) - set(missing)):
@@ -137,7 +129,7 @@ def _open_index(index: Path, key: str | None) -> dict[str, Stored]:
     return found
 
 
-def _open_file(path: Path, key: str | None) -> dict[str, Stored]:
+def _open_file(path: Path, key: str | None) -> dict[str, LazyTensor]:
     if path.suffix == ".safetensors":
         return _open_safetensors(path)
     if path.suffix in TORCH_ENDINGS:
@@ -145,7 +137,7 @@ def _open_file(path: Path, key: str | None) -> dict[str, Stored]:
     raise UserError(f"{path}: the file name must end in .safetensors or one of {', '.join(TORCH_ENDINGS)}")
 
 
-def _open_safetensors(path: Path) -> dict[str, Stored]:
+def _open_safetensors(path: Path) -> dict[str, LazyTensor]:
     """Reads only the header. Raises UserError if the file length does not match the header."""
     size = path.stat().st_size
     try:
@@ -163,7 +155,7 @@ def _open_safetensors(path: Path) -> dict[str, Stored]:
             if stop - start != math.prod(shape) * dtype.itemsize:
                 raise ValueError(f"{name} has {stop - start} bytes for {dtype}{list(shape)}")
             read = partial(_read_rows, path, 8 + length + start, shape, dtype)
-            tensors[name], end = Stored(shape, dtype, path, read), max(end, stop)
+            tensors[name], end = LazyTensor(shape, dtype, read, path), max(end, stop)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a valid safetensors file: {error!r}") from error
     if size != 8 + length + end:
@@ -197,7 +189,7 @@ def _bounds(rows: slice, length: int) -> tuple[int, int]:
     return first, max(first, stop)
 
 
-def _open_torch(path: Path, key: str | None) -> dict[str, Stored]:
+def _open_torch(path: Path, key: str | None) -> dict[str, LazyTensor]:
     """The tensors of a torch pickle. Raises UserError if the pickle needs more than tensors or the file is damaged."""
     torch = torch_module()
     try:
@@ -217,7 +209,7 @@ def _open_torch(path: Path, key: str | None) -> dict[str, Stored]:
     return _state_dict(path, state, key, mapped)
 
 
-def _state_dict(path: Path, state: Any, key: str | None, mapped: bool) -> dict[str, Stored]:
+def _state_dict(path: Path, state: Any, key: str | None, mapped: bool) -> dict[str, LazyTensor]:
     torch = torch_module()
     if key is not None:
         if not isinstance(state, dict) or key not in state:
@@ -229,7 +221,7 @@ def _state_dict(path: Path, state: Any, key: str | None, mapped: bool) -> dict[s
     if others:
         raise UserError(f"{path} does not contain only tensors; they may be nested under one of: {_some(others)}")
     return {
-        name: Stored(tuple(tensor.shape), _numpy_dtype(tensor), path, partial(_read_torch, tensor, mapped))
+        name: LazyTensor(tuple(tensor.shape), _numpy_dtype(tensor), partial(_read_torch, tensor, mapped), path)
         for name, tensor in state.items()
     }
 

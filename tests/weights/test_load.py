@@ -34,7 +34,7 @@ def test_leaves_are_what_the_table_makes_of_the_tensors(network, tiny_parts, tin
         array = expected
         for key in path.split("/"):
             array = array[key]
-        found = leaf.read()
+        found = leaf.read(())
         assert (leaf.shape, leaf.dtype) == (found.shape, found.dtype)
         np.testing.assert_array_equal(found, array, strict=True)
 
@@ -42,7 +42,7 @@ def test_leaves_are_what_the_table_makes_of_the_tensors(network, tiny_parts, tin
 @pytest.mark.parametrize("path", PICKED)
 def test_a_slice_read_is_a_slice_of_the_whole(path, dit_leaves):
     leaf, rng = dit_leaves[path], np.random.default_rng(0)
-    whole = leaf.read()
+    whole = leaf.read(())
     for _ in range(10):
         bounds = [sorted(rng.choice(length + 1, 2, replace=False)) for length in leaf.shape]
         index = tuple(slice(int(start), int(stop)) for start, stop in bounds)
@@ -71,7 +71,7 @@ def test_cast_while_loading(tiny_parts, tiny_files, dit_leaves):
     loaded = load(part, tiny_files["dit"], structs(part.abstract, jnp.bfloat16), "the DiT")
     kernel = loaded["blocks"]["q"]["kernel"]
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {jnp.dtype("bfloat16")}
-    expected = dit_leaves["blocks/q/kernel"].read().astype(jnp.bfloat16)
+    expected = dit_leaves["blocks/q/kernel"].read(()).astype(jnp.bfloat16)
     np.testing.assert_array_equal(np.asarray(kernel), expected, strict=True)
 
 
@@ -95,7 +95,7 @@ split = 0
 for path, array in flat.items():
     assert array.sharding.mesh.size == 8
     split += not array.sharding.is_fully_replicated
-    np.testing.assert_array_equal(np.asarray(array), expected[path].read(), err_msg=path, strict=True)
+    np.testing.assert_array_equal(np.asarray(array), expected[path].read(()), err_msg=path, strict=True)
 print(f"{split} of {len(flat)} split")
 """
 
