@@ -17,7 +17,7 @@ from itjax.models.attention import attention, cross_attention, self_attention
 from itjax.models.rope import label_angles, rotate
 from itjax.parallel.sharding import SEQUENCE, constrain, sequence_shards
 
-# B batch (guidance branches, or training examples) · U distinct prompts · I pictures · V distinct voices · T latent frames
+# B batch (guidance branches, or training examples) · U distinct prompts · I images · V distinct voices · T latent frames
 # S tokens per frame · L = S·T · N layers · H heads · d head dimension · D width · A audio tokens per frame
 # G persons and the background
 

@@ -128,7 +128,7 @@ class Downsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"], first: bool) -> Float[Array, "B G h w C"]:
-        """Returns G = F/2 frames with `in_time`, else F. The `first` step keeps the frame rate and fills the cache."""
+        """Returns G = F/2 frames with `in_time`, else G = F. The `first` step keeps F, and fills the cache."""
         channels = x.shape[-1]
         padding = ((0, 1), (0, 1))
         x = nn.Conv(channels, (3, 3), 2, padding=padding, dtype=self.dtype, name="conv")(x)
@@ -150,7 +150,7 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F h w C"], first: bool) -> Float[Array, "B G H W D"]:
-        """Returns G = 2·F frames with `in_time`, else F. The `first` step keeps the frame rate and a cache of zeros."""
+        """Returns G = 2·F frames with `in_time`, else G = F. The `first` step keeps F, and leaves the cache at zeros."""
         channels = x.shape[-1]
         if self.in_time:
             before = self.variable("cache", "before", jnp.zeros, (x.shape[0], 2, *x.shape[2:]), x.dtype)

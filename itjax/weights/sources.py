@@ -49,7 +49,7 @@ def preset_of(directory: Path) -> Preset:
     """The preset with which a converted checkpoint was made.
 
     Raises:
-        UserError: if `directory` is not a checkpoint of ours, or is damaged.
+        UserError: if `directory` is not a converted checkpoint, or is damaged.
     """
     try:
         return preset_from_json(store.read_metadata(directory))

@@ -147,7 +147,7 @@ def read_metadata(directory: str | Path) -> dict:
     """The `metadata` passed to `save`.
 
     Raises:
-        UserError: if the folder is not a checkpoint of ours, or is damaged.
+        UserError: if the folder is not a checkpoint made by `save`, or is damaged.
     """
     file = Path(directory) / SIZES
     if not file.is_file():
