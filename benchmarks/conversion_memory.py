@@ -55,7 +55,7 @@ def generate(folder: Path, preset: Path) -> None:
 
     from itjax import configs
     from itjax.weights import official
-    from itjax.weights.convert import PICKLES, audio_names
+    from itjax.weights.convert import PICKLE_FILES, audio_names
     from itjax.weights.lazy import LazyTensor
     from itjax.weights.mapping import torch_shapes
     from itjax.weights.specs import network_specs
@@ -80,7 +80,7 @@ def generate(folder: Path, preset: Path) -> None:
         wan, official.DIT_STEM, {name: tensor for name, tensor in tensors["dit"].items() if name not in audio}, 10**9
     )
     write_safetensors(infinitetalk, {name: tensor for name, tensor in tensors["dit"].items() if name in audio})
-    for network, name in PICKLES.items():
+    for network, name in PICKLE_FILES.items():
         write_pth(wan / name, tensors[network])
     write_safetensors(wav2vec2 / official.WAV2VEC2_FILE, tensors["wav2vec2"])
     stacks = [(math.prod(leaf.shape) * dtype(DTYPES[n]).itemsize, list(leaf.shape)) for n, leaf in arrays(specs)]

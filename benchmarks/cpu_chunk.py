@@ -129,7 +129,9 @@ def whole_chunk(program, invariants, carry, part):
 
 def chunk_and_parts(program, invariants, carry, part) -> dict[str, Callable]:
     """A whole chunk, and its parts separately."""
-    begin, denoise_step, finish = (jax.jit(f, static_argnums=0) for f in (chunk.begin, chunk.denoise_step, chunk.finish))
+    begin, denoise_step, finish = (
+        jax.jit(f, static_argnums=0) for f in (chunk.begin_chunk, chunk.denoise_step, chunk.finish_chunk)
+    )
     state, conditions = begin(program, invariants, carry, part)
     step = jax.tree.map(lambda x: x[0], invariants.steps)
     return {
@@ -152,7 +154,7 @@ def compare(program: Program, invariants: Invariants, carry: Carry, part: ChunkI
     import torch
     from torch_dit import TorchDiT
 
-    state, conditions = jax.jit(chunk.begin, static_argnums=0)(program, invariants, carry, part)
+    state, conditions = jax.jit(chunk.begin_chunk, static_argnums=0)(program, invariants, carry, part)
     net = TorchDiT(program.networks.dit, dict(mapping.to_torch(dit_table.TABLE, invariants.dit)))
     branch_inputs = [[torch.tensor(x) for x in branch] for branch in branches(invariants, part, state, conditions)]
     times = np.asarray(invariants.steps.t).tolist()

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from itjax.config import DiTSizes
-from itjax.models.dit import sinusoid
+from itjax.models.dit import sinusoidal_embedding
 
 # B batch (1) · T latent frames · h w latent grid · L = T·(h/2)·(w/2) tokens, time first · D width · H heads · d head width
 
@@ -66,7 +66,7 @@ class TorchDiT:
         x = F.conv3d(x, weight, bias, stride=sizes.patch_size)
         grid = tuple(x.shape[2:])
         x = x.flatten(2).transpose(1, 2)
-        e = self.linear("time_embedding.0", torch.from_numpy(sinusoid(np.asarray([time]), sizes.freq_dim)))
+        e = self.linear("time_embedding.0", torch.from_numpy(sinusoidal_embedding(np.asarray([time]), sizes.freq_dim)))
         e = self.linear("time_embedding.2", F.silu(e))
         e0 = self.linear("time_projection.1", F.silu(e)).unflatten(1, (6, sizes.dim))
         context = self.text(text), self.image(clip), self.audio(windows)

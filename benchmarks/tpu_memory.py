@@ -73,7 +73,7 @@ def programs(networks, specs, mesh, height: int, width: int, persons: int):
     audio, reference = dit.audio, Reference(spec(*latents), spec(257, dit.clip_dim), spec(sampler.num_latents, 4))
     windows = spec(persons, sampler.frame_num, audio.window, audio.layers, audio.channels)
     part = ChunkInputs(windows, reference, spec(*latents))
-    begin = lambda *inputs: chunk.begin(program, *inputs)
+    begin = lambda *inputs: chunk.begin_chunk(program, *inputs)
     state, conditions = jax.eval_shape(begin, invariants, carry, part)
     # as `begin` returns them: keys and values are split over heads, like the kernels that computed them
     heads = lambda x: NamedSharding(mesh, P(*[None] * (len(x.shape) - 2), AXES if x.shape[-2] % mesh.size == 0 else None))
@@ -85,7 +85,7 @@ def programs(networks, specs, mesh, height: int, width: int, persons: int):
     yield "reference", encode, (encoders, *pictures)
     yield "begin", begin, (invariants, carry, part)
     yield "one step", lambda *inputs: chunk.denoise_step(program, *inputs), (invariants, replicated(state), step, conditions)
-    yield "finish", lambda *inputs: chunk.finish(program, *inputs), (invariants, spec(*latents))
+    yield "finish", lambda *inputs: chunk.finish_chunk(program, *inputs), (invariants, spec(*latents))
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ class Loop:
         trained_paths = parameters.flat(parameters.abstract(sizes, settings.trained)[0])
         self.frozen = parameters.nested({path: leaf for path, leaf in all_parameters.items() if path not in trained_paths})
         trained = parameters.nested({path: all_parameters[path] for path in trained_paths})
-        self.now: TrainState = state.start(trained, settings.optimizer, mesh)
-        self.step = step.jitted(settings, sizes, self.now, mesh)
+        self.now: TrainState = state.sharded_initial_state(trained, settings.optimizer, mesh)
+        self.step = step.compile_step(settings, sizes, self.now, mesh)
         self.null_text = jnp.asarray(records.null_prompts(dataset)[0])
         self.good = jnp.asarray(True)
 

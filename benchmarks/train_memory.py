@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec as P
 from itjax import configs
 from itjax.config import Networks
 from itjax.configs.training import PRESETS
-from itjax.models.dit import REMAT
+from itjax.models.dit import REMAT_POLICIES
 from itjax.parallel.sharding import make_mesh, with_shardings
 from itjax.records import SPEECH_MARGIN, Layout
 from itjax.training import data, parameters, state, step
@@ -88,7 +88,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--accumulation", type=int, default=1)
     parser.add_argument("--ulysses", type=int, default=1)
     parser.add_argument("--context", type=int, default=1)
-    parser.add_argument("--remat", choices=REMAT, help="overrides the preset's policy")
+    parser.add_argument("--remat", choices=REMAT_POLICIES, help="overrides the preset's policy")
     parser.add_argument("--layers", type=int, help="fewer layers than the network's 40, for a quick test")
     parser.add_argument("--lower-only", action="store_true", help="do not compile")
     return parser.parse_args()
@@ -152,7 +152,7 @@ def abstract_batch(settings: Training, networks: Networks, mesh: Mesh, height: i
 
 def lower(settings: Training, networks: Networks, inputs: Inputs, mesh: Mesh, platform: str) -> jax.stages.Lowered:
     """Lowers the step as jitted in a run: the state is donated and keeps its sharding."""
-    jitted: Any = step.jitted(settings, networks.dit, inputs.state, mesh)
+    jitted: Any = step.compile_step(settings, networks.dit, inputs.state, mesh)
     with jax.set_mesh(mesh):
         return jitted.trace(*inputs).lower(lowering_platforms=(platform,))
 

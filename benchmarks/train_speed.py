@@ -20,7 +20,7 @@ import numpy as np
 
 from itjax.config import DiTSizes, Networks
 from itjax.configs.training import PUBLISHED
-from itjax.models.dit import REMAT, init
+from itjax.models.dit import REMAT_POLICIES, init
 from itjax.parallel.sharding import make_mesh, parameter_sharding
 from itjax.records import SPEECH_MARGIN
 from itjax.training import data, flops, objective, parameters, state, step
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
         "--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="type of matrix products (%(default)s)"
     )
     parser.add_argument("--steps", **number, default=10, help="number of timed steps (%(default)s)")
-    parser.add_argument("--remat", choices=REMAT, help="only this policy; default: all, one after another")
+    parser.add_argument("--remat", choices=REMAT_POLICIES, help="only this policy; default: all, one after another")
     return parser.parse_args()
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     if args.remat:
         measure(args)
         return
-    for policy in REMAT:
+    for policy in REMAT_POLICIES:
         subprocess.run([sys.executable, __file__, *sys.argv[1:], "--remat", policy], check=False)
 
 
@@ -64,8 +64,8 @@ def measure(args: argparse.Namespace) -> None:
         frozen, train_state = weights(sizes, settings, mesh)
         batch = data.on_mesh(random_batch(args, sizes, settings.batch), step.batch_sharding(mesh))
         null_text, good = jnp.zeros((sizes.text_len, sizes.text_dim)), jnp.asarray(True)
-        advance = step.jitted(settings, sizes, train_state, mesh)
-        draws = jax.jit(lambda: objective.draw(batch, 0, settings.times, settings.dropout))()
+        advance = step.compile_step(settings, sizes, train_state, mesh)
+        draws = jax.jit(lambda: objective.draw_randoms(batch, 0, settings.times, settings.dropout))()
         forward = jax.jit(partial(step.losses_of, settings, sizes))
         seconds, forwards = [], []
         for _ in range(args.steps + 1):  # steps and forward passes alternate, as the machine's speed drifts
@@ -100,7 +100,7 @@ def weights(sizes: DiTSizes, settings, mesh) -> tuple[dict, state.TrainState]:
     trained_paths = parameters.flat(parameters.abstract(sizes, settings.trained)[0])
     frozen = {path: leaf.astype(settings.dtype) for path, leaf in leaves.items() if path not in trained_paths}
     trained = parameters.nested({path: leaves[path] for path in trained_paths})
-    return parameters.nested(frozen), state.start(trained, settings.optimizer, mesh)
+    return parameters.nested(frozen), state.sharded_initial_state(trained, settings.optimizer, mesh)
 
 
 def latents_of(args: argparse.Namespace) -> tuple[int, int, int]:

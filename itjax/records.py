@@ -32,7 +32,7 @@ from itjax.weights.torch_files import DTYPES
 
 VERSION = 2
 SPEECH_MARGIN = 2  # frames of speech stored beyond each end of a clip: half the audio adapter's window
-PROMPTS = "prompts.safetensors"
+PROMPTS_FILE = "prompts.safetensors"
 LAZY_FIELDS = ("chunks", "references", "clip_tokens", "ends", "regions")  # fields of a clip whose rows are read on demand
 
 
@@ -300,7 +300,7 @@ def write_null_prompts(folder: Path, states: Float32[np.ndarray, "2 X Dt"]) -> N
     Raises:
         OutputError: if writing fails.
     """
-    path = folder / PROMPTS
+    path = folder / PROMPTS_FILE
     with atomic_path(path) as temporary, output_errors(path):
         # not save_file, whose output is readable only by the owner
         temporary.write_bytes(safetensors.numpy.save({"states": np.ascontiguousarray(states)}))
@@ -312,7 +312,7 @@ def null_prompts(dataset: Dataset) -> Float32[np.ndarray, "2 X Dt"]:
     Raises:
         UserError: if the file is missing, or the shape is wrong.
     """
-    path = dataset.folder / PROMPTS
+    path = dataset.folder / PROMPTS_FILE
     try:
         states = safetensors.numpy.load_file(path)["states"]
     except (OSError, KeyError, safetensors.SafetensorError) as error:

@@ -216,7 +216,7 @@ def test_a_damaged_dataset_json_is_named(dataset, change, said):
 
 
 def test_damaged_prompts_are_named(dataset):
-    path = dataset.folder / records.PROMPTS
+    path = dataset.folder / records.PROMPTS_FILE
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"prompts\.safetensors cannot be read"):
         records.null_prompts(dataset)

@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from itjax.errors import UserError
 from itjax.media.picture_sizes import Size
-from itjax.media.resize import covering, crop_centre, resize_nearest
+from itjax.media.resize import cover_size, crop_centre, resize_nearest
 
 MARGIN = 0.05  # fraction of a person's part of the image left free on each side if no boxes are given
-STRIDE = 8  # pixels per latent cell
-COLOURS = ((230, 60, 60), (60, 110, 240))
+LATENT_STRIDE = 8  # pixels per latent cell
+TINTS = ((230, 60, 60), (60, 110, 240))
 
 Box = Sequence[Any]  # top, left, bottom, right in source pixels (like the official bbox: rows first), not validated
 MaskImage = UInt8[np.ndarray, "H W"] | UInt8[np.ndarray, "H W 3"]
@@ -47,11 +47,11 @@ def person_masks(
     if not 1 <= num_persons <= 2:
         raise UserError(f"{num_persons} persons: a video can have one or two speakers.")
     persons = _on_source(source_size, boxes, num_persons, masks)
-    grid = (size[0] // STRIDE, size[1] // STRIDE)
+    grid = (size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE)
     if num_persons == 1:
         return np.ones((3, *grid), np.float32)
     all_masks = [*persons, ~np.logical_or.reduce(persons)]
-    cover = covering(source_size, size)
+    cover = cover_size(source_size, size)
     cells = np.stack([resize_nearest(crop_centre(resize_nearest(m, cover), size), grid) for m in all_masks])
     _check_cells(cells, source_size, size)
     return cells.astype(np.float32)
@@ -61,7 +61,7 @@ def draw_masks(image: UInt8[np.ndarray, "H W 3"], masks: Float32[np.ndarray, "G 
     """Tints (1 red, 2 blue) and numbers the persons in the video's first frame, to check them before a run."""
     tinted = image.astype(np.float32)
     areas = [resize_nearest(mask > 0, image.shape[:2]) for mask in masks[:-1]]  # the last mask is the background
-    for area, colour in zip(areas, COLOURS, strict=False):
+    for area, colour in zip(areas, TINTS, strict=False):
         tinted = np.where(area[..., None], 0.6 * tinted + 0.4 * np.asarray(colour, np.float32), tinted)
     picture = Image.fromarray(tinted.astype(np.uint8))
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=max(12, image.shape[0] // 8))

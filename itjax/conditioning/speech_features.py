@@ -15,9 +15,9 @@ from jaxtyping import Array, Bool, Float
 
 from itjax.media.containers import FRAME_RATE as FPS
 from itjax.media.containers import SAMPLE_RATE
-from itjax.models.wav2vec2 import Grid, Moments, Wav2Vec2, first_layer_moments, frame_grid, resample
+from itjax.models.wav2vec2 import FrameGrid, Moments, Wav2Vec2, first_layer_moments, frame_grid, resample
 
-LONGEST_WHOLE = 180 * FPS
+MAX_SINGLE_WINDOW_FRAMES = 180 * FPS
 SAMPLES_PER_BLOCK = 1 << 22  # samples read at once when computing statistics of a whole track
 
 
@@ -28,7 +28,7 @@ class WindowSizes(NamedTuple):
     context: int
 
 
-LONG = WindowSizes(core=60 * FPS, context=10 * FPS)
+LONG_TRACK_WINDOWS = WindowSizes(core=60 * FPS, context=10 * FPS)
 
 
 def frame_count(num_samples: int) -> int:
@@ -43,7 +43,7 @@ def _encode(
     params: dict,
     samples: Float[Array, "1 N"],
     moments: Moments,
-    grid: Grid,
+    grid: FrameGrid,
     mask: Bool[Array, "1 F"],
 ) -> Float[Array, "F layers D"]:
     network = model.bind({"params": params})
@@ -107,7 +107,7 @@ class SpeechFeatures:
 def speech_features(model: Wav2Vec2, params: dict, track: Float[np.ndarray, " N"]) -> SpeechFeatures:
     """The features of a track: one window for up to three minutes, windows of fixed length for longer tracks."""
     num_frames = frame_count(len(track))
-    windows = WindowSizes(core=num_frames, context=0) if num_frames <= LONGEST_WHOLE else LONG
+    windows = WindowSizes(core=num_frames, context=0) if num_frames <= MAX_SINGLE_WINDOW_FRAMES else LONG_TRACK_WINDOWS
     return SpeechFeatures(model, params, track, windows)
 
 

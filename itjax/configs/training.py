@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from itjax.config import Sampler
-from itjax.training.config import Checkpoints, Dropout, Optimizer, Reports, TimeLaw, Trained, Training
+from itjax.training.config import Checkpoints, Dropout, Optimizer, Reports, TimeDistribution, TrainedParameters, Training
 
 PUBLISHED = Training()
 
@@ -14,7 +14,7 @@ TINY = Training(
     dtype="float32",
     remat="none",
     dropout=Dropout(),
-    times=TimeLaw(shift=3.0),
+    times=TimeDistribution(shift=3.0),
     optimizer=Optimizer(learning_rate=1e-3, warmup_steps=10, ema=0.99),
     reports=Reports(
         log_every=10, validate_every=50, validation_clips=1, sample_every=100, sampler=Sampler(steps=4), sample_seconds=4.0
@@ -34,12 +34,12 @@ TINY_FAKE = replace(
 )
 
 LORA = Training(
-    trained=Trained(parts="lora", lora_rank=128),
+    trained=TrainedParameters(parts="lora", lora_rank=128),
     optimizer=Optimizer(learning_rate=1e-4),
 )
 
 FULL = Training(
-    trained=Trained(parts="full"),
+    trained=TrainedParameters(parts="full"),
     optimizer=Optimizer(learning_rate=1e-5, warmup_steps=1000),
 )
 

@@ -14,10 +14,10 @@ from itjax.errors import UserError
 
 # H W pixels
 
-SIDE = 192  # side of the network's input in pixels
+INPUT_SIZE = 192  # side of the network's input in pixels
 POINTS = 468
 UPPER_LIP, LOWER_LIP, FOREHEAD, CHIN, LEFT, RIGHT = 13, 14, 10, 152, 234, 454
-ROOM = 1.5  # side of the crop relative to the head's height
+CROP_SCALE = 1.5  # side of the crop relative to the head's height
 
 
 class Landmarks(NamedTuple):
@@ -73,10 +73,12 @@ class Detector:
         `head`: (left, top, right, bottom) in pixels; the position in the previous frame is accurate enough.
         """
         left, top, right, bottom = head
-        scale = SIDE / (ROOM * (bottom - top))
-        corner = np.array([(left + right) / 2, (top + bottom) / 2]) - SIDE / 2 / scale
+        scale = INPUT_SIZE / (CROP_SCALE * (bottom - top))
+        corner = np.array([(left + right) / 2, (top + bottom) / 2]) - INPUT_SIZE / 2 / scale
         affine = np.array([[scale, 0, -scale * corner[0]], [0, scale, -scale * corner[1]]])
-        crop = cv2.warpAffine(picture, affine, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        crop = cv2.warpAffine(
+            picture, affine, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
         self._run.set_tensor(self._input, crop[None].astype(np.float32) / 255)
         self._run.invoke()
         points = self._run.get_tensor(self._points).reshape(POINTS, 3).astype(np.float64) / scale

@@ -14,9 +14,9 @@ from itjax.media.containers import FRAME_RATE
 
 # F frames · H W pixels · P persons · K pose parameters · N clips
 
-MOST_LAG = 8  # frames: a third of a second
-SETTLING = 4  # frames that a mouth may take to close or to open
-NEAR = 12  # frames on each side of a border that define the usual step there
+MAX_LAG = 8  # frames: a third of a second
+MARGIN = 4  # frames that a mouth may take to close or to open
+BORDER_WINDOW = 12  # frames on each side of a border that define the usual step there
 
 
 class Estimate(NamedTuple):
@@ -54,7 +54,7 @@ class Sync(NamedTuple):
     best: float
 
 
-def sync(found: Num[np.ndarray, " F"], true: Num[np.ndarray, " F"], most_lag: int = MOST_LAG) -> Sync:
+def sync(found: Num[np.ndarray, " F"], true: Num[np.ndarray, " F"], most_lag: int = MAX_LAG) -> Sync:
     """Compares detected mouth openings with the true ones. A constant track gives correlation 0 at lag 0.
 
     Raises:
@@ -105,7 +105,7 @@ def wrong_speaker(openings: Num[np.ndarray, "P F"], speaking: Bool[np.ndarray, "
 
 def _settled(flags: Bool[np.ndarray, " F"]) -> Bool[np.ndarray, " F"]:
     """Frames for which the flag is also set in the SETTLING frames on both sides."""
-    unset_nearby = np.convolve(~flags, np.ones(2 * SETTLING + 1, int), "same")
+    unset_nearby = np.convolve(~flags, np.ones(2 * MARGIN + 1, int), "same")
     return flags & (unset_nearby == 0)
 
 
@@ -123,7 +123,11 @@ def seams(frames: Num[np.ndarray, "F H W 3"], borders: Sequence[int]) -> list[fl
     for border in borders:
         if not 0 < border < len(frames):
             raise ValueError(f"border {border} is not inside a video of {len(frames)} frames")
-        near = [i for i in range(max(1, border - NEAR), min(len(frames), border + NEAR + 1)) if i not in borders]
+        near = [
+            i
+            for i in range(max(1, border - BORDER_WINDOW), min(len(frames), border + BORDER_WINDOW + 1))
+            if i not in borders
+        ]
         usual = float(np.median(steps[near])) if near else 0.0
         ratios.append(float(steps[border]) / max(usual, 1e-9) if steps[border] > 1e-9 else 1.0)
     return ratios
@@ -165,16 +169,16 @@ def _mean_colors(frames: Num[np.ndarray, "F H W 3"], fps: int) -> Float[np.ndarr
     return frames[: count * fps].reshape(count, -1, 3).mean(1, dtype=np.float64)
 
 
-class Following(NamedTuple):
+class PoseFit(NamedTuple):
     """Least-squares fit of a pose: found = source * `source` + reference * `reference` + a constant."""
 
     source: float
     reference: float
 
 
-def following(
+def fit_pose(
     found: Float[np.ndarray, "F K"], source: Float[np.ndarray, "F K"], reference: Float[np.ndarray, "F K"]
-) -> Following:  # fmt: skip
+) -> PoseFit:  # fmt: skip
     """How much a dubbed head's pose follows the source's, and how much it snaps to the reference's.
 
     `reference` is the pose of the reference used for the frame's chunk, repeated over the chunk. Pose parameters count by
@@ -186,7 +190,7 @@ def following(
     if np.linalg.matrix_rank(design, tol=1e-9) < 2:
         source_only = flat(source)
         if np.linalg.norm(source_only) < 1e-9 or np.linalg.norm(flat(reference)) > 1e-9:
-            return Following(float("nan"), float("nan"))
-        return Following(float(source_only @ flat(found) / (source_only @ source_only)), 0.0)
+            return PoseFit(float("nan"), float("nan"))
+        return PoseFit(float(source_only @ flat(found) / (source_only @ source_only)), 0.0)
     weights = np.linalg.lstsq(design, flat(found), rcond=None)[0]
-    return Following(float(weights[0]), float(weights[1]))
+    return PoseFit(float(weights[0]), float(weights[1]))

@@ -9,8 +9,8 @@ from itjax.synthetic.face import BETWEEN_LIPS
 
 # F frames · H W pixels
 
-NEARER = 15.0  # levels by which a pixel must be nearer to the inside's colours than to all others to count as half
-SHARP = 8.0  # levels over which that weight changes (scale of the sigmoid)
+MARGIN = 15.0  # levels by which a pixel must be nearer to the inside's colours than to all others to count as half
+SOFTNESS = 8.0  # levels over which that weight changes (scale of the sigmoid)
 
 
 def opening_by_color(
@@ -30,5 +30,5 @@ def opening_by_color(
             shares.append(np.nan)
             continue
         inner, outer = (np.linalg.norm(area[:, :, None] - colors, axis=-1).min(-1) for colors in (inside, outside))
-        shares.append(float((1 / (1 + np.exp((inner - outer + NEARER).clip(-300, 300) / SHARP))).mean()))
+        shares.append(float((1 / (1 + np.exp((inner - outer + MARGIN).clip(-300, 300) / SOFTNESS))).mean()))
     return np.array(shares)

@@ -24,15 +24,15 @@ from itjax.evaluation.landmarks import Detector
 from itjax.evaluation.mouths import opening_by_color
 from itjax.media.containers import FRAME_RATE
 from itjax.media.pictures import VideoSource, open_source
-from itjax.synthetic.face import darker
+from itjax.synthetic.face import darken
 from itjax.terminal import run_command
 
 # F frames · H W pixels
 
-LEAST = 2 * FRAME_RATE  # frames: the minimum for the slope of the colour drift
+MIN_FRAMES = 2 * FRAME_RATE  # frames: the minimum for the slope of the colour drift
 
 # name, description, and desired value
-ROWS = (
+METRICS = (
     ("sync", "correlation of the mouth opening (by colour) with the true one", "high"),
     ("lag", "frames by which the mouth is late", "0"),
     ("landmark_sync", "the same, by landmarks", "high"),
@@ -45,7 +45,7 @@ ROWS = (
 )
 
 
-class Measured(NamedTuple):
+class VideoMetrics(NamedTuple):
     """A video's metrics by name, and the distance of its mean colour from the first second's, per second."""
 
     name: str
@@ -79,15 +79,15 @@ def speaking(person: dict[str, Any], num_frames: int) -> Bool[np.ndarray, " F"]:
 
 def measure(
     name: str, frames: UInt8[np.ndarray, "F H W 3"], truth: dict[str, Any], borders: Sequence[int], detector: Detector | None
-) -> Measured:  # fmt: skip
+) -> VideoMetrics:  # fmt: skip
     """The metrics of a video with known ground truth; those that do not apply are omitted.
 
     Raises:
         UserError: If the video does not fit the ground truth or is shorter than two seconds.
     """
     count = min(len(frames), truth["num_frames"])
-    if count < LEAST:
-        raise UserError(f"{name}: {count} frames with ground truth are too few: at least {LEAST} are needed")
+    if count < MIN_FRAMES:
+        raise UserError(f"{name}: {count} frames with ground truth are too few: at least {MIN_FRAMES} are needed")
     if list(frames.shape[1:3]) != truth["size"]:
         raise UserError(f"{name}: the video is {frames.shape[1]}x{frames.shape[2]}, its ground truth {truth['size']}")
     frames, people = frames[:count], truth["people"]
@@ -115,7 +115,7 @@ def measure(
     if inside := [border for border in borders if border < count]:
         numbers["seam"] = float(np.mean(measures.seams(frames, inside)))
     finite = {name: value for name, value in numbers.items() if not np.isnan(value)}
-    return Measured(name, finite, measures.color_curve(frames).tolist())
+    return VideoMetrics(name, finite, measures.color_curve(frames).tolist())
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -128,10 +128,10 @@ def _by_color(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]) -> F
     identity = person["identity"]
     skin, lips, hair = (tuple(identity[name]) for name in ("skin", "lips", "hair"))
     # closed lips have a dark line between them, which blends with their colour
-    around = [*(darker(lips, by) for by in (0.0, 0.15, 0.3, 0.45)), *(darker(skin, by) for by in (0.0, 0.18, 0.35))]
+    around = [*(darken(lips, by) for by in (0.0, 0.15, 0.3, 0.45)), *(darken(skin, by) for by in (0.0, 0.18, 0.35))]
     around.append(identity["clothes"])
     if identity["hair_style"] != "no" or identity["beard"]:  # hair or beard may cover the mouth area
-        around += [hair, darker(hair, 0.1), darker(hair, 0.25)]
+        around += [hair, darken(hair, 0.1), darken(hair, 0.25)]
     return opening_by_color(frames, person["seen"]["mouth_area"][: len(frames)], around)
 
 
@@ -142,20 +142,20 @@ def _by_landmarks(
     return np.array([marks.opening for marks in landmarks]), float(np.mean([marks.score > 0.5 for marks in landmarks]))
 
 
-def table(measured: Sequence[Measured]) -> str:
+def table(measured: Sequence[VideoMetrics]) -> str:
     """A Markdown table of means over the videos with 95 % confidence intervals."""
     lines = ["| measure | mean | 95 % | videos | should be | |", "| --- | --- | --- | --- | --- | --- |"]
     for name, value in estimates(measured).items():
-        description, desired = next((text, value) for row, text, value in ROWS if row == name)
+        description, desired = next((text, value) for row, text, value in METRICS if row == name)
         interval = f"{value.low:.3f} to {value.high:.3f}"
         lines.append(f"| {name} | {value.mean:.3f} | {interval} | {value.clips} | {desired} | {description} |")
     return "\n".join(lines)
 
 
-def estimates(measured: Sequence[Measured]) -> dict[str, measures.Estimate]:
+def estimates(measured: Sequence[VideoMetrics]) -> dict[str, measures.Estimate]:
     """Estimates by metric, in the table's order; metrics that no video has are omitted."""
     by_name = {}
-    for name, *_ in ROWS:
+    for name, *_ in METRICS:
         values = [each.numbers[name] for each in measured if name in each.numbers]
         if values:
             by_name[name] = measures.estimate(values)
@@ -180,7 +180,7 @@ def report(args: argparse.Namespace) -> None:
         write_text(args.json, json.dumps(content, indent=1))
 
 
-def _measured(args: argparse.Namespace) -> list[Measured]:
+def _measured(args: argparse.Namespace) -> list[VideoMetrics]:
     chunks = Sampler(frame_num=args.frame_num, motion_frames=args.motion_frame) if args.frame_num else None
     detector = None if args.landmarks is None else Detector(args.landmarks)
     # a region file (`itjax.preparation`) is not a video to evaluate

@@ -16,9 +16,9 @@ FRAME_RATE = 25  # frames per second of the video
 SAMPLE_RATE = 16_000  # Hz, of the tracks for the speech encoder
 # Encoders delay a stream's start by up to about 80 ms as a side effect (reordered frames, audio padding). A larger offset
 # from the start of the file is treated as intentional.
-MEANT_DELAY = 0.1  # seconds
+MAX_ENCODER_DELAY = 0.1  # seconds
 # A stream may be this much shorter than its header declares before it is considered truncated.
-SLACK = 0.5  # seconds
+TRUNCATION_TOLERANCE = 0.5  # seconds
 # Tags in an old encoding must not cause an error: PyAV replaces bad characters by default only from version 19 on.
 _TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
@@ -62,7 +62,7 @@ def start_delay(container: InputContainer, stream: Any) -> float:
     if stream.start_time is None or stream.time_base is None or container.start_time is None:
         return 0.0
     delay = float(stream.start_time * stream.time_base) - container.start_time / av.time_base
-    return delay if delay > MEANT_DELAY else 0.0
+    return delay if delay > MAX_ENCODER_DELAY else 0.0
 
 
 def declared_seconds(container: InputContainer, stream: Any) -> float | None:

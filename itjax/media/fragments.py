@@ -18,8 +18,8 @@ from itjax.media.sound_track import PACKET, SoundTrack, encoder_settings
 
 # n frames of a chunk · H W pixels
 
-REORDER = 2  # with x264, a frame is decoded up to 2 positions before it is shown (B-frames used as references)
-THREADS = 4  # fixed: x264's output depends on the thread count, and must not depend on the machine
+REORDER_DELAY = 2  # with x264, a frame is decoded up to 2 positions before it is shown (B-frames used as references)
+ENCODER_THREADS = 4  # fixed: x264's output depends on the thread count, and must not depend on the machine
 X264 = {
     "preset": "medium",
     "crf": "17",
@@ -63,7 +63,7 @@ def fragment(fmt: Format, before: Counts, frames: UInt8[np.ndarray, "n H W 3"], 
         video = container.add_stream("libx264", rate=fmt.fps, options=X264)
         video.width, video.height, video.pix_fmt = fmt.width, fmt.height, "yuv420p"
         video.codec_context.time_base = Fraction(1, fmt.fps)
-        video.codec_context.thread_count = THREADS
+        video.codec_context.thread_count = ENCODER_THREADS
         audio = container.add_stream("aac", **encoder_settings(fmt.sound)) if fmt.sound else None
         container.start_encoding()
         container.mux(_video_packets(video, fmt.fps, before.frames, frames))
@@ -82,7 +82,7 @@ def _video_packets(stream, fps: int, first: int, frames: UInt8[np.ndarray, "n H 
         packets += stream.encode(frame)
     packets += stream.encode(None)
     for index, packet in enumerate(packets):
-        packet.dts, packet.duration = first + index - REORDER, 1
+        packet.dts, packet.duration = first + index - REORDER_DELAY, 1
     return packets
 
 
@@ -120,7 +120,7 @@ def _offset(data: bytes, box: bytes) -> int:
     return offset
 
 
-def join(fragmented: Path, target: Path, comment: str) -> None:
+def defragment(fragmented: Path, target: Path, comment: str) -> None:
     """Copies the packets unchanged to a plain mp4 with the index at the front (faststart)."""
     options = {"movflags": "faststart", "fflags": "+bitexact"}
     with av.open(str(fragmented)) as source, av.open(str(target), "w", format="mp4", options=options) as whole:
@@ -132,7 +132,7 @@ def join(fragmented: Path, target: Path, comment: str) -> None:
                 whole.mux(packet)
 
 
-def comment_of(file: Path) -> str:
+def read_comment(file: Path) -> str:
     """The comment in a video's header; '' if there is no file, no comment, or no video."""
     try:
         with av.open(str(file)) as container:

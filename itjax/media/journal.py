@@ -17,9 +17,9 @@ from itjax.errors import UserError
 
 Fingerprint = Mapping[str, str | int | float]
 
-STATE = "state.npz"
-NEXT = "next.npz"
-RECORD = "journal"
+STATE_FILE = "state.npz"
+NEXT_FILE = "next.npz"
+RECORD_KEY = "journal"
 PREFIX = "state."
 
 
@@ -53,15 +53,15 @@ def prepare(folder: Path, journal: Journal) -> None:
         if array.dtype.kind not in "biufc":  # this excludes bfloat16, which .npz returns as raw bytes
             raise TypeError(f"{name} is {array.dtype}; .npz supports only NumPy's own numeric types.")
     record = json.dumps({**journal._asdict(), "fingerprint": dict(journal.fingerprint), "state": None})
-    with open(folder / NEXT, "wb") as file:
-        np.savez(file, **{**arrays, RECORD: np.frombuffer(record.encode(), np.uint8)})
+    with open(folder / NEXT_FILE, "wb") as file:
+        np.savez(file, **{**arrays, RECORD_KEY: np.frombuffer(record.encode(), np.uint8)})
         file.flush()
         os.fsync(file.fileno())
 
 
 def commit(folder: Path) -> None:
     """Makes the prepared journal the valid one. After a kill before this, the chunk is discarded; after it, it is kept."""
-    os.replace(folder / NEXT, folder / STATE)
+    os.replace(folder / NEXT_FILE, folder / STATE_FILE)
     sync_folder(folder)
 
 
@@ -71,20 +71,20 @@ def load(folder: Path) -> Journal | None:
     Raises:
         UserError: if the file cannot be read.
     """
-    if not (folder / STATE).exists():
+    if not (folder / STATE_FILE).exists():
         return None
     try:
-        with np.load(folder / STATE, allow_pickle=False) as file:
-            record = json.loads(file[RECORD].tobytes())
-            state = {name.removeprefix(PREFIX): file[name] for name in file.files if name != RECORD}
+        with np.load(folder / STATE_FILE, allow_pickle=False) as file:
+            record = json.loads(file[RECORD_KEY].tobytes())
+            state = {name.removeprefix(PREFIX): file[name] for name in file.files if name != RECORD_KEY}
             return Journal(**{**record, "state": state})
     except Exception as error:  # any zip, json, key or value error: a foreign file or a faulty disk
-        raise UserError(f"{folder / STATE} cannot be read ({error}). To start over, delete {folder}.") from error
+        raise UserError(f"{folder / STATE_FILE} cannot be read ({error}). To start over, delete {folder}.") from error
 
 
 def clear(folder: Path) -> None:
     """Deletes the journal of a run."""
-    for name in (STATE, NEXT):
+    for name in (STATE_FILE, NEXT_FILE):
         (folder / name).unlink(missing_ok=True)
 
 

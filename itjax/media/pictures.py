@@ -16,7 +16,15 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from itjax.errors import UserError
-from itjax.media.containers import FRAME_RATE, SLACK, PathLike, check_file, declared_seconds, open_media, start_delay
+from itjax.media.containers import (
+    FRAME_RATE,
+    TRUNCATION_TOLERANCE,
+    PathLike,
+    check_file,
+    declared_seconds,
+    open_media,
+    start_delay,
+)
 from itjax.media.picture_sizes import Size
 
 FORWARD = 10  # seconds: to reach a frame at most this far ahead, keep decoding; beyond, seek to the keyframe before it
@@ -247,7 +255,7 @@ class VideoSource:
         if last is None or declared is None or self._counted:
             return
         end = (last.ticks - (self._stream.start_time or 0)) * self._tick + (last.frame.duration or 0) * self._tick
-        if declared - end > SLACK:
+        if declared - end > TRUNCATION_TOLERANCE:
             self._warn(f"the video is cut off at {float(end):.2f} s of {declared:.2f} s; its last good frame repeats")
 
     def _warn(self, what: str) -> None:

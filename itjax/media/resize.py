@@ -15,12 +15,12 @@ from itjax.media.picture_sizes import Size
 
 def resize_and_crop(image: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray, "h w 3"]:
     """Scales the image to cover `size` (height, width), bilinear with antialiasing, and centre-crops it."""
-    height, width = covering(image.shape[:2], size)
+    height, width = cover_size(image.shape[:2], size)
     resized = Image.fromarray(image).resize((width, height), resample=Image.Resampling.BILINEAR)
     return crop_centre(np.asarray(resized), size)
 
 
-def covering(source: Size, size: Size) -> Size:
+def cover_size(source: Size, size: Size) -> Size:
     """The smallest size with the aspect ratio of `source` (apart from rounding up) that covers `size`."""
     scale = max(size[0] / source[0], size[1] / source[1])
     return math.ceil(scale * source[0]), math.ceil(scale * source[1])

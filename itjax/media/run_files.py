@@ -14,7 +14,7 @@ from itjax.media import journal
 
 # n frames of a chunk · H W pixels
 
-HEADER = 128  # bytes of the .npy header, enough for any number of frames
+HEADER_BYTES = 128  # bytes of the .npy header, enough for any number of frames
 
 
 class Files(NamedTuple):
@@ -25,7 +25,7 @@ class Files(NamedTuple):
     array: Path | None
 
 
-def place(save_file: str | Path, save_frames: str | Path | None) -> Files:
+def resolve_paths(save_file: str | Path, save_frames: str | Path | None) -> Files:
     """Determines the paths of all outputs, and checks that they can be written before hours of work.
 
     Raises:
@@ -83,7 +83,7 @@ def append_array(file: Path, done: int, frames: Float[np.ndarray, "n H W 3"]) ->
 def header(shape: tuple[int, ...]) -> bytes:
     """An .npy header (format 1.0) for float32, with the same length for all shapes."""
     text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
-    return b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little") + text.ljust(HEADER - 11).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little") + text.ljust(HEADER_BYTES - 11).encode() + b"\n"
 
 
 def array_length(files: Files, frames: int, size: tuple[int, int]) -> dict[Path, int]:
@@ -92,10 +92,10 @@ def array_length(files: Files, frames: int, size: tuple[int, int]) -> dict[Path,
 
 
 def _length(frames: int, size: tuple[int, int]) -> int:
-    return HEADER + frames * size[0] * size[1] * 3 * 4
+    return HEADER_BYTES + frames * size[0] * size[1] * 3 * 4
 
 
-def cut(files: Files, frames: int, video_bytes: int, size: tuple[int, int]) -> None:
+def truncate(files: Files, frames: int, video_bytes: int, size: tuple[int, int]) -> None:
     """Truncates the files to the last finished chunk."""
     if not frames:
         return

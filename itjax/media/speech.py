@@ -18,7 +18,15 @@ import soundfile
 from jaxtyping import Float32
 
 from itjax.errors import UserError
-from itjax.media.containers import FRAME_RATE, SLACK, PathLike, check_file, declared_seconds, open_media, start_delay
+from itjax.media.containers import (
+    FRAME_RATE,
+    TRUNCATION_TOLERANCE,
+    PathLike,
+    check_file,
+    declared_seconds,
+    open_media,
+    start_delay,
+)
 from itjax.media.containers import SAMPLE_RATE as RATE
 from itjax.media.sound_track import SoundTrack
 
@@ -157,7 +165,7 @@ def _read_with_av(path: PathLike) -> tuple[list[Track], int]:
         read += len(block)
     if read == 0:
         raise UserError(f"{path}: the file contains no audio samples. Is it cut off?")
-    if declared is not None and declared - (read / rate - delay) > SLACK:
+    if declared is not None and declared - (read / rate - delay) > TRUNCATION_TOLERANCE:
         raise UserError(_cut_off(path, declared, read / rate))
     return blocks, rate
 

@@ -36,6 +36,6 @@ def write_video(path: Path, frames: UInt8[np.ndarray, "F H W 3"], sound: Float32
         fragmented = temporary.with_suffix(".part")
         fragmented.write_bytes(data)
         try:
-            fragments.join(fragmented, temporary, fmt.comment)
+            fragments.defragment(fragmented, temporary, fmt.comment)
         except av.error.FFmpegError as error:
             raise OutputError(f"cannot write {path}: {error}") from error

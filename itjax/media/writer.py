@@ -80,7 +80,7 @@ class VideoWriter:
             journal.commit(self.files.folder)
         except OSError as error:
             with contextlib.suppress(OSError):
-                run_files.cut(self.files, old.frames, old.video_bytes, (fmt.height, fmt.width))
+                run_files.truncate(self.files, old.frames, old.video_bytes, (fmt.height, fmt.width))
             raise OutputError(self._failure(error)) from error
         self._journal = new
 
@@ -97,7 +97,7 @@ class VideoWriter:
             raise ValueError("A video without frames cannot be finished.")
         whole = self.files.folder / "whole.mp4"
         try:
-            fragments.join(self.files.video, whole, finished_mark(self._journal.mark))
+            fragments.defragment(self.files.video, whole, finished_mark(self._journal.mark))
             journal.replace(whole, self.files.video)
         except (OSError, av.error.FFmpegError) as error:
             with contextlib.suppress(OSError):
@@ -179,7 +179,7 @@ def open_writer(
         raise UserError(f"The frames are {height} x {width} (height x width); H.264 requires even numbers.")
     if sound is not None:
         sound_track.check(sound)
-    files = run_files.place(save_file, save_frames)
+    files = run_files.resolve_paths(save_file, save_frames)
     own: dict[str, str | int | float] = {
         "frame size": f"{height}x{width}",
         "frames a second": fps,
@@ -191,7 +191,7 @@ def open_writer(
     try:
         kept, finished = _kept(files, size, fresh, resume)
         if kept.chunks:
-            run_files.cut(files, kept.frames, kept.video_bytes, size)
+            run_files.truncate(files, kept.frames, kept.video_bytes, size)
     except BaseException as error:
         os.close(lock)
         if isinstance(error, OSError):
@@ -205,7 +205,7 @@ def open_writer(
 
 def _kept(files: Files, size: tuple[int, int], fresh: Journal, resume: bool) -> tuple[Journal, bool]:
     """The journal to continue from, and whether the video is already finished. Raises UserError if they conflict."""
-    found, comment = journal.load(files.folder), fragments.comment_of(files.video)
+    found, comment = journal.load(files.folder), fragments.read_comment(files.video)
     if found and comment == finished_mark(found.mark):  # killed between the last rename and the removal of the folder
         journal.clear(files.folder)
         found = None

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from itjax.parallel.sharding import SEQUENCE, axis_size, constrain, devices, sequence_shards
+from itjax.parallel.sharding import SEQUENCE, axis_size, constrain, device_count, sequence_shards
 
 # B batch · Q queries · K keys · H heads · d head dimension
 _SCORES = 2**28  # scores per block of queries when no fused kernel is used: 1 GiB in float32
@@ -35,7 +35,7 @@ def attention(
     mask = None if num_keys is None else (jnp.arange(k.shape[1]) < num_keys)[None, None, None]
     batch, length, *head = q.shape
     shard_length = length // shards
-    block = max(1, _SCORES * devices() // (batch * head[0] * k.shape[1] * shards))
+    block = max(1, _SCORES * device_count() // (batch * head[0] * k.shape[1] * shards))
     if shard_length <= block:
         return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="xla")
     blocks = -(-shard_length // block)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from itjax.config import DiTSizes
 from itjax.models.audio_adapter import AudioAdapter
-from itjax.models.dit_block import Block, Branches, KeysValues, Persons, States, modulated, voice_label
+from itjax.models.dit_block import Block, BranchIndices, ConditionStates, KeysValues, Persons, modulated, voice_label
 from itjax.models.rope import video_angles
 from itjax.parallel.sharding import SEQUENCE, constrain, sequence_shards
 
@@ -23,7 +23,7 @@ from itjax.parallel.sharding import SEQUENCE, constrain, sequence_shards
 
 # rematerialisation policies: what a training step saves of each layer for the backward pass, namely everything, the
 # products with weights, or only the layer's input
-REMAT: dict[str, Callable | None] = {
+REMAT_POLICIES: dict[str, Callable | None] = {
     "none": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -37,7 +37,7 @@ class TimeFeatures(NamedTuple):
     blocks: Float[Array, "*n 6 D"]
 
 
-def sinusoid(times: Float[np.ndarray, " n"], dim: int) -> Float[np.ndarray, "n dim"]:
+def sinusoidal_embedding(times: Float[np.ndarray, " n"], dim: int) -> Float[np.ndarray, "n dim"]:
     """Sinusoidal embedding of times in 0..1000, cosines first, computed in float64 on the host."""
     half = dim // 2
     angles = np.outer(np.asarray(times, np.float64), 10000.0 ** (-np.arange(half) / half))
@@ -53,7 +53,7 @@ def sinusoid_in_step(times: Float[Array, " n"], dim: int) -> Float[Array, "n dim
     half = dim // 2
     whole = jnp.floor(times)
     rest = (times - whole)[:, None] * (10000.0 ** (-np.arange(half) / half)).astype(np.float32)
-    cos, sin = jnp.split(jnp.asarray(sinusoid(np.arange(1001.0), dim))[whole.astype(jnp.int32)], 2, axis=1)
+    cos, sin = jnp.split(jnp.asarray(sinusoidal_embedding(np.arange(1001.0), dim))[whole.astype(jnp.int32)], 2, axis=1)
     cos_rest, sin_rest = jnp.cos(rest), jnp.sin(rest)
     return jnp.concatenate([cos * cos_rest - sin * sin_rest, sin * cos_rest + cos * sin_rest], axis=1)
 
@@ -89,7 +89,7 @@ class DiT(nn.Module):
         }
         block = Block
         if self.remat != "none":  # prevent_cse is not needed: inside a scan, CSE cannot undo the rematerialisation
-            block = nn.remat(Block, methods=["from_states"], prevent_cse=False, policy=REMAT[self.remat])
+            block = nn.remat(Block, methods=["from_states"], prevent_cse=False, policy=REMAT_POLICIES[self.remat])
         self.blocks = nn.scan(block, methods=methods)(sizes, self.dtype)
         self.head_modulation = self.param("head_modulation", nn.initializers.normal(sizes.dim**-0.5), (2, sizes.dim))
         self.head = dense(sizes.out_dim * int(np.prod(sizes.patch_size)), jnp.float32)
@@ -106,7 +106,7 @@ class DiT(nn.Module):
         clip: Float[Array, "I Y Dc"],
         windows: Float[Array, "V P F W N C"],
         labelled: Float[Array, " V"] | None = None,
-    ) -> States:
+    ) -> ConditionStates:
         """Embeds distinct prompts, reference images and voices; every layer computes its keys and values from the result.
 
         Args:
@@ -126,7 +126,7 @@ class DiT(nn.Module):
         audio = audio.reshape(voices, audio.shape[1], persons * tokens, -1)
         voice_labels = jnp.asarray([voice_label(person) for person in range(persons)])
         labels = None if labelled is None else jnp.outer(labelled, jnp.repeat(voice_labels, tokens))
-        return States(text, image, audio, labels)
+        return ConditionStates(text, image, audio, labels)
 
     def keys_values(self, text: Array, clip: Array, windows: Array, labelled: Array | None = None) -> KeysValues:
         """K and V of every layer, from the arguments of `states`."""
@@ -146,7 +146,7 @@ class DiT(nn.Module):
         grid: tuple[int, int, int],
         time: Float[Array, "#B 6 D"],
         kv: KeysValues,
-        branches: Branches,
+        branches: BranchIndices,
         persons: Persons | None = None,
     ) -> Float[Array, "B L D"]:
         """Applies all blocks to the tokens of a latent `grid` (T, h/2, w/2)."""
@@ -175,7 +175,7 @@ class DiT(nn.Module):
         condition: Float[Array, "B T h w Cc"],
         time: TimeFeatures,
         kv: KeysValues,
-        branches: Branches,
+        branches: BranchIndices,
         persons: Persons | None = None,
     ) -> Float[Array, "B T h w C"]:
         """Predicts the velocity, noise - data, in float32.
@@ -222,7 +222,7 @@ class DiT(nn.Module):
         """Uses every parameter once, for `init`."""
         time = self.time_features(sinusoids)
         one = jnp.zeros(latents.shape[0], jnp.int32)
-        return self(latents, condition, time, self.keys_values(text, clip, windows), Branches(one, one))
+        return self(latents, condition, time, self.keys_values(text, clip, windows), BranchIndices(one, one))
 
 
 def init(sizes: DiTSizes, key: Array) -> dict:

@@ -22,7 +22,7 @@ from itjax.parallel.sharding import SEQUENCE, constrain, sequence_shards
 # G persons and the background
 
 
-class States(NamedTuple):
+class ConditionStates(NamedTuple):
     """Inputs from which every layer computes the keys and values of its cross-attention.
 
     `voice_labels` rotates the audio keys to tell two persons apart; None with one person.
@@ -52,7 +52,7 @@ class Persons(NamedTuple):
     labelled: Float[Array, " B"]
 
 
-class Branches(NamedTuple):
+class BranchIndices(NamedTuple):
     """Index of each guidance branch's prompt and voice (not used in training, where every example has its own)."""
 
     text: Int[Array, " B"]
@@ -146,7 +146,7 @@ class Block(nn.Module):
         """Applies a layer to every token. Its output is sharded like the tokens, so its weights are gathered instead."""
         return constrain(layer(x), "data", SEQUENCE, None)
 
-    def keys_values(self, _, states: States) -> tuple[None, KeysValues]:
+    def keys_values(self, _, states: ConditionStates) -> tuple[None, KeysValues]:
         """K and V of text, image and audio."""
         audio_k, audio_v = map(self.heads, jnp.split(self.audio_kv(states.audio), 2, axis=-1))
         if states.voice_labels is not None:
@@ -160,7 +160,9 @@ class Block(nn.Module):
             audio_v=audio_v,
         )
 
-    def from_states(self, x, states: States, time, angles, persons: Persons | None) -> tuple[Float[Array, "B L D"], None]:
+    def from_states(
+        self, x, states: ConditionStates, time, angles, persons: Persons | None
+    ) -> tuple[Float[Array, "B L D"], None]:
         """Applies the layer with keys and values computed here, one set per example (training)."""
         return self(x, self.keys_values(None, states)[1], time, angles, None, persons)
 
@@ -170,7 +172,7 @@ class Block(nn.Module):
         kv: KeysValues,
         time: Float[Array, "#B 6 D"],
         angles: Float[Array, "tokens d2"],
-        branches: Branches | None,
+        branches: BranchIndices | None,
         persons: Persons | None,
     ) -> tuple[Float[Array, "B L D"], None]:
         """Self-attention, text and image attention, audio attention, MLP; the first and last are gated by the time step."""
@@ -215,7 +217,7 @@ class Block(nn.Module):
             labels = labels * persons.labelled[:, None]
         return self.per_token(self.o, y.reshape(batch, length, -1)), labels
 
-    def attend_text_image(self, x, kv: KeysValues, branches: Branches | None):
+    def attend_text_image(self, x, kv: KeysValues, branches: BranchIndices | None):
         """Attention to the text tokens plus separate attention to the image tokens (Wan2.1 I2V)."""
         q = self.heads(self.cross_norm_q(self.per_token(self.cross_q, x)))
         of_image = lambda part: jnp.broadcast_to(part, (x.shape[0], *part.shape[1:]))
@@ -224,7 +226,7 @@ class Block(nn.Module):
         y = y + cross_attention(q, of_text(kv.text_k), of_text(kv.text_v))
         return self.per_token(self.cross_o, y.reshape(x.shape))
 
-    def attend_audio(self, x, kv: KeysValues, branches: Branches | None, labels):
+    def attend_audio(self, x, kv: KeysValues, branches: BranchIndices | None, labels):
         """Attention of each latent frame's tokens to that frame's audio tokens only."""
         q = self.heads(self.per_token(self.audio_q, x))
         if labels is not None:

@@ -15,9 +15,9 @@ from itjax.models.attention import attention
 
 # B batch · F pixel frames, 1+4(T-1) · T latent frames · H W pixels · h w = H/8 W/8 · C channels
 
-MEAN = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+LATENT_MEAN = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
         0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921)  # fmt: skip
-STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+LATENT_STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
        3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)  # fmt: skip
 
 
@@ -107,7 +107,7 @@ class AttentionBlock(nn.Module):
         return x + nn.Conv(channels, (1, 1), dtype=self.dtype, name="proj")(y)
 
 
-class Middle(nn.Module):
+class MiddleBlock(nn.Module):
     """Lowest resolution of encoder and decoder: a residual block, attention, a residual block."""
 
     dtype: DTypeLike
@@ -180,7 +180,7 @@ class Encoder(nn.Module):
                 x = ResidualBlock(sizes.dim * multiplier, self.dtype, name=f"level{level}_res{i}")(x)
             if level < len(sizes.multipliers) - 1:
                 x = Downsample(sizes.time_downsample[level], self.dtype, name=f"level{level}_down")(x, first)
-        x = nn.silu(Norm(name="norm_out")(Middle(self.dtype, name="middle")(x)))
+        x = nn.silu(Norm(name="norm_out")(MiddleBlock(self.dtype, name="middle")(x)))
         x = CausalConv(2 * sizes.z_dim, self.dtype, name="conv_out")(x)
         moments = Conv3D(2 * sizes.z_dim, (1, 1, 1), jnp.float32, name="to_moments")(x)
         return moments[..., : sizes.z_dim]
@@ -198,7 +198,7 @@ class Decoder(nn.Module):
         sizes = self.sizes
         x = Conv3D(sizes.z_dim, (1, 1, 1), jnp.float32, name="from_latent")(z).astype(self.dtype)
         x = CausalConv(sizes.dim * sizes.multipliers[-1], self.dtype, name="conv_in")(x)
-        x = Middle(self.dtype, name="middle")(x)
+        x = MiddleBlock(self.dtype, name="middle")(x)
         for level, multiplier in enumerate(reversed(sizes.multipliers)):
             for i in range(sizes.num_res_blocks + 1):
                 x = ResidualBlock(sizes.dim * multiplier, self.dtype, name=f"level{level}_res{i}")(x)
@@ -230,14 +230,14 @@ def encode(
     stride = sizes.time_stride
     later = jnp.moveaxis(video[:, 1:].reshape(batch, (frames - 1) // stride, stride, *rest), 1, 0)
     z = _recurrence(Encoder(sizes, dtype), parameters["encoder"], video[:, :1], later)
-    return (z - jnp.asarray(MEAN)) / jnp.asarray(STD)
+    return (z - jnp.asarray(LATENT_MEAN)) / jnp.asarray(LATENT_STD)
 
 
 def decode(
     parameters: dict, latents: Float[Array, "B T h w C"], sizes: VaeSizes, dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "B F H W 3"]:
     """Decodes normalised latents to 4(T-1)+1 frames, clamped to -1..1, float32."""
-    z = latents * jnp.asarray(STD) + jnp.asarray(MEAN)
+    z = latents * jnp.asarray(LATENT_STD) + jnp.asarray(LATENT_MEAN)
     later = jnp.moveaxis(z[:, 1:, None], 1, 0)
     return jnp.clip(_recurrence(Decoder(sizes, dtype), parameters["decoder"], z[:, :1], later), -1, 1)
 

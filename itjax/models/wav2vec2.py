@@ -29,20 +29,20 @@ class Moments(NamedTuple):
     variance: Float[Array, "B C"] | Float[np.ndarray, "B C"]
 
 
-class Grid(NamedTuple):
+class FrameGrid(NamedTuple):
     """Positions of F frames among the convolution steps: `left` + `weight`, a sum that float32 would round."""
 
     left: Int[Array, " F"] | Int[np.ndarray, " F"]
     weight: Float[Array, " F"] | Float[np.ndarray, " F"]
 
 
-def frame_grid(frames: Int[np.ndarray, " F"], num_frames: int, num_steps: int) -> Grid:
+def frame_grid(frames: Int[np.ndarray, " F"], num_frames: int, num_steps: int) -> FrameGrid:
     """Positions of `frames`, out of `num_frames`, among `num_steps`; the first and the last coincide (align corners)."""
     left, rest = np.divmod(frames.astype(np.int64) * (num_steps - 1), max(num_frames - 1, 1))
-    return Grid(left.astype(np.int32), (rest / max(num_frames - 1, 1)).astype(np.float32))
+    return FrameGrid(left.astype(np.int32), (rest / max(num_frames - 1, 1)).astype(np.float32))
 
 
-def resample(features: Float[Array, "B S C"], grid: Grid) -> Float[Array, "B F C"]:
+def resample(features: Float[Array, "B S C"], grid: FrameGrid) -> Float[Array, "B F C"]:
     """Linear interpolation in time: (1 - weight)·features[left] + weight·features[left + 1]."""
     weight = jnp.asarray(grid.weight, features.dtype)[:, None]
     right = jnp.minimum(grid.left + 1, features.shape[1] - 1)

@@ -83,7 +83,7 @@ def axis_size(axis: str) -> int:
     return 1 if mesh.empty else mesh.shape[axis]
 
 
-def devices() -> int:
+def device_count() -> int:
     """Number of devices in the current mesh (1 without one)."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else mesh.size

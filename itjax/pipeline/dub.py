@@ -167,7 +167,7 @@ def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[s
     }
 
 
-def _digest(path: Path) -> str:
+def _digest(path: str | Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

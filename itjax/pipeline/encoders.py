@@ -21,15 +21,15 @@ from itjax.media.pictures import Picture
 from itjax.media.resize import resize_and_crop, to_unit
 from itjax.models.apply import apply
 from itjax.models.clip_pixels import clip_pixels
-from itjax.models.dit import DiT, TimeFeatures, sinusoid
+from itjax.models.dit import DiT, TimeFeatures, sinusoidal_embedding
 from itjax.models.umt5 import Umt5
 from itjax.models.wav2vec2 import Wav2Vec2
 from itjax.sampling import chunk, teacache
 from itjax.sampling.chunk import Invariants, Program, Reference
 from itjax.sampling.color import color_statistics
 from itjax.sampling.denoise import EulerSteps
-from itjax.sampling.schedule import times
-from itjax.weights.sources import Weights, free
+from itjax.sampling.schedule import euler_times
+from itjax.weights.sources import Weights, free_device_memory
 
 # U prompts · X tokens of a prompt · D width · S tokens of a frame
 
@@ -57,7 +57,7 @@ def encode_prompts(weights: Weights, prompt: str, mesh: Mesh, program: Program) 
     parameters = weights.read("umt5", mesh, program.dtype)
     states = prompt_states(Umt5(networks.umt5, program.dtype), parameters, jnp.asarray(ids), jnp.asarray(mask))
     states = jax.block_until_ready(states.astype(jnp.float32))
-    free(parameters)
+    free_device_memory(parameters)
     return states
 
 
@@ -106,8 +106,10 @@ def _time_features(net: DiT, parameters: dict, sinusoids: Float[Array, "n F"]) -
 def euler_steps(program: Program, parameters: dict, coefficients: tuple[float, ...]) -> EulerSteps:
     """The steps of every chunk, with the features of their times, and the step cache's decisions."""
     sampler: Sampler = program.sampler
-    t = times(sampler.steps, float(sampler.shift))
-    features = _time_features(program.net, parameters, jnp.asarray(sinusoid(t[:-1], program.networks.dit.freq_dim)))
+    t = euler_times(sampler.steps, float(sampler.shift))
+    features = _time_features(
+        program.net, parameters, jnp.asarray(sinusoidal_embedding(t[:-1], program.networks.dit.freq_dim))
+    )
     run = np.ones(sampler.steps, bool)
     if sampler.teacache_threshold is not None:
         run = teacache.schedule(np.asarray(features.blocks), coefficients, sampler.teacache_threshold)

@@ -18,11 +18,11 @@ class Request(NamedTuple):
     """
 
     prompt: str
-    source: Path
-    sounds: dict[str, Path | None]
+    source: str | Path
+    sounds: dict[str, str | Path | None]
     audio_type: str | None = None
     boxes: list[list[float]] | None = None
-    masks: list[Path] | None = None
+    masks: list[str | Path] | None = None
 
 
 def from_json(path: str | Path) -> Request:

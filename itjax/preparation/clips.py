@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from itjax.conditioning import persons
-from itjax.conditioning.persons import STRIDE
+from itjax.conditioning.persons import LATENT_STRIDE
 from itjax.config import SizeTable
 from itjax.errors import UserError
 from itjax.media import pictures, speech
@@ -225,10 +225,12 @@ def load_region(
 
     def cells(frame: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "h w"]:
         bright = resize_and_crop(frame, size).mean(axis=2, dtype=np.float32) / 255
-        return bright.reshape(size[0] // STRIDE, STRIDE, size[1] // STRIDE, STRIDE).mean(axis=(1, 3))
+        return bright.reshape(size[0] // LATENT_STRIDE, LATENT_STRIDE, size[1] // LATENT_STRIDE, LATENT_STRIDE).mean(
+            axis=(1, 3)
+        )
 
     if region.is_still:
-        return np.broadcast_to(cells(region.frame(0)), (stop - start, size[0] // STRIDE, size[1] // STRIDE))
+        return np.broadcast_to(cells(region.frame(0)), (stop - start, size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE))
     return np.stack([cells(region.frame(i)) for i in range(start, stop)])
 
 

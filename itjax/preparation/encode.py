@@ -17,7 +17,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float16, Float32, Int, UInt8
 
 from itjax.conditioning.prompt import load_tokenizer, tokenize
-from itjax.conditioning.speech_features import LONG, LONGEST_WHOLE, SpeechFeatures, WindowSizes, frame_count
+from itjax.conditioning.speech_features import (
+    LONG_TRACK_WINDOWS,
+    MAX_SINGLE_WINDOW_FRAMES,
+    SpeechFeatures,
+    WindowSizes,
+    frame_count,
+)
 from itjax.config import Networks, Sampler
 from itjax.media.containers import FRAME_RATE
 from itjax.models import vae
@@ -28,11 +34,13 @@ from itjax.models.wav2vec2 import Wav2Vec2
 from itjax.pipeline.encoders import prompt_states
 from itjax.records import SPEECH_MARGIN, Layout, chunk_starts, reference_frames
 from itjax.sampling.chunk import Program
-from itjax.weights.sources import Weights, free
+from itjax.weights.sources import Weights, free_device_memory
 
 # B batch over all devices · F frames · T latent frames · h w latent grid · P persons · N layers of the speech encoder
 
-WHOLE = tuple(seconds * FRAME_RATE for seconds in (5, 10, 20, 45, 90)) + (LONGEST_WHOLE,)  # frames: lengths to compile for
+WHOLE = tuple(seconds * FRAME_RATE for seconds in (5, 10, 20, 45, 90)) + (
+    MAX_SINGLE_WINDOW_FRAMES,
+)  # frames: lengths to compile for
 
 
 class Encoders(NamedTuple):
@@ -64,7 +72,7 @@ def open_encoders(weights: Weights, mesh: Mesh, program: Program, batch: int) ->
     whole = NamedSharding(mesh, P())
     read = lambda name, dtype: jax.device_put(weights.read(name, mesh, dtype), whole)
     pictures = read("vae", program.dtype)
-    free(pictures.pop("decoder"))
+    free_device_memory(pictures.pop("decoder"))
     parameters = {"vae": pictures, "clip": read("clip", program.dtype)}
     # float32 always, as in a run of inference: lips are all that it is for
     return Encoders(program, parameters, read("wav2vec2", jnp.float32), mesh, batch * mesh.shape["data"])
@@ -152,7 +160,7 @@ def open_speech(encoders: Encoders, track: Float32[np.ndarray, " _"]) -> SpeechF
     """
     num_frames = frame_count(len(track))
     core = next((length for length in WHOLE if num_frames <= length), None)
-    windows = LONG if core is None else WindowSizes(core=core, context=0)
+    windows = LONG_TRACK_WINDOWS if core is None else WindowSizes(core=core, context=0)
     network = Wav2Vec2(encoders.program.networks.wav2vec2)
     return SpeechFeatures(network, encoders.speech, track, windows)
 
@@ -197,4 +205,4 @@ def encode_texts(
             make = lambda numbers: (ids[numbers], mask[numbers])  # noqa: B023  (called within this turn)
             yield from _in_batches(encoders, run, make, len(part))[0]
     finally:
-        free(parameters)
+        free_device_memory(parameters)

@@ -85,7 +85,7 @@ def prepare(
             raise UserError(f"{source}: no usable clip in {len(videos)} file(s):\n{reasons}")
         shards = folder.plan_shards(scanned, networks, layout, settings.shard_bytes)
         missing = [shard for shard in shards if not (out / shard.path).is_file()]
-        if missing or not (out / records.PROMPTS).is_file():
+        if missing or not (out / records.PROMPTS_FILE).is_file():
             _check_disk(out, missing, settings, weights)
             with exact_float32(settings.dtype):
                 make(videos, scanned, missing, out, work, settings, weights, mesh, progress)
@@ -225,7 +225,7 @@ def _make_texts(
     captions: list[str], out: Path, path: Path, program, settings: Settings, weights: Weights, mesh: Mesh
 ) -> None:
     """The states of "" and the negative prompt for the dataset, those of the captions for the time of the making."""
-    if path.is_file() and (out / records.PROMPTS).is_file():
+    if path.is_file() and (out / records.PROMPTS_FILE).is_file():
         return
     texts = ["", NEGATIVE_PROMPT, *captions]
     counts = encode.token_counts(weights, captions)

@@ -18,12 +18,12 @@ from itjax.models.apply import apply
 from itjax.models.clip import Clip
 from itjax.models.clip_pixels import clip_pixels
 from itjax.models.dit import DiT
-from itjax.models.dit_block import Branches, Persons
+from itjax.models.dit_block import BranchIndices, Persons
 from itjax.parallel.sharding import constrain
 from itjax.sampling import denoise
 from itjax.sampling.color import ColorStatistics, match_colors
 from itjax.sampling.denoise import Conditions, Context, DenoisingState, EulerSteps
-from itjax.sampling.guidance import guide
+from itjax.sampling.guidance import make_guide
 
 # P persons · G persons and background · F frames per chunk · M context frames
 # T latent frames · U prompts · h w latent grid · S tokens per latent frame
@@ -75,7 +75,7 @@ class Carry(NamedTuple):
     pinned_latents: Int[Array, ""]
 
 
-class Output(NamedTuple):
+class ChunkOutput(NamedTuple):
     """A finished chunk: all frames (including context) as 8-bit pixels and in -1..1, and the latents."""
 
     pixels: UInt8[Array, "*n F H W 3"]
@@ -111,7 +111,9 @@ def constrain_carry(carry: Carry) -> Carry:
     return jax.tree.map(constrain, carry)
 
 
-def begin(program: Program, invariants: Invariants, carry: Carry, chunk: ChunkInputs) -> tuple[DenoisingState, Conditions]:
+def begin_chunk(
+    program: Program, invariants: Invariants, carry: Carry, chunk: ChunkInputs
+) -> tuple[DenoisingState, Conditions]:
     """The state before the first step, and everything that depends on the chunk but not on the time step."""
     net, sampler = program.net, program.sampler
     reference = last_frame(program, invariants, carry) if chunk.reference is None else chunk.reference
@@ -121,7 +123,7 @@ def begin(program: Program, invariants: Invariants, carry: Carry, chunk: ChunkIn
     voiced = jnp.asarray([1.0, 0.0])
     text = invariants.prompts, reference.clip[None], windows, voiced if two_persons else None
     keys_values = apply(net, invariants.dit, *text, method="keys_values")
-    branches = branches_of(sampler)
+    branches = guidance_branches(sampler)
     persons = None if invariants.masks is None else Persons(invariants.masks, voiced[branches.audio])
     if sampler.strategy == "soft":
         context = vae.encode(invariants.vae, carry.frames[None], program.networks.vae, program.dtype)[0]
@@ -130,23 +132,23 @@ def begin(program: Program, invariants: Invariants, carry: Carry, chunk: ChunkIn
     mask = jnp.broadcast_to(reference.mask[:, None, None], (*chunk.noise.shape[:-1], 4))
     mask_and_reference = jnp.concatenate([mask, reference.latents], axis=-1)
     conditions = Conditions(mask_and_reference, keys_values, branches, persons, Context(context, carry.pinned_latents))
-    return denoise.start(chunk.noise, net, conditions.context, sampler), conditions
+    return denoise.initial_state(chunk.noise, net, conditions.context, sampler), conditions
 
 
-def branches_of(sampler: Sampler) -> Branches:
+def guidance_branches(sampler: Sampler) -> BranchIndices:
     """Indices of prompts (0 the user's, 1 the negative) and audio (0 voices, 1 silence) of the guidance branches."""
     text, audio = ((0, 0), (0, 1)) if sampler.branches == 2 else ((0, 1, 1), (0, 0, 1))
-    return Branches(jnp.asarray(text, jnp.int32), jnp.asarray(audio, jnp.int32))
+    return BranchIndices(jnp.asarray(text, jnp.int32), jnp.asarray(audio, jnp.int32))
 
 
 def denoise_step(
     program: Program, invariants: Invariants, state: DenoisingState, step: EulerSteps, conditions: Conditions
 ) -> DenoisingState:
     """One Euler step."""
-    return denoise.euler_step(program.net, invariants.dit, guide(program.sampler), state, step, conditions)
+    return denoise.euler_step(program.net, invariants.dit, make_guide(program.sampler), state, step, conditions)
 
 
-def finish(program: Program, invariants: Invariants, latents: Float[Array, "T h w C"]) -> tuple[Carry, Output]:
+def finish_chunk(program: Program, invariants: Invariants, latents: Float[Array, "T h w C"]) -> tuple[Carry, ChunkOutput]:
     """Decodes the latents, matches the frames to the reference's colours, and builds the next chunk's carry."""
     sampler = program.sampler
     frames = vae.decode(invariants.vae, latents[None], program.networks.vae, program.dtype)[0]
@@ -155,15 +157,15 @@ def finish(program: Program, invariants: Invariants, latents: Float[Array, "T h 
     pixels = jnp.round((jnp.clip(frames, -1, 1) + 1) * 127.5).astype(jnp.uint8)
     pinned = jnp.asarray(sampler.context_latents, jnp.int32)
     carry = Carry(frames[-sampler.motion_frames :], pinned)
-    return constrain_carry(carry), Output(pixels, frames, latents)
+    return constrain_carry(carry), ChunkOutput(pixels, frames, latents)
 
 
-def chunk_step(program: Program, invariants: Invariants, carry: Carry, chunk: ChunkInputs) -> tuple[Carry, Output]:
+def chunk_step(program: Program, invariants: Invariants, carry: Carry, chunk: ChunkInputs) -> tuple[Carry, ChunkOutput]:
     """One whole chunk, as the body of a `lax.scan` over chunks."""
-    state, conditions = begin(program, invariants, carry, chunk)
+    state, conditions = begin_chunk(program, invariants, carry, chunk)
     body = lambda state, step: (denoise_step(program, invariants, state, step, conditions), None)
     state, _ = jax.lax.scan(body, state, invariants.steps)
-    return finish(program, invariants, state.latent)
+    return finish_chunk(program, invariants, state.latent)
 
 
 def last_frame(program: Program, invariants: Invariants, carry: Carry) -> Reference:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from itjax.config import Sampler
 from itjax.models.apply import apply
 from itjax.models.dit import DiT, TimeFeatures
-from itjax.models.dit_block import Branches, KeysValues, Persons
+from itjax.models.dit_block import BranchIndices, KeysValues, Persons
 from itjax.parallel.sharding import SEQUENCE, constrain
 from itjax.sampling.guidance import Guide, Momentum
 
@@ -38,7 +38,7 @@ class Conditions(NamedTuple):
 
     mask_and_reference: Float[Array, "T h w Cc"]
     keys_values: KeysValues
-    branches: Branches
+    branches: BranchIndices
     persons: Persons | None
     context: Context
 
@@ -64,7 +64,7 @@ def constrain_state(state: DenoisingState) -> DenoisingState:
     return DenoisingState(constrain(state.latent), constrain(state.momentum), residual)
 
 
-def start(noise: Float[Array, "T h w C"], net: DiT, context: Context, sampler: Sampler) -> DenoisingState:
+def initial_state(noise: Float[Array, "T h w C"], net: DiT, context: Context, sampler: Sampler) -> DenoisingState:
     """The state before the first step: noise with the context pinned, and zero buffers."""
     momentum = jnp.zeros((sampler.branches - 1 if sampler.apg else 0, *noise.shape))
     residual = None

@@ -51,7 +51,7 @@ def adaptive_projected(
     return velocities[0] + (text_scale - 1) * update[0] + (audio_scale - 1) * update[1], momentum
 
 
-def guide(sampler: Sampler) -> Guide:
+def make_guide(sampler: Sampler) -> Guide:
     """The guidance function for the settings. Without APG it returns the momentum buffers unchanged."""
     scales = sampler.text_scale, sampler.audio_scale
     if sampler.apg is None:

@@ -6,15 +6,15 @@ from typing import Any
 import jax
 
 from itjax.sampling import chunk
-from itjax.sampling.chunk import Carry, ChunkInputs, Invariants, Output, Program
+from itjax.sampling.chunk import Carry, ChunkInputs, ChunkOutput, Invariants, Program
 
-_begin = jax.jit(chunk.begin, static_argnums=0)
+_begin = jax.jit(chunk.begin_chunk, static_argnums=0)
 _denoise_step = jax.jit(chunk.denoise_step, static_argnums=0, donate_argnums=2)
-_finish = jax.jit(chunk.finish, static_argnums=0)
+_finish = jax.jit(chunk.finish_chunk, static_argnums=0)
 _constrain_carry = jax.jit(chunk.constrain_carry)
 
 
-def scanned(program: Program, invariants: Invariants, carry: Carry, chunks: ChunkInputs) -> tuple[Carry, Output]:
+def scanned(program: Program, invariants: Invariants, carry: Carry, chunks: ChunkInputs) -> tuple[Carry, ChunkOutput]:
     """Generates all chunks in one `lax.scan`.
 
     `chunks` is stacked on a leading axis, except for the reference, which is shared by all chunks (None: each chunk's
@@ -22,7 +22,7 @@ def scanned(program: Program, invariants: Invariants, carry: Carry, chunks: Chun
     """
     reference = chunks.reference
 
-    def step(carry: Carry, inputs) -> tuple[Carry, Output]:
+    def step(carry: Carry, inputs) -> tuple[Carry, ChunkOutput]:
         windows, noise = inputs
         return chunk.chunk_step(program, invariants, carry, ChunkInputs(windows, reference, noise))
 
@@ -35,7 +35,7 @@ def streamed(
     carry: Carry,
     chunks: Iterable[ChunkInputs],
     on_step: Callable[[int], object] = lambda step: None,
-) -> Iterator[tuple[Carry, Output]]:
+) -> Iterator[tuple[Carry, ChunkOutput]]:
     """Generates any number of chunks, one at a time; yields each with the carry into the next one.
 
     The steps are dispatched one by one (a host callback inside a compiled loop would keep the loop out of the persistent

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-ALWAYS_RUN = 5  # number of first steps that are never skipped
+WARMUP_STEPS = 5  # number of first steps that are never skipped
 
 
 def schedule(
@@ -16,12 +16,12 @@ def schedule(
     """
     runs, total = [], 0.0
     for i, e0 in enumerate(features):
-        if i < ALWAYS_RUN:
+        if i < WARMUP_STEPS:
             total = 0.0
         else:
             previous = features[i - 1]
             total += float(np.polyval(coefficients, np.abs(e0 - previous).mean() / np.abs(previous).mean()))
-        run = i < ALWAYS_RUN or total >= threshold
+        run = i < WARMUP_STEPS or total >= threshold
         total = 0.0 if run else total
         runs.append(run)
     return np.asarray(runs)

@@ -24,7 +24,7 @@ from itjax.media.containers import SAMPLE_RATE
 from itjax.media.video_file import write_video
 from itjax.synthetic import clip as clips
 from itjax.synthetic.clip import Clip
-from itjax.synthetic.face import Seen
+from itjax.synthetic.face import FacePositions
 from itjax.terminal import run_command
 
 
@@ -110,7 +110,7 @@ def write(clip: Clip, out: Path, name: str) -> None:
     write_text(truth / f"{name}.json", json.dumps(clips.truth(clip, seen), ensure_ascii=False))
 
 
-def regions(seen: list[tuple[Seen, ...]], height: int, width: int) -> UInt8[np.ndarray, "F H W 3"]:
+def regions(seen: list[tuple[FacePositions, ...]], height: int, width: int) -> UInt8[np.ndarray, "F H W 3"]:
     """Frames that are white where a mouth may be, black elsewhere."""
     pixels = np.zeros((len(seen), height, width, 3), np.uint8)
     for frame, people in zip(pixels, seen, strict=True):
@@ -120,7 +120,7 @@ def regions(seen: list[tuple[Seen, ...]], height: int, width: int) -> UInt8[np.n
     return pixels
 
 
-def boxes(seen: list[tuple[Seen, ...]], height: int, width: int) -> dict[str, list[int]]:
+def boxes(seen: list[tuple[FacePositions, ...]], height: int, width: int) -> dict[str, list[int]]:
     """[top, left, bottom, right] in pixels of each person over all frames: the head and everything below it."""
     boxes_by_person = {}
     for number in range(len(seen[0])):

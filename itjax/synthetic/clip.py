@@ -8,11 +8,11 @@ from jaxtyping import Float32, UInt8
 
 from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
 from itjax.synthetic import mouth, scene, voice
-from itjax.synthetic.face import Seen
+from itjax.synthetic.face import FacePositions
 from itjax.synthetic.mouth import Mouth
 from itjax.synthetic.scene import Scene
 from itjax.synthetic.sentences import phrase, sentence
-from itjax.synthetic.voice import Manner, Speech
+from itjax.synthetic.voice import Speech, VoiceSettings
 
 # F frames · H W pixels · n samples: F / 25 seconds at 16 kHz
 
@@ -20,10 +20,10 @@ LOUDNESS = 0.08  # root mean square of speech, samples in -1..1
 PEAK = 0.95
 
 
-class Spoken(NamedTuple):
+class PersonSpeech(NamedTuple):
     """The speech of one person: sound as long as the clip, timed phonemes, and the sentences with their start times (s)."""
 
-    manner: Manner
+    manner: VoiceSettings
     sentences: tuple[tuple[str, float], ...]
     speech: Speech
     mouth: Mouth
@@ -37,7 +37,7 @@ class Clip(NamedTuple):
     height: int
     width: int
     scene: Scene
-    spoken: tuple[Spoken, ...]  # one per person
+    spoken: tuple[PersonSpeech, ...]  # one per person
 
     @property
     def sound(self) -> Float32[np.ndarray, " n"]:
@@ -76,14 +76,16 @@ def _turns(rng: np.random.Generator, seconds: float, persons: int) -> list[tuple
     return turns
 
 
-def _manner(rng: np.random.Generator, woman: bool, held_out: bool) -> Manner:
+def _manner(rng: np.random.Generator, woman: bool, held_out: bool) -> VoiceSettings:
     voices = voice.HELD_OUT_VOICES if held_out else voice.TRAIN_VOICES
-    matching = [name for name in voices if Manner(name).is_woman == woman]
+    matching = [name for name in voices if VoiceSettings(name).is_woman == woman]
     rate, pitch, spread = (int(rng.integers(low, high)) for low, high in ((125, 195), (35, 65), (30, 70)))
-    return Manner(matching[rng.integers(len(matching))], rate, pitch, spread)
+    return VoiceSettings(matching[rng.integers(len(matching))], rate, pitch, spread)
 
 
-def _say(rng: np.random.Generator, woman: bool, num_frames: int, turns: list[tuple[float, float]], held_out: bool) -> Spoken:
+def _say(
+    rng: np.random.Generator, woman: bool, num_frames: int, turns: list[tuple[float, float]], held_out: bool
+) -> PersonSpeech:
     """Fills the turns with sentences and phrases, with pauses between them."""
     manner = _manner(rng, woman, held_out)
     loudness = LOUDNESS * 10 ** (rng.uniform(-4, 4) / 20)
@@ -100,14 +102,14 @@ def _say(rng: np.random.Generator, woman: bool, num_frames: int, turns: list[tup
             sentences.append((text, at))
             end = at + said.seconds
             at = end + rng.uniform(0.25, 1.1)
-    joined = voice.joined(parts, [*pauses, 0.0])
+    joined = voice.concatenate(parts, [*pauses, 0.0])
     samples = np.zeros(num_frames * SAMPLE_RATE // FRAME_RATE, np.float32)
     samples[: len(joined.samples)] = joined.samples[: len(samples)]
     speech = Speech(samples, joined.phonemes)
-    return Spoken(manner, tuple(sentences), speech, mouth.track(speech.phonemes, num_frames))
+    return PersonSpeech(manner, tuple(sentences), speech, mouth.track(speech.phonemes, num_frames))
 
 
-def _fitting(rng: np.random.Generator, manner: Manner, seconds: float, held_out: bool) -> tuple[str, Speech] | None:
+def _fitting(rng: np.random.Generator, manner: VoiceSettings, seconds: float, held_out: bool) -> tuple[str, Speech] | None:
     """A sentence, or a phrase if sentences are too long; None if neither fits into `seconds`."""
     for attempt in range(5):
         text = phrase(rng, held_out) if attempt > 1 or rng.random() < 0.25 else sentence(rng, held_out)
@@ -122,14 +124,14 @@ def _scaled_to(samples: np.ndarray, loudness: float) -> np.ndarray:
     return scaled * min(1.0, PEAK / max(float(np.abs(scaled).max()), 1e-6))
 
 
-def frames(clip: Clip) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"], tuple[Seen, ...]]]:
+def frames(clip: Clip) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"], tuple[FacePositions, ...]]]:
     """Yields each frame's picture, and the positions of each person's face in it."""
     mouths = tuple(spoken.mouth for spoken in clip.spoken)
     for number in range(clip.num_frames):
         yield scene.frame(clip.scene, number, mouths, clip.height, clip.width)
 
 
-def truth(clip: Clip, seen: list[tuple[Seen, ...]]) -> dict[str, Any]:
+def truth(clip: Clip, seen: list[tuple[FacePositions, ...]]) -> dict[str, Any]:
     """The ground truth of a clip as JSON-serialisable values. Times in seconds, angles in radians, positions in pixels."""
     people = []
     for number, (person, spoken) in enumerate(zip(clip.scene.people, clip.spoken, strict=True)):
@@ -144,7 +146,8 @@ def truth(clip: Clip, seen: list[tuple[Seen, ...]]) -> dict[str, Any]:
                 "pose": {name: _rounded(values) for name, values in person.pose._asdict().items()},
                 "eyes_open": _rounded(person.look.open),
                 "seen": {
-                    name: [_rounded(getattr(positions[number], name), 2) for positions in seen] for name in Seen._fields
+                    name: [_rounded(getattr(positions[number], name), 2) for positions in seen]
+                    for name in FacePositions._fields
                 },
             }
         )

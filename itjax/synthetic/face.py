@@ -14,8 +14,8 @@ from itjax.synthetic.mouth import Mouth, Track
 Color = tuple[int, int, int]  # RGB
 
 SHIFT = 4  # fractional bits of OpenCV coordinates
-MOUTH_AT = (0.0, 0.50, 0.80)
-OPEN = 0.34  # largest distance between the lips
+MOUTH_POSITION = (0.0, 0.50, 0.80)
+MAX_GAP = 0.34  # largest distance between the lips
 DEEP, TONGUE, TEETH = (70, 22, 28), (158, 60, 86), (246, 244, 236)
 BETWEEN_LIPS = (DEEP, TONGUE, TEETH)
 
@@ -61,7 +61,7 @@ class Look(NamedTuple):
     smile: Track
 
 
-class Seen(NamedTuple):
+class FacePositions(NamedTuple):
     """Positions in the picture in pixels; boxes are (left, top, right, bottom).
 
     Corners (`left`, `right`) and inner lips (`top`, `bottom`) of the mouth; `mouth_box`: its box including the lips;
@@ -124,32 +124,32 @@ def oval(x: float, y: float, z: float, width: float, height: float, part: slice 
     return np.stack([x + width * np.cos(angles), y + height * np.sin(angles), np.full(len(angles), z)], axis=1)
 
 
-def mixed(color: Color, other: Color, share: float) -> Color:
+def mix(color: Color, other: Color, share: float) -> Color:
     """Linear mix: `share` 0 gives `color`, 1 gives `other`."""
     return tuple(round(a + (b - a) * share) for a, b in zip(color, other, strict=True))  # type: ignore[return-value]
 
 
-def darker(color: Color, by: float) -> Color:
+def darken(color: Color, by: float) -> Color:
     """Darkens a colour: `by` 0 keeps it, 1 gives black; negative values lighten it."""
-    return mixed(color, (0, 0, 0) if by > 0 else (255, 255, 255), abs(by))
+    return mix(color, (0, 0, 0) if by > 0 else (255, 255, 255), abs(by))
 
 
 def draw(
     picture: UInt8[np.ndarray, "H W 3"], who: Identity, pose: Pose, mouth: Mouth, look: Look, scale: float,
     origin: tuple[float, float],
-) -> Seen:  # fmt: skip
+) -> FacePositions:  # fmt: skip
     """Draws a person into `picture`. World point (x, y) is at pixel `scale` * (x, y) + `origin`."""
     pen = Pen(picture, pose, scale, origin)
     # the shoulders follow the head's rotation only slightly
     body = Pen(picture, pose._replace(yaw=0.3 * pose.yaw, pitch=0.0, roll=0.2 * pose.roll), scale, origin)
     drop = 0.10 * mouth.jaw
     if who.hair_style == "long":
-        pen.fill(oval(0.0, 0.12, -0.35, who.width * 1.22, 1.22), darker(who.hair, 0.25))
+        pen.fill(oval(0.0, 0.12, -0.35, who.width * 1.22, 1.22), darken(who.hair, 0.25))
     body.fill(oval(0.0, 2.35, -0.3, 1.65, 1.25), who.clothes)
-    body.fill(oval(0.0, 1.12, -0.1, 0.38, 0.42), darker(who.skin, 0.18))
+    body.fill(oval(0.0, 1.12, -0.1, 0.38, 0.42), darken(who.skin, 0.18))
     _head(pen, who, drop)
     _eyes(pen, who, look)
-    pen.line(_curve([(-0.02, -0.05), (0.10, 0.12 + who.nose), (0.0, 0.17 + who.nose)], 1.0), darker(who.skin, 0.35), 0.045)
+    pen.line(_curve([(-0.02, -0.05), (0.10, 0.12 + who.nose), (0.0, 0.17 + who.nose)], 1.0), darken(who.skin, 0.35), 0.045)
     if who.beard:
         sides = [
             (-who.width * 0.96, 0.15),
@@ -159,7 +159,7 @@ def draw(
             (who.width * 0.96, 0.15),
         ]
         inner = [(0.42, 0.33), (0, 0.30), (-0.42, 0.33)]
-        pen.fill(_points([*sides, *inner], 0.55), darker(who.hair, 0.1))
+        pen.fill(_points([*sides, *inner], 0.55), darken(who.hair, 0.1))
     box = _mouth(pen, who, mouth, look.smile)
     return _seen(pen, who, box, drop)
 
@@ -178,7 +178,7 @@ def _curve(places: Sequence[Sequence[Any]], z: float) -> Float[np.ndarray, "9 3"
 
 def _head(pen: Pen, who: Identity, drop: float) -> None:
     for side in (-1, 1):
-        pen.fill(oval(side * who.width * 1.02, 0.05, -0.15, 0.13, 0.22), darker(who.skin, 0.12))
+        pen.fill(oval(side * who.width * 1.02, 0.05, -0.15, 0.13, 0.22), darken(who.skin, 0.12))
     outline = oval(0.0, 0.0, 0.0, who.width, 1.0)
     is_lower = outline[:, 1] > 0
     outline[is_lower, 1] *= 1 + drop  # the chin moves down with the jaw
@@ -199,7 +199,7 @@ def _eyes(pen: Pen, who: Identity, look: Look) -> None:
     for side in (-1, 1):
         x, y, z = side * who.eye_distance, -0.12, 0.80
         height = size * 0.62 * max(look.open, 0.06)
-        pen.fill(oval(x, y, z, size, height), white if look.open > 0.15 else darker(who.skin, 0.3))
+        pen.fill(oval(x, y, z, size, height), white if look.open > 0.15 else darken(who.skin, 0.3))
         if look.open > 0.15:
             iris = oval(x + 0.3 * size * look.gaze_x, y + 0.2 * size * look.gaze_y, z + 0.02, size * 0.5, size * 0.5)
             iris[:, 1] = iris[:, 1].clip(y - height, y + height)
@@ -210,7 +210,7 @@ def _eyes(pen: Pen, who: Identity, look: Look) -> None:
         brow = y - 0.24 - 0.09 * look.brows
         inner = brow + 0.06 * max(0.0, -look.brows)  # a frown pulls the inner ends down
         ends = [(x - side * size * 1.1, inner), (x, brow - 0.05), (x + side * size * 1.2, brow + 0.03)]
-        pen.line(_curve(ends, 0.82), darker(who.hair, 0.35), who.brow)
+        pen.line(_curve(ends, 0.82), darken(who.hair, 0.35), who.brow)
         if who.glasses:
             pen.line(oval(x, y, 0.95, size * 1.55, size * 1.35)[list(range(32)) + [0]], (35, 35, 40), 0.035)
     if who.glasses:
@@ -220,10 +220,10 @@ def _eyes(pen: Pen, who: Identity, look: Look) -> None:
 
 def _mouth(pen: Pen, who: Identity, mouth: Mouth, smile: float) -> Float[np.ndarray, "4 3"]:
     """Draws the mouth; returns its corners (left, right) and inner lips (top, bottom)."""
-    x, y, z = MOUTH_AT
+    x, y, z = MOUTH_POSITION
     half = who.mouth * (0.82 + 0.36 * mouth.width - 0.38 * mouth.rounding + 0.15 * smile)
     z += 0.08 * mouth.rounding
-    gap = OPEN * mouth.jaw
+    gap = MAX_GAP * mouth.jaw
     arch = np.sqrt(1 - ACROSS**2)  # 0 at the corners
     # a smile raises the corners, an open jaw slightly raises the upper lip
     lift = -0.09 * smile * ACROSS**2 - 0.035 * mouth.jaw * arch
@@ -240,7 +240,7 @@ def _mouth(pen: Pen, who: Identity, mouth: Mouth, smile: float) -> Float[np.ndar
         teeth = np.minimum((0.035 + 0.06 * mouth.teeth) * arch, lower - upper)
         pen.fill(_between(across, upper, upper + teeth, z), TEETH)
     else:
-        pen.line(np.stack([across, upper + gap / 2 * arch, np.full(len(across), z)], axis=1), darker(who.lips, 0.45), 0.03)
+        pen.line(np.stack([across, upper + gap / 2 * arch, np.full(len(across), z)], axis=1), darken(who.lips, 0.45), 0.03)
     middle = len(ACROSS) // 2
     return np.array([(x - half, upper[0], z), (x + half, upper[-1], z), (x, upper[middle], z), (x, lower[middle], z)])
 
@@ -251,14 +251,16 @@ def _between(x: np.ndarray, top: np.ndarray, bottom: np.ndarray, z: float) -> Fl
     return np.concatenate([forward, back])
 
 
-def _seen(pen: Pen, who: Identity, mouth: Float[np.ndarray, "4 3"], drop: float) -> Seen:
-    left, right, top, bottom = (tuple(map(float, place)) for place in pen.at(mouth))
+def _seen(pen: Pen, who: Identity, mouth: Float[np.ndarray, "4 3"], drop: float) -> FacePositions:
     lips = pen.at(mouth + np.array([[-0.03, 0, 0], [0.03, 0, 0], [0, -0.10, 0], [0, 0.12, 0]]))
-    x, y, z = MOUTH_AT
-    area = pen.at(oval(x, y + OPEN / 2, z, 1.2 * who.mouth, OPEN / 2 + 0.12))
+    x, y, z = MOUTH_POSITION
+    area = pen.at(oval(x, y + MAX_GAP / 2, z, 1.2 * who.mouth, MAX_GAP / 2 + 0.12))
     eyes = pen.at(_points([(-who.eye_distance, -0.12), (who.eye_distance, -0.12)], 0.80))
     chin = pen.at(_points([(0, 1 + drop)], 0.0))[0]
     head = pen.at(oval(0.0, 0.0, 0.0, who.width, 1.0))
-    box = lambda points: (*map(float, points.min(0)), *map(float, points.max(0)))
     place = lambda point: (float(point[0]), float(point[1]))
-    return Seen(left, right, top, bottom, box(lips), box(area), place(eyes[0]), place(eyes[1]), place(chin), box(head))  # type: ignore[arg-type]
+    box = lambda points: (*place(points.min(0)), *place(points.max(0)))
+    left, right, top, bottom = map(place, pen.at(mouth))
+    mouth_box, mouth_area, head_box = box(lips), box(area), box(head)
+    left_eye, right_eye = map(place, eyes[:2])
+    return FacePositions(left, right, top, bottom, mouth_box, mouth_area, left_eye, right_eye, place(chin), head_box)

@@ -48,7 +48,7 @@ SHAPES = {
     "x": Mouth(0.35, 0.5, 0.0, 0.3, 0.2), "h": Mouth(0.45, 0.5, 0.0, 0.3, 0.1), "ʔ": Mouth(0.2, 0.5, 0.0, 0.3, 0.1),
     "p": Mouth(0.0, 0.4, 0.1, 0.0, 0.0), "b": Mouth(0.0, 0.4, 0.1, 0.0, 0.0), "m": Mouth(0.0, 0.45, 0.0, 0.0, 0.0),
 }  # fmt: skip
-SHUT = ("p", "b", "m")  # sounds that need closed lips
+LIP_CLOSURES = ("p", "b", "m")  # sounds that need closed lips
 GLIDES = {"aɪ": "ɪ", "aʊ": "ʊ", "eɪ": "ɪ", "oʊ": "ʊ", "əʊ": "ʊ", "ɔɪ": "ɪ", "dʒ": "ʒ", "tʃ": "ʃ"}  # their final sounds
 
 
@@ -64,7 +64,7 @@ def track(phonemes: tuple[Phoneme, ...], num_frames: int) -> Mouth:
     for symbol, start, stop in _split(phonemes):
         steps = slice(round(start * FINE_RATE), round(stop * FINE_RATE))
         fine[steps] = shape_of(symbol)
-        shut[steps] = float(symbol[:1] in SHUT)
+        shut[steps] = float(symbol[:1] in LIP_CLOSURES)
     fine, shut = _smoothed(fine, SMOOTHING), np.minimum(1, 1.5 * _smoothed(shut[:, None], CLOSING))
     fine[:, 0] *= 1 - shut[:, 0]
     frames = fine.reshape(num_frames, FINE_RATE // FRAME_RATE, -1).mean(1).astype(np.float32)
@@ -96,6 +96,6 @@ def at(mouth: Mouth, frame: int) -> Mouth:
     return Mouth(*(float(values[frame]) for values in mouth))
 
 
-def still(num_frames: int) -> Mouth:
+def rest_track(num_frames: int) -> Mouth:
     """A mouth at rest in all frames."""
     return Mouth(*(np.full(num_frames, value, np.float32) for value in REST))

@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from itjax.media.containers import FRAME_RATE
-from itjax.synthetic.face import Color, Identity, Look, Pose, Seen, darker, draw, mixed
+from itjax.synthetic.face import Color, FacePositions, Identity, Look, Pose, darken, draw, mix
 from itjax.synthetic.mouth import Mouth, at
 
 # F frames · H W pixels · world units: y is 0 to 1 over the picture's height while the camera is at rest
 
-FINER = 3  # supersampling factor, for smooth edges
+SUPERSAMPLING = 3  # supersampling factor, for smooth edges
 
 SKINS = {
     "pale": (244, 214, 196), "light": (232, 190, 162), "tan": (205, 155, 118), "brown": (150, 103, 74),
@@ -81,7 +81,7 @@ def identity(rng: np.random.Generator) -> tuple[Identity, str]:
         hair=_near(rng, HAIRS[hair], 8.0),
         hair_style=style,
         eyes=pick(EYES),
-        lips=mixed(skin, (188, 62, 72), 0.75 if woman else 0.55),
+        lips=mix(skin, (188, 62, 72), 0.75 if woman else 0.55),
         clothes=_near(rng, COLORS[worn], 10.0),
         glasses=glasses,
         beard=beard,
@@ -153,7 +153,7 @@ def person(rng: np.random.Generator, num_frames: int, x: float, size: float, liv
 def wall(rng: np.random.Generator) -> Wall:
     """A light wall with one to three boxes on it."""
     name = list(COLORS)[rng.integers(len(COLORS))]
-    color = _near(rng, darker(COLORS[name], -0.25), 6.0)
+    color = _near(rng, darken(COLORS[name], -0.25), 6.0)
     boxes = []
     for _ in range(rng.integers(1, 4)):
         left, top, width, height = (
@@ -162,7 +162,7 @@ def wall(rng: np.random.Generator) -> Wall:
             rng.uniform(0.1, 0.4),
             rng.uniform(0.1, 0.4),
         )
-        boxes.append(((left, top, left + width, top + height), _near(rng, darker(color, rng.uniform(-0.4, 0.4)), 10.0)))
+        boxes.append(((left, top, left + width, top + height), _near(rng, darken(color, rng.uniform(-0.4, 0.4)), 10.0)))
     return Wall(name, color, tuple(boxes))
 
 
@@ -198,16 +198,16 @@ def scene(
 
 def frame(
     shown: Scene, number: int, mouths: tuple[Mouth, ...], height: int, width: int
-) -> tuple[UInt8[np.ndarray, "{height} {width} 3"], tuple[Seen, ...]]:
+) -> tuple[UInt8[np.ndarray, "{height} {width} 3"], tuple[FacePositions, ...]]:
     """Draws a frame; returns it with the positions of each person's face. `mouths`: one per person, over time."""
-    zoom = float(shown.camera.zoom[number]) * height * FINER
+    zoom = float(shown.camera.zoom[number]) * height * SUPERSAMPLING
     aspect = width / height
     # zooming keeps the centre of the picture fixed
     origin = (
-        (float(shown.camera.pan_x[number]) - aspect / 2) * zoom + width * FINER / 2,
-        (float(shown.camera.pan_y[number]) - 0.5) * zoom + height * FINER / 2,
+        (float(shown.camera.pan_x[number]) - aspect / 2) * zoom + width * SUPERSAMPLING / 2,
+        (float(shown.camera.pan_y[number]) - 0.5) * zoom + height * SUPERSAMPLING / 2,
     )
-    picture = np.full((height * FINER, width * FINER, 3), shown.wall.color, np.uint8)
+    picture = np.full((height * SUPERSAMPLING, width * SUPERSAMPLING, 3), shown.wall.color, np.uint8)
     for (left, top, right, bottom), color in shown.wall.boxes:
         first, last = ((round(x * zoom + origin[0]), round(y * zoom + origin[1])) for x, y in ((left, top), (right, bottom)))
         cv2.rectangle(picture, first, last, color, cv2.FILLED)
@@ -216,6 +216,6 @@ def frame(
         pose = Pose(*(float(values[number]) for values in member.pose))
         look = Look(*(float(values[number]) for values in member.look))
         positions = draw(picture, member.identity, pose, at(mouth, number), look, zoom, origin)
-        seen.append(Seen(*(tuple(value / FINER for value in place) for place in positions)))  # type: ignore[arg-type]
+        seen.append(FacePositions(*(tuple(value / SUPERSAMPLING for value in place) for place in positions)))  # type: ignore[arg-type]
     downsampled = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     return downsampled, tuple(seen)

@@ -44,7 +44,7 @@ class _Event(ctypes.Structure):
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
-class Manner(NamedTuple):
+class VoiceSettings(NamedTuple):
     """Manner of speaking: espeak-ng voice, words per minute (80 to 450), pitch and pitch range (0 to 99)."""
 
     voice: str
@@ -97,7 +97,7 @@ def _library() -> Iterator[tuple[ctypes.CDLL, int]]:
         _ctypes.dlclose(library._handle)
 
 
-def speak(text: str, manner: Manner) -> Speech:
+def speak(text: str, manner: VoiceSettings) -> Speech:
     """Speaks `text`, without silence before and after.
 
     Raises:
@@ -149,7 +149,7 @@ def _trimmed(samples: np.ndarray, phonemes: list[Phoneme]) -> Speech:
     return Speech(samples[int(start * SAMPLE_RATE) : int(stop * SAMPLE_RATE)], shifted)
 
 
-def joined(parts: list[Speech], pauses: list[float]) -> Speech:
+def concatenate(parts: list[Speech], pauses: list[float]) -> Speech:
     """Concatenates the parts, with `pauses[i]` seconds of silence before part i and `pauses[-1]` after the last."""
     samples: list[np.ndarray] = []
     phonemes: list[Phoneme] = []

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from itjax.config import Sampler
 from itjax.errors import UserError
-from itjax.models.dit import REMAT
+from itjax.models.dit import REMAT_POLICIES
 
 STRATEGIES = ("M0", "M1", "M2", "M3", "I2V", "FL2V")
 DTYPES = ("float32", "bfloat16")
@@ -67,7 +67,7 @@ class Dropout:
 
 
 @dataclass(frozen=True)
-class TimeLaw:
+class TimeDistribution:
     """Distribution of the training time τ in 0..1.
 
     Attributes:
@@ -90,7 +90,7 @@ class TimeLaw:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedParameters:
     """Which parameters of the DiT are trained; the rest is frozen.
 
     Attributes:
@@ -276,8 +276,8 @@ class Training:
     remat: str = "full"
     references: References = field(default_factory=References)
     dropout: Dropout = field(default_factory=Dropout)
-    times: TimeLaw = field(default_factory=TimeLaw)
-    trained: Trained = field(default_factory=Trained)
+    times: TimeDistribution = field(default_factory=TimeDistribution)
+    trained: TrainedParameters = field(default_factory=TrainedParameters)
     optimizer: Optimizer = field(default_factory=Optimizer)
     mesh: Mesh = field(default_factory=Mesh)
     processes: Processes = field(default_factory=Processes)
@@ -292,7 +292,7 @@ class Training:
         _check(self.motion_frames >= 1 and self.motion_frames % 4 == 1, "motion-frames", self.motion_frames, "4n+1")
         _check(1 <= self.region_weight < math.inf, "region-weight", self.region_weight, "finite and at least 1")
         _check(self.dtype in DTYPES, "dtype", self.dtype, "float32 or bfloat16")
-        _check(self.remat in REMAT, "remat", self.remat, f"one of {', '.join(REMAT)}")
+        _check(self.remat in REMAT_POLICIES, "remat", self.remat, f"one of {', '.join(REMAT_POLICIES)}")
         _check(self.seed >= 0, "seed", self.seed, "at least 0")
 
     @property

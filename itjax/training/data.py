@@ -95,7 +95,7 @@ class Cutter:
         identity = (number * len(self.dataset.buckets) + self.bucket) % 2**32
         return self.cut(clip, drawn, identity), clip.name
 
-    def cut(self, clip: Clip, drawn: reference_sampling.Drawn, identity: int) -> Batch:
+    def cut(self, clip: Clip, drawn: reference_sampling.SampledPair, identity: int) -> Batch:
         """The chunk and reference that were drawn.
 
         Raises:

@@ -19,7 +19,7 @@ from itjax.models.dit_block import Persons
 from itjax.parallel.sharding import constrain
 from itjax.records import SPEECH_MARGIN
 from itjax.sampling.chunk import reference_mask
-from itjax.training.config import Dropout, References, TimeLaw
+from itjax.training.config import Dropout, References, TimeDistribution
 
 AnyArray = Array | np.ndarray
 
@@ -46,7 +46,7 @@ class Batch(NamedTuple):
     region: Float[AnyArray, "B T h w"] | None = None
 
 
-class Draws(NamedTuple):
+class RandomDraws(NamedTuple):
     """Random draws of each example. `text`, `audio`, `image`: 1 if the condition is dropped."""
 
     times: Float[Array, " B"]
@@ -56,7 +56,7 @@ class Draws(NamedTuple):
     image: Float[Array, " B"]
 
 
-def draw_times(key: Array, law: TimeLaw) -> Float[Array, ""]:
+def draw_times(key: Array, law: TimeDistribution) -> Float[Array, ""]:
     """Draws one τ in 0..1 (logit-normal: arXiv 2403.03206, section 3.1) and shifts it."""
     time = jax.random.uniform(key) if law.law == "uniform" else jax.nn.sigmoid(law.mean + law.std * jax.random.normal(key))
     return shifted(time, law.shift)
@@ -67,14 +67,14 @@ def shifted(times: Float[Array, "*b"], shift: float) -> Float[Array, "*b"]:
     return shift * times / (1 + (shift - 1) * times)
 
 
-def draw(batch: Batch, seed: int, law: TimeLaw, dropout: Dropout) -> Draws:
+def draw_randoms(batch: Batch, seed: int, law: TimeDistribution, dropout: Dropout) -> RandomDraws:
     """Draws τ, noise and dropout, seeded only by `seed` and each example's identity.
 
     They depend neither on the step nor on the example's position in the batch.
     """
     shape = batch.latents.shape[1:]
 
-    def draw_one(identity: Array) -> Draws:
+    def draw_one(identity: Array) -> RandomDraws:
         times, noise, drops = jax.random.split(jax.random.fold_in(jax.random.key(seed), identity), 3)
         text, audio, both, image = jax.random.uniform(drops, (4,)) < jnp.asarray(
             [dropout.text, dropout.audio, dropout.both, dropout.image]
@@ -82,7 +82,7 @@ def draw(batch: Batch, seed: int, law: TimeLaw, dropout: Dropout) -> Draws:
         # drawn flat: the same numbers as with the latents' shape, but the program compiles 20 times faster
         standard = jax.random.normal(noise, (math.prod(shape),)).reshape(shape)
         flags = (text | both, audio | both, image)
-        return Draws(draw_times(times, law), standard, *(flag.astype(jnp.float32) for flag in flags))
+        return RandomDraws(draw_times(times, law), standard, *(flag.astype(jnp.float32) for flag in flags))
 
     return jax.vmap(draw_one)(jnp.asarray(batch.identity))
 
@@ -95,7 +95,7 @@ def speech_windows(speech: Float[Array, "B P F2 N Ca"], sizes: AudioAdapterSizes
 
 
 def noisy(
-    data: Float[Array, "B T h w C"], draws: Draws, context_latents: Int[Array, " B"]
+    data: Float[Array, "B T h w C"], draws: RandomDraws, context_latents: Int[Array, " B"]
 ) -> tuple[Float[Array, "B T h w C"], Float[Array, "B T h w C"], Float[Array, "B T"]]:
     """Noisy input, target, and a mask of the latents in the loss (1); context (0) stays clean in the input."""
     times = draws.times[:, None, None, None, None]
@@ -108,7 +108,7 @@ def losses(
     net: DiT,
     parameters: dict,
     batch: Batch,
-    draws: Draws,
+    draws: RandomDraws,
     null_text: Float[Array, "X Dt"],
     references: References,
     region_weight: float = 1.0,

@@ -13,7 +13,7 @@ from itjax.config import DiTSizes
 from itjax.errors import UserError
 from itjax.models.dit import abstract_parameters, init
 from itjax.parallel.sharding import with_shardings
-from itjax.training.config import Trained
+from itjax.training.config import TrainedParameters
 from itjax.weights.sources import Weights
 
 AUDIO = ("audio_adapter", "blocks/audio_q", "blocks/audio_kv", "blocks/audio_o", "blocks/norm_x")
@@ -35,7 +35,7 @@ def is_audio(path: str) -> bool:
     return path.startswith(AUDIO)
 
 
-def abstract(sizes: DiTSizes, trained: Trained) -> tuple[dict, dict]:
+def abstract(sizes: DiTSizes, trained: TrainedParameters) -> tuple[dict, dict]:
     """Shapes of the trained and of the frozen parameters, float32, nested.
 
     Raises:
@@ -48,7 +48,7 @@ def abstract(sizes: DiTSizes, trained: Trained) -> tuple[dict, dict]:
     return nested(trains), nested({path: leaf for path, leaf in leaves.items() if path not in trains})
 
 
-def _lora_shapes(leaves: dict, trained: Trained) -> dict:
+def _lora_shapes(leaves: dict, trained: TrainedParameters) -> dict:
     linear = {
         path.split("/")[1]: leaf.shape
         for path, leaf in leaves.items()
@@ -70,34 +70,34 @@ def _lora_shapes(leaves: dict, trained: Trained) -> dict:
     return shapes
 
 
-def merged(frozen: dict, trainable: dict) -> dict:
+def merge(frozen: dict, trainable: dict) -> dict:
     """The network's parameters: frozen and trained leaves in one tree."""
     return nested(flat(frozen) | flat(trainable))
 
 
-def for_compute(trainable: dict, dtype: DTypeLike) -> dict:
+def cast_for_compute(trainable: dict, dtype: DTypeLike) -> dict:
     """Casts the blocks' float32 master matrices to `dtype`, so that they are also gathered across devices in it."""
     is_block_matrix = lambda path: path.startswith("blocks/") and path.endswith(("kernel", *LORA))
     return nested({path: leaf.astype(dtype) if is_block_matrix(path) else leaf for path, leaf in flat(trainable).items()})
 
 
-def read_frozen(weights: Weights, sizes: DiTSizes, trained: Trained, mesh: Mesh, dtype: DTypeLike) -> dict:
+def read_frozen(weights: Weights, sizes: DiTSizes, trained: TrainedParameters, mesh: Mesh, dtype: DTypeLike) -> dict:
     """Reads the frozen parameters in `dtype`, each leaf directly onto its shards. Trained parameters are not read."""
     frozen = flat(abstract(sizes, trained)[1])
     return weights.read("dit", mesh, dtype, frozen.__contains__) if frozen else {}
 
 
-def read_trainable(weights: Weights, sizes: DiTSizes, trained: Trained, mesh: Mesh, seed: int) -> dict:
+def read_trainable(weights: Weights, sizes: DiTSizes, trained: TrainedParameters, mesh: Mesh, seed: int) -> dict:
     """The trained parameters as sharded float32 masters: from the checkpoint, or newly initialised if not in it."""
     trains = flat(abstract(sizes, trained)[0])
     new_paths = {path for path in trains if path.endswith(LORA) or (trained.new_audio and is_audio(path))}
     stored_paths = trains.keys() - new_paths
     stored = flat(weights.read("dit", mesh, jnp.float32, stored_paths.__contains__)) if stored_paths else {}
-    new = flat(begin(sizes, trained, mesh, seed)) if new_paths else {}
+    new = flat(initialise(sizes, trained, mesh, seed)) if new_paths else {}
     return nested({path: new[path] if path in new_paths else stored[path] for path in trains})
 
 
-def begin(sizes: DiTSizes, trained: Trained, mesh: Mesh, seed: int) -> dict:
+def initialise(sizes: DiTSizes, trained: TrainedParameters, mesh: Mesh, seed: int) -> dict:
     """Initialises the parameters that do not come from a checkpoint, each leaf directly on its shards.
 
     LoRA has random `down` and zero `up` matrices (arXiv 2106.09685, section 4.1); new audio parts have a zero output.

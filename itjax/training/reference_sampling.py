@@ -16,7 +16,7 @@ from itjax.training.config import References
 # n chunks of a clip · m references of a clip · k allowed ones
 
 
-class Drawn(NamedTuple):
+class SampledPair(NamedTuple):
     """Indices of a chunk and a reference in the clip's record. `context`: whether the example has earlier frames."""
 
     chunk: int
@@ -62,7 +62,9 @@ def usable_chunks(references: References, num_frames: int, layout: Layout) -> In
     return np.flatnonzero(mask.any(axis=1)).astype(np.int32)
 
 
-def draw(rng: np.random.Generator, references: References, num_frames: int, layout: Layout, without_context: float) -> Drawn:
+def draw(
+    rng: np.random.Generator, references: References, num_frames: int, layout: Layout, without_context: float
+) -> SampledPair:
     """Draws one of the clip's usable chunks, then one of its allowed references, both uniformly.
 
     With probability `without_context`, the example is like a first chunk: it has no earlier frames, its reference is its own
@@ -80,8 +82,8 @@ def draw(rng: np.random.Generator, references: References, num_frames: int, layo
     # always drawn, so that the random stream does not depend on `without_context`
     reference = int(choices[rng.integers(len(choices))])
     if references.baseline:
-        return Drawn(chunk, reference, False)
+        return SampledPair(chunk, reference, False)
     if rng.random() < without_context:
         own_first = int(np.flatnonzero(reference_frames(num_frames, layout) == start)[0])
-        return Drawn(chunk, own_first, False)
-    return Drawn(chunk, reference, True)
+        return SampledPair(chunk, own_first, False)
+    return SampledPair(chunk, reference, True)

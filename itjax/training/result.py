@@ -17,12 +17,12 @@ from itjax.progress import SILENT, Progress
 from itjax.training import run_folder
 from itjax.training.checkpoints import FOLDER
 from itjax.weights import store
-from itjax.weights.convert import Report, audio_names, nbytes_of, write_audio, write_base
+from itjax.weights.convert import Report, audio_names, nbytes_of, write_dit_audio, write_dit_base
 from itjax.weights.lazy import LazyTensor
-from itjax.weights.load import as_torch, torch_view
+from itjax.weights.load import split_into_torch, torch_view
 from itjax.weights.lora import Lora, open_loras, with_deltas
 from itjax.weights.mapping import LINEAR, Source, sources
-from itjax.weights.sources import Weights, identity_of, open_converted, preset_of, with_dit
+from itjax.weights.sources import Weights, identity_of, open_converted, preset_of, replace_dit
 from itjax.weights.specs import NetworkSpec, network_specs
 from itjax.weights.torch_files import TensorFiles
 from itjax.weights.torch_writer import write_safetensors
@@ -57,7 +57,7 @@ def open_weights(directory: str | Path, loras: Sequence[tuple[str | Path, float]
     base = open_weights(result.base, [])
     spec = network_specs(base.preset.networks)["dit"]
     identity = f"{base.identity},{identity_of(TensorFiles(result.arrays), added)}"
-    return with_dit(base, _dit(folder, spec, added), identity)
+    return replace_dit(base, _dit(folder, spec, added), identity)
 
 
 def export(directory: Path, output: Path, progress: Progress = SILENT) -> list[Path]:
@@ -88,9 +88,9 @@ def export(directory: Path, output: Path, progress: Progress = SILENT) -> list[P
             write_safetensors(folder / LORA_FILE, report.watched(view.tensors))
             report.finished("lora", nbytes)
         else:
-            write_audio(spec, view, folder, report)
+            write_dit_audio(spec, view, folder, report)
         if result.parts == "full":
-            write_base(spec, view, folder, report)
+            write_dit_base(spec, view, folder, report)
     return sorted(path for path in target.rglob("*") if path.is_file())
 
 
@@ -129,7 +129,7 @@ def open_result(directory: Path) -> Result:
 def is_result(directory: Path) -> bool:
     """Whether the folder is a training run or a checkpoint of one."""
     run, _ = _run_and_step(directory)
-    return ((run / FOLDER).is_dir() and (run / run_folder.FILE).is_file()) or run_folder.is_one(run)
+    return ((run / FOLDER).is_dir() and (run / run_folder.FILE).is_file()) or run_folder.is_run_folder(run)
 
 
 def _run_and_step(directory: Path) -> tuple[Path, int | None]:
@@ -165,7 +165,7 @@ def _dit(directory: Path, spec: NetworkSpec, loras: list[tuple[Path, float]]) ->
     trained: dict[str, LazyTensor] = {}
     for source in sources(spec.table, spec.abstract):
         if source.path in result.arrays:
-            trained |= as_torch(source, result.arrays[source.path])
+            trained |= split_into_torch(source, result.arrays[source.path])
     for name, tensor in trained.items():
         trained[name] = tensor.astype(base.dtype(name))
     return with_deltas(TensorFiles(base.tensors | trained), open_loras(loras))
@@ -181,6 +181,6 @@ def _lora(result: Result, spec: NetworkSpec, base: TensorFiles) -> dict[str, Laz
                 continue
             stored = result.arrays[path]
             names = tuple(f"{PREFIX}{name.removesuffix('weight')}{suffix}.weight" for name in source.names)
-            update = as_torch(Source(path, names, LINEAR, True, stored.shape), stored)
+            update = split_into_torch(Source(path, names, LINEAR, True, stored.shape), stored)
             tensors |= {name: tensor.astype(base.dtype(source.names[0])) for name, tensor in update.items()}
     return tensors

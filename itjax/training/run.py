@@ -104,7 +104,7 @@ def train(settings: Training, weights: Weights, progress: Progress = SILENT) -> 
         run = open_run(settings, weights, progress if jax.process_index() == 0 else SILENT)
         if jax.process_index() == 0:  # the others end with this one where the folder is refused
             stack.enter_context(run_folder.locked(folder))
-            run_folder.begin(settings, weights)
+            run_folder.create_or_check(settings, weights)
         stack.enter_context(jax.set_mesh(run.mesh))
         stack.enter_context(exact_float32(settings.dtype))
         checkpoints = stack.enter_context(RunCheckpoints(settings))
@@ -137,7 +137,7 @@ def begin(run: TrainingRun, checkpoints: RunCheckpoints, stream: data.Stream) ->
     last = checkpoints.last()
     if last is None:
         trainable = parameters.read_trainable(run.weights, sizes, settings.trained, run.mesh, settings.seed)
-        return state.start(trainable, settings.optimizer, run.mesh), []
+        return state.sharded_initial_state(trainable, settings.optimizer, run.mesh), []
     found, position = checkpoints.restore(last, state.abstract_state(run.trains, settings.optimizer, run.mesh))
     stream.restore(position["stream"])
     run.progress.notice(f"going on after step {last}")
@@ -182,7 +182,7 @@ class TrainLoop:
         self._run, self._checkpoints, self._stream, self._reporter = run, checkpoints, stream, reporter
         self._pending: deque[PendingStep] = deque()
         self._good = jnp.asarray(True)
-        self._step = step.jitted(step_settings(run.settings), run.weights.preset.networks.dit, now, run.mesh)
+        self._step = step.compile_step(step_settings(run.settings), run.weights.preset.networks.dit, now, run.mesh)
 
     def dispatch(self, frozen: dict, null_text: jax.Array) -> None:
         """Gives the next step to the devices.

@@ -21,10 +21,10 @@ from itjax.weights.sources import Weights
 VERSION = 1
 FILE = "config.json"
 # settings that may change when a run resumes: they do not affect the training (remat and mesh: except for rounding)
-FREE = ("data", "checkpoint", "run", "steps", "remat", "mesh", "processes", "reports", "checkpoints")
+CHANGEABLE = ("data", "checkpoint", "run", "steps", "remat", "mesh", "processes", "reports", "checkpoints")
 
 
-def content(settings: Training, weights: Weights) -> dict[str, Any]:
+def config_content(settings: Training, weights: Weights) -> dict[str, Any]:
     """The content of a run's config.json."""
     checkpoint_folder = {"checkpoints": os.fspath(folder_of(settings))} if settings.checkpoints.folder else {}
     return checkpoint_folder | {
@@ -36,7 +36,7 @@ def content(settings: Training, weights: Weights) -> dict[str, Any]:
     }
 
 
-def begin(settings: Training, weights: Weights) -> None:
+def create_or_check(settings: Training, weights: Weights) -> None:
     """Writes config.json into a new run's folder, or compares it with that of the existing run.
 
     The same applies to a separate checkpoint folder, because the machine with the run's own folder may be lost.
@@ -45,13 +45,13 @@ def begin(settings: Training, weights: Weights) -> None:
         UserError: If settings differ (lists each), or the existing config.json cannot be read.
         OutputError: If the file cannot be written.
     """
-    current = json.loads(json.dumps(content(settings, weights)))
+    current = json.loads(json.dumps(config_content(settings, weights)))
     _write_or_compare(epath.Path(settings.run), current)
     if settings.checkpoints.folder:
         _write_or_compare(folder_of(settings), current)
 
 
-def is_one(folder: Path) -> bool:
+def is_run_folder(folder: Path) -> bool:
     """Whether `folder` is the folder of a run or of a run's checkpoints."""
     try:
         return "training" in json.loads((folder / FILE).read_text())
@@ -88,7 +88,9 @@ def _write(path: Path, current: dict[str, Any]) -> None:
 
 
 def _differences(stored: dict[str, Any], current: dict[str, Any]) -> str:
-    flat = lambda settings: flatten_dict({k: v for k, v in settings.get("training", {}).items() if k not in FREE}, sep=".")
+    flat = lambda settings: flatten_dict(
+        {k: v for k, v in settings.get("training", {}).items() if k not in CHANGEABLE}, sep="."
+    )
     old, new = flat(stored), flat(current)
     lines = [
         f"\n  {k}: was {old.get(k)}, now {new.get(k)}" for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)

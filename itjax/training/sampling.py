@@ -65,7 +65,7 @@ def sample(
     with jax.set_mesh(mesh):
         # same devices, same order: arrays sharded over all of them do not move
         move = lambda tree: jax.device_put(tree, _shardings(tree, mesh))
-        dit = move(parameters.merged(frozen, parameters.for_compute(trainable, program.dtype)))
+        dit = move(parameters.merge(frozen, parameters.cast_for_compute(trainable, program.dtype)))
         source = _source(sampling, clip, int(settings.reports.sample_seconds * FRAME_RATE))
         picture = jnp.asarray(source[0])
         negative = np.asarray(null_prompts(sampling.dataset)[1])

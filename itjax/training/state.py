@@ -31,7 +31,7 @@ def learning_rate(settings: Optimizer) -> optax.Schedule:
     return lambda count: settings.learning_rate * jnp.minimum(1.0, (count + 1) / warm)
 
 
-def transformation(settings: Optimizer) -> optax.GradientTransformation:
+def optimizer_transform(settings: Optimizer) -> optax.GradientTransformation:
     """Gradient clipping, then AdamW (arXiv 1711.05101). Only matrices have weight decay: not norms, biases, modulations."""
     is_matrix = lambda tree: nested({path: path.endswith(("kernel", *LORA)) for path in flat(tree)})
     adamw = optax.adamw(
@@ -41,15 +41,15 @@ def transformation(settings: Optimizer) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw)
 
 
-def fresh(trainable: dict, settings: Optimizer) -> TrainState:
+def initial_state(trainable: dict, settings: Optimizer) -> TrainState:
     """The state before the first step (traceable)."""
     ema = jax.tree.map(jnp.copy, trainable) if settings.ema else None
-    return TrainState(jnp.zeros((), jnp.int32), trainable, transformation(settings).init(trainable), ema)
+    return TrainState(jnp.zeros((), jnp.int32), trainable, optimizer_transform(settings).init(trainable), ema)
 
 
 def abstract_state(trainable: dict, settings: Optimizer, mesh: Mesh) -> TrainState:
     """Shapes and shardings of the state: moments and averages are sharded like their parameters."""
-    return with_shardings(jax.eval_shape(lambda tree: fresh(tree, settings), trainable), mesh)
+    return with_shardings(jax.eval_shape(lambda tree: initial_state(tree, settings), trainable), mesh)
 
 
 def shardings(tree):
@@ -57,10 +57,10 @@ def shardings(tree):
     return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
-def start(trainable: dict, settings: Optimizer, mesh: Mesh) -> TrainState:
+def sharded_initial_state(trainable: dict, settings: Optimizer, mesh: Mesh) -> TrainState:
     """The state before the first step, on its shards."""
     out = shardings(abstract_state(jax.tree.map(_shape, trainable), settings, mesh))
-    return jax.jit(lambda tree: fresh(tree, settings), out_shardings=out)(trainable)
+    return jax.jit(lambda tree: initial_state(tree, settings), out_shardings=out)(trainable)
 
 
 def _shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:

@@ -16,9 +16,9 @@ from itjax.models.dit import DiT
 from itjax.parallel.sharding import constrain, parameter_spec
 from itjax.training import objective
 from itjax.training.config import Training
-from itjax.training.objective import Batch, Draws
-from itjax.training.parameters import for_compute, merged
-from itjax.training.state import TrainState, learning_rate, shardings, transformation
+from itjax.training.objective import Batch, RandomDraws
+from itjax.training.parameters import cast_for_compute, merge
+from itjax.training.state import TrainState, learning_rate, optimizer_transform, shardings
 
 # B examples · X text tokens
 
@@ -78,7 +78,9 @@ def train_step(
     return state, Report(good, loss, constrain(losses), constrain(times), norm, rate)
 
 
-def jitted(settings: Training, sizes: DiTSizes, state: TrainState, mesh: Mesh) -> Callable[..., tuple[TrainState, Report]]:
+def compile_step(
+    settings: Training, sizes: DiTSizes, state: TrainState, mesh: Mesh
+) -> Callable[..., tuple[TrainState, Report]]:
     """`train_step` compiled as one program for all steps; the input state is donated.
 
     Args:
@@ -96,7 +98,7 @@ def gradients_of(
     settings: Training, sizes: DiTSizes, trainable: dict, frozen: dict, batch: Batch, null_text: Float[Array, "X Dt"]
 ) -> tuple[tuple[Float[Array, " B"], Float[Array, " B"]], dict]:
     """Losses and τ of the examples, and the gradient of their mean loss, sharded like the parameters."""
-    draws = objective.draw(batch, settings.seed, settings.times, settings.dropout)
+    draws = objective.draw_randoms(batch, settings.seed, settings.times, settings.dropout)
 
     def mean_loss(trainable: dict):
         losses = losses_of(settings, sizes, trainable, frozen, batch, draws, null_text)
@@ -107,12 +109,12 @@ def gradients_of(
 
 
 def losses_of(
-    settings: Training, sizes: DiTSizes, trainable: dict, frozen: dict, batch: Batch, draws: Draws,
+    settings: Training, sizes: DiTSizes, trainable: dict, frozen: dict, batch: Batch, draws: RandomDraws,
     null_text: Float[Array, "X Dt"],
 ) -> Float[Array, " B"]:  # fmt: skip
     """The loss of each example for the given draws."""
     net = network(sizes, settings)
-    parameters = merged(frozen, for_compute(trainable, net.dtype))
+    parameters = merge(frozen, cast_for_compute(trainable, net.dtype))
     return objective.losses(net, parameters, batch, draws, null_text, settings.references, settings.region_weight)
 
 
@@ -125,7 +127,7 @@ def _as_stored(gradient: Array) -> Array:
 
 
 def _updated(settings: Training, state: TrainState, gradients: dict) -> TrainState:
-    updates, optimizer = transformation(settings.optimizer).update(gradients, state.optimizer, state.trainable)
+    updates, optimizer = optimizer_transform(settings.optimizer).update(gradients, state.optimizer, state.trainable)
     trainable = optax.apply_updates(state.trainable, updates)
     ema = None
     if state.ema is not None:

@@ -49,7 +49,7 @@ def prepare(dataset: Dataset, settings: Training, held_out: tuple[Place, ...], m
 @partial(jax.jit, static_argnums=(0, 1))
 def _losses(settings: Training, sizes: DiTSizes, trainable, frozen, batch: Batch, times, null_text) -> Float[Array, " B"]:
     nothing_dropped = Dropout(0.0, 0.0, 0.0, 0.0, 0.0)
-    draws = objective.draw(batch, settings.seed, settings.times, nothing_dropped)._replace(times=times)
+    draws = objective.draw_randoms(batch, settings.seed, settings.times, nothing_dropped)._replace(times=times)
     losses = step.losses_of(settings, sizes, trainable, frozen, batch, draws, null_text)
     return constrain(losses)  # replicated, because every process reports all of them
 

@@ -22,7 +22,7 @@ from itjax.weights.tables.dit import AUDIO
 from itjax.weights.torch_files import TensorFiles
 from itjax.weights.torch_writer import write_pth, write_safetensors, write_sharded
 
-PICKLES = {"vae": official.VAE_FILE, "umt5": official.UMT5_FILE, "clip": official.CLIP_FILE}
+PICKLE_FILES = {"vae": official.VAE_FILE, "umt5": official.UMT5_FILE, "clip": official.CLIP_FILE}
 
 
 class Report:
@@ -96,7 +96,7 @@ def to_official(specs: Mapping[str, NetworkSpec], directory: Path, output: Path,
         raise UserError(f"{target} already exists: remove it or choose another folder")
     views = {network: torch_view(spec, stored, network) for network, spec in specs.items()}
     sizes = {network: nbytes_of(view.tensors) for network, view in views.items()}
-    scratch = max(sizes[network] for network in PICKLES)  # temporary space of write_pth
+    scratch = max(sizes[network] for network in PICKLE_FILES)  # temporary space of write_pth
     check_output(target, sum(sizes.values()) + scratch)
     report = Report(sum(sizes.values()), progress)
     with atomic_path(target) as folder, report.bar:
@@ -111,17 +111,17 @@ def _write_networks(
     specs: Mapping[str, NetworkSpec], views: Mapping[str, TensorFiles], folder: Path, report: Report
 ) -> None:
     wan = folder / official.WAN
-    write_base(specs["dit"], views["dit"], folder, report)
-    write_audio(specs["dit"], views["dit"], folder, report)
+    write_dit_base(specs["dit"], views["dit"], folder, report)
+    write_dit_audio(specs["dit"], views["dit"], folder, report)
     tensors = {network: report.watched(view.tensors) for network, view in views.items() if network != "dit"}
-    for network, name in PICKLES.items():
+    for network, name in PICKLE_FILES.items():
         write_pth(wan / name, tensors[network])
         report.finished(network, nbytes_of(tensors[network]))
     write_safetensors(folder / official.WAV2VEC2 / official.WAV2VEC2_FILE, tensors["wav2vec2"])
     report.finished("wav2vec2", nbytes_of(tensors["wav2vec2"]))
 
 
-def write_base(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
+def write_dit_base(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
     """Writes the DiT's tensors from Wan, as shards with an index."""
     audio = audio_names(dit)
     base = {name: tensor for name, tensor in view.tensors.items() if name not in audio}
@@ -129,7 +129,7 @@ def write_base(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report
     report.finished("dit, base", nbytes_of(base))
 
 
-def write_audio(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
+def write_dit_audio(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
     """Writes the DiT's tensors added by InfiniteTalk, as a single file."""
     audio = audio_names(dit)
     added = {name: tensor for name, tensor in view.tensors.items() if name in audio}

@@ -88,7 +88,7 @@ def torch_view(spec: NetworkSpec, checkpoint: TensorFiles, prefix: str) -> Tenso
     check_names(expected, checkpoint, f"the checkpoint's {prefix}", lambda path: not path.startswith(f"{prefix}/"))
     tensors: dict[str, LazyTensor] = {}
     for source in sources(spec.table, spec.abstract):
-        tensors |= as_torch(source, checkpoint.tensors[f"{prefix}/{source.path}"])
+        tensors |= split_into_torch(source, checkpoint.tensors[f"{prefix}/{source.path}"])
     unused = f"unused/{prefix}/"
     for path in checkpoint.names():
         if path.startswith(unused):
@@ -96,7 +96,7 @@ def torch_view(spec: NetworkSpec, checkpoint: TensorFiles, prefix: str) -> Tenso
     return TensorFiles(tensors)
 
 
-def as_torch(source: Source, stored: LazyTensor) -> dict[str, LazyTensor]:
+def split_into_torch(source: Source, stored: LazyTensor) -> dict[str, LazyTensor]:
     """Splits one of our arrays into its tensors by torch name: one per layer if it is stacked."""
     read = lambda layer: partial(_read_torch, source, stored, layer)
     tensor = lambda layer: LazyTensor(source.torch_shape, stored.dtype, read(layer), stored.file)

@@ -16,8 +16,8 @@ from itjax.weights.torch_files import TensorFiles, open_tensors
 
 PREFIXES = ("diffusion_model.", "model.diffusion_model.", "transformer.", "")
 # ending of a key -> ending of the tensor to which its difference is added
-DIFFERENCES = {".diff": ".weight", ".diff_b": ".bias", ".diff_m": ".modulation"}
-PAIRS = ((".lora_down.weight", ".lora_up.weight"), (".lora_A.weight", ".lora_B.weight"))
+DIFFERENCE_SUFFIXES = {".diff": ".weight", ".diff_b": ".bias", ".diff_m": ".modulation"}
+LOW_RANK_SUFFIXES = ((".lora_down.weight", ".lora_up.weight"), (".lora_A.weight", ".lora_B.weight"))
 
 
 class Lora(NamedTuple):
@@ -114,14 +114,14 @@ def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
 
 def _is_read_with_up(path: Path, lora: TensorFiles, key: str) -> bool:
     """Whether the key (down or alpha) is read together with its `up`. Raises UserError if the `up` is missing."""
-    for down, up in PAIRS:
+    for down, up in LOW_RANK_SUFFIXES:
         if key.endswith(down) and key.removesuffix(down) + up not in lora.names():
             raise UserError(f"the LoRA {path} has {key} but not {key.removesuffix(down) + up}")
-    return key.endswith((*(down for down, _ in PAIRS), ".alpha"))
+    return key.endswith((*(down for down, _ in LOW_RANK_SUFFIXES), ".alpha"))
 
 
 def _delta(path: Path, lora: TensorFiles, key: str, scale: float) -> tuple[Delta | None, str]:
-    for down, up in PAIRS:
+    for down, up in LOW_RANK_SUFFIXES:
         if key.endswith(up):
             stem = key.removesuffix(up)
             if stem + down not in lora.names():
@@ -129,7 +129,7 @@ def _delta(path: Path, lora: TensorFiles, key: str, scale: float) -> tuple[Delta
             if f"{stem}.alpha" in lora.names():
                 scale = scale * lora.read(f"{stem}.alpha").item() / lora.shape(stem + down)[0]
             return Delta(lora, scale, key, stem + down), up
-    for ending in DIFFERENCES:
+    for ending in DIFFERENCE_SUFFIXES:
         if key.endswith(ending):
             return Delta(lora, scale, key), ending
     return None, ""
@@ -138,7 +138,7 @@ def _delta(path: Path, lora: TensorFiles, key: str, scale: float) -> tuple[Delta
 def _tensor_name(key: str, ending: str, known: set[str]) -> str | None:
     stem = key.removesuffix(ending)
     for prefix in PREFIXES:
-        name = stem.removeprefix(prefix) + DIFFERENCES.get(ending, ".weight")
+        name = stem.removeprefix(prefix) + DIFFERENCE_SUFFIXES.get(ending, ".weight")
         if name in known:
             return name
     return None

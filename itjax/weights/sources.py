@@ -21,7 +21,7 @@ from itjax.weights.torch_files import TensorFiles
 
 
 @runtime_checkable
-class Read(Protocol):
+class NetworkLoader(Protocol):
     """Loads one network in a dtype, each leaf directly onto its shards.
 
     If `only` is given, only the leaves whose path ("blocks/q/kernel") it accepts are read.
@@ -42,7 +42,7 @@ class Weights(NamedTuple):
     tokenizer: Path
     identity: str
     encoders: str
-    read: Read
+    read: NetworkLoader
 
 
 def preset_of(directory: Path) -> Preset:
@@ -75,10 +75,10 @@ def open_converted(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
     weights = Weights(preset, tokenizer_folder(store.companion_files(directory)), identity, identity, read)
     if not loras:
         return weights
-    return with_dit(weights, with_loras(torch_view(specs["dit"], files, "dit"), loras), identity_of(files, loras))
+    return replace_dit(weights, with_loras(torch_view(specs["dit"], files, "dit"), loras), identity_of(files, loras))
 
 
-def with_dit(weights: Weights, dit: TensorFiles, identity: str) -> Weights:
+def replace_dit(weights: Weights, dit: TensorFiles, identity: str) -> Weights:
     """Replaces the DiT by tensors given by their torch names."""
     spec = network_specs(weights.preset.networks)["dit"]
 
@@ -127,7 +127,7 @@ def identity_of(files: TensorFiles, loras: list[tuple[Path, float]]) -> str:
     return ",".join([*map(describe, paths), *(str(scale) for _, scale in loras)])
 
 
-def free(parameters: dict) -> None:
+def free_device_memory(parameters: dict) -> None:
     """Frees the device memory of a network immediately."""
     for array in jax.tree.leaves(parameters):
         array.delete()

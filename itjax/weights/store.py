@@ -28,13 +28,13 @@ from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape
 from itjax.weights.torch_files import TensorFiles
 
-SIZES = "sizes.json"
-FILES = "files"
+SIZES_FILE = "sizes.json"
+COMPANIONS_FOLDER = "files"
 VERSION = 1  # format of sizes.json; other versions are rejected
 MAX_CHUNK_BYTES = 2**24  # a chunk is the unit of reading: small, so that a shard reads little more than it needs
 WRITE_BYTES = 2**25  # bytes of a leaf written at a time
 READ_BYTES = 2**27  # bytes of a leaf read at a time
-AGAIN = "convert the weights again, or, for a training run, use an earlier step"
+RECOVERY_HINT = "convert the weights again, or, for a training run, use an earlier step"
 
 
 def save(
@@ -77,12 +77,12 @@ def save(
                 copy = companion_files(folder) / name
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
-            (folder / SIZES).write_text(sizes + "\n")
+            (folder / SIZES_FILE).write_text(sizes + "\n")
 
 
 def companion_files(directory: str | Path) -> Path:
     """The folder with the additional files that `save` copied."""
-    return Path(directory) / FILES
+    return Path(directory) / COMPANIONS_FOLDER
 
 
 def _save_skeleton(folder: Path, target: Path, tree: dict) -> None:
@@ -149,15 +149,15 @@ def read_metadata(directory: str | Path) -> dict:
     Raises:
         UserError: if the folder is not a checkpoint made by `save`, or is damaged.
     """
-    file = Path(directory) / SIZES
+    file = Path(directory) / SIZES_FILE
     if not file.is_file():
-        state = "has no " + SIZES if Path(directory).is_dir() else "is not a folder"
+        state = "has no " + SIZES_FILE if Path(directory).is_dir() else "is not a folder"
         raise UserError(f"{directory} is not a checkpoint made by convert_weights.py: it {state}")
     try:
         content = json.loads(file.read_text())
         version, sizes = content["version"], content["sizes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error!r}): {AGAIN}") from error
+        raise UserError(f"{file} is damaged ({error!r}): {RECOVERY_HINT}") from error
     if version != VERSION or not isinstance(sizes, dict):
         raise UserError(f"{file} has version {version}, but this program reads version {VERSION}")
     return sizes
@@ -257,7 +257,7 @@ def _orbax_metadata(directory: Path) -> tuple[dict, dict[str, str]]:
         arrays = [leaf for leaf in metadata["tree_metadata"].values() if leaf["value_metadata"]["value_type"] != "None"]
         keys = [[str(key["key"]) for key in leaf["key_metadata"]] for leaf in arrays]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is damaged ({error!r}): {AGAIN}") from error
+        raise UserError(f"{file} is damaged ({error!r}): {RECOVERY_HINT}") from error
     return metadata, {"/".join(leaf): ".".join(leaf) for leaf in keys}
 
 
@@ -277,7 +277,7 @@ def _spec(directory: Path, metadata: dict, name: str) -> dict:
 
 def _damaged(directory: Path, path: str, error: ValueError) -> UserError:
     detail = str(error).split(" [")[0]
-    return UserError(f"{directory} is damaged: {path} cannot be read ({detail}): {AGAIN}")
+    return UserError(f"{directory} is damaged: {path} cannot be read ({detail}): {RECOVERY_HINT}")
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ DTYPES = {
     **{"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64"},
     **{"U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64"},
 }
-CODES = {name: code for code, name in DTYPES.items()}
+SAFETENSORS_CODES = {name: code for code, name in DTYPES.items()}
 TORCH_ENDINGS = (".pth", ".pt", ".bin")
 
 

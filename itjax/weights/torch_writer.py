@@ -14,7 +14,7 @@ import numpy as np
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import UserError
 from itjax.weights.lazy import LazyTensor
-from itjax.weights.torch_files import CODES, torch_module
+from itjax.weights.torch_files import SAFETENSORS_CODES, torch_module
 
 COPY_BYTES = 2**26  # bytes copied at a time if the memory layout of a tensor differs from the file's
 
@@ -33,7 +33,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, LazyTensor]) -> None:
     end = 0
     for name, tensor in ordered:
         start, end = end, end + tensor.nbytes
-        dtype, shape = CODES[np.dtype(tensor.dtype).name], list(tensor.shape)
+        dtype, shape = SAFETENSORS_CODES[np.dtype(tensor.dtype).name], list(tensor.shape)
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

@@ -61,7 +61,7 @@ def test_a_late_mouth_is_late(drawn, tmp_path):
 
 
 def test_a_frozen_mouth_is_not_in_sync(drawn, tmp_path):
-    numbers = again(drawn, tmp_path, lambda clip: drawing(clip, (mouth.still(clip.num_frames),)))
+    numbers = again(drawn, tmp_path, lambda clip: drawing(clip, (mouth.rest_track(clip.num_frames),)))
     assert abs(numbers["sync"]) < 0.4
 
 

@@ -25,7 +25,7 @@ from itjax.models.dit import DiT
 from itjax.parallel.sharding import make_mesh
 from itjax.training import parameters, result, run_folder, state
 from itjax.training.checkpoints import RunCheckpoints, folder_of
-from itjax.training.config import Checkpoints, Trained
+from itjax.training.config import Checkpoints, TrainedParameters
 from itjax.training.parameters import flat
 from itjax.weights import store as stored
 from itjax.weights.official import INFINITETALK, WAN
@@ -56,13 +56,13 @@ class Run(NamedTuple):
 
 def save_run(folder, begun_from, parts, mesh, *, checkpoint, ema=0.9, steps=(7,), elsewhere="") -> Run:
     """A run as training leaves it, saved at `steps` with other weights each time."""
-    trained, optimizer = Trained(parts, lora_rank=4), replace(TINY.optimizer, ema=ema)
+    trained, optimizer = TrainedParameters(parts, lora_rank=4), replace(TINY.optimizer, ema=ema)
     kept = replace(TINY.checkpoints, keep=len(steps), folder=str(elsewhere))
     paths = {"run": str(folder), "checkpoint": str(checkpoint)}
     asked = replace(TINY, trained=trained, optimizer=optimizer, checkpoints=kept, **paths)
-    now = state.start(parameters.read_trainable(begun_from, SIZES, trained, mesh, seed=0), optimizer, mesh)
+    now = state.sharded_initial_state(parameters.read_trainable(begun_from, SIZES, trained, mesh, seed=0), optimizer, mesh)
     folder.mkdir()
-    run_folder.begin(asked, begun_from)
+    run_folder.create_or_check(asked, begun_from)
     keeper = RunCheckpoints(asked)
     for step in steps:
         average = None if now.ema is None else moved(now.ema, step)
@@ -154,7 +154,7 @@ def test_names_of_a_lora_file_are_those_that_others_read(trained, tmp_path):
 def test_low_rank_updates_act_as_they_do_when_merged(trained, weights, mesh):
     """The network as it trains, with its updates beside the kernels, and as it is then used."""
     run, _, average = trained("lora")
-    beside = parameters.merged(weights.read("dit", mesh, jnp.float32), parameters.nested(average))
+    beside = parameters.merge(weights.read("dit", mesh, jnp.float32), parameters.nested(average))
     merged = result.open_weights(run, []).read("dit", mesh, jnp.float32)
     rng = np.random.default_rng(0)
     normal = lambda *shape: jnp.asarray(rng.standard_normal(shape, np.float32))
@@ -191,7 +191,7 @@ def test_checkpoints_that_lie_elsewhere_tell_what_they_are_of(weights, checkpoin
     # the machine with the run's own folder is gone: another run does not go on with these
     other = replace(TINY, run=str(tmp_path / "new"), checkpoint=str(checkpoint), seed=1)
     with pytest.raises(UserError, match=r"elsewhere holds a run with other settings(.|\n)*seed: was 0, now 1"):
-        run_folder.begin(replace(other, checkpoints=replace(TINY.checkpoints, folder=str(elsewhere))), weights)
+        run_folder.create_or_check(replace(other, checkpoints=replace(TINY.checkpoints, folder=str(elsewhere))), weights)
 
 
 def test_checkpoints_may_lie_in_a_bucket(trained, tmp_path):

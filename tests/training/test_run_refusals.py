@@ -19,7 +19,7 @@ from itjax.errors import UserError
 from itjax.parallel.sharding import make_mesh
 from itjax.training import data, made_up, parameters, run_folder, state
 from itjax.training.checkpoints import RunCheckpoints
-from itjax.training.config import Checkpoints, Trained
+from itjax.training.config import Checkpoints, TrainedParameters
 
 # what Orbax's threads have left to say after a full disk, whenever they come to it
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -197,7 +197,7 @@ def kept_in(folder):
 
 def test_a_checkpoint_of_other_sizes_is_refused(unbroken):
     mesh = make_mesh(1, 1, heads=SIZES.num_heads, devices=jax.devices()[:1])
-    shapes, _ = parameters.abstract(SIZES, Trained("lora", lora_rank=8))
+    shapes, _ = parameters.abstract(SIZES, TrainedParameters("lora", lora_rank=8))
     wanted = state.abstract_state(shapes, train.PRESETS["tiny"][1].optimizer, mesh)
     refused = pytest.raises(UserError, match=r"checkpoints/4 cannot be read \((.|\n)*Remove that folder")
     with RunCheckpoints(kept_in(unbroken)) as keeper, refused:
@@ -215,7 +215,9 @@ def test_a_checkpoint_holds_the_position_as_it_was_when_it_was_given(tmp_path, m
     monkeypatch.setattr(json, "dumps", late)
     mesh, settings = make_mesh(1, 1, heads=SIZES.num_heads, devices=jax.devices()[:1]), train.PRESETS["tiny"][1]
     shapes, _ = parameters.abstract(SIZES, settings.trained)
-    begun = state.start(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), settings.optimizer, mesh)
+    begun = state.sharded_initial_state(
+        jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), settings.optimizer, mesh
+    )
     position = {"stream": {"next": [1]}, "unreported": [1]}
     with RunCheckpoints(kept_in(tmp_path)) as keeper:
         keeper.save(1, begun, position)

@@ -220,8 +220,8 @@ def test_flags_that_do_not_go_together(arguments, capsys):
 
 def test_a_full_disk_leaves_nothing(converted, tmp_path, capsys, monkeypatch):
     def full(path, tensors):
-        for tensor in tensors:
-            tensor.read()
+        for tensor in tensors.values():
+            tensor.read(())
         raise OutputError(f"cannot write {path}: {os.strerror(errno.ENOSPC)}")
 
     monkeypatch.setattr(convert, "write_pth", full)

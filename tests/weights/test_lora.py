@@ -62,7 +62,7 @@ def test_slices(dit, lora, tiny_parts):
         "text_in/kernel",
     ):
         index = cut[: len(found[path].shape)]
-        np.testing.assert_allclose(found[path].read(index), found[path].read()[index], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found[path].read(index), found[path].read(())[index], rtol=0, atol=1e-6)
 
 
 def test_several_files_add_up(dit, lora, written):

@@ -322,7 +322,7 @@ def test_too_little_space_is_said_before_anything_is_read(tmp_path):
         with pytest.raises(OutputError, match="GB are free"):
             write(tmp_path / "x", {"w": huge})
     with pytest.raises(UserError, match="nowhere does not exist"):
-        write_safetensors(tmp_path / "nowhere" / "x.safetensors", [])
+        write_safetensors(tmp_path / "nowhere" / "x.safetensors", {})
 
 
 def test_leftovers_go_and_living_runs_stay(tmp_path):
