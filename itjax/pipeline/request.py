@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +19,10 @@ class Request(NamedTuple):
 
     prompt: str
     source: str | Path
-    sounds: dict[str, str | Path | None]
+    sounds: Mapping[str, str | Path | None]
     audio_type: str | None = None
     boxes: list[list[float]] | None = None
-    masks: list[str | Path] | None = None
+    masks: Sequence[str | Path] | None = None
 
 
 def from_json(path: str | Path) -> Request:
