@@ -37,7 +37,7 @@ _PUBLIC = {
 
 
 def __getattr__(name: str) -> Any:
-    # imported when they are asked for: `import itjax` does not wait for JAX
+    # imported on first use, so that `import itjax` does not have to import JAX
     if name not in _PUBLIC:
         raise AttributeError(f"module 'itjax' has no attribute {name!r}")
     return pkgutil.resolve_name(f"{_PUBLIC[name]}:{name}")

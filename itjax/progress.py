@@ -1,7 +1,7 @@
-"""What a long call says while it works. The library itself prints nothing: it reports here, and the caller decides.
+"""Progress reports of long calls. The library itself prints nothing: it calls a `Progress` object passed by the caller.
 
-`Progress` is silent. `itjax.terminal.Terminal` prints lines and draws bars, for command lines and notebooks; a server passes
-an object of its own with the same methods.
+`Progress` is silent. `itjax.terminal.Terminal` prints lines and progress bars, for command lines and notebooks. A server can
+pass its own object with the same methods.
 """
 
 import time
@@ -10,16 +10,16 @@ from contextlib import contextmanager
 
 
 class Bar:
-    """A counter of finished work. This one draws nothing."""
+    """A progress bar. This base class draws nothing."""
 
     def advance(self, amount: int = 1) -> None:
-        """Counts `amount` more units as done."""
+        """Advances the bar by `amount` units."""
 
     def describe(self, text: str) -> None:
-        """Names what is being worked on."""
+        """Sets the bar's description."""
 
     def close(self) -> None:
-        """Ends the bar."""
+        """Closes the bar."""
 
     def __enter__(self) -> "Bar":
         return self
@@ -29,21 +29,21 @@ class Bar:
 
 
 class Progress:
-    """Receives notices and opens bars. This one keeps silent: the default of every function of the library."""
+    """Receives notices and opens progress bars. This base class is silent; it is the default throughout the library."""
 
     def notice(self, text: str) -> None:
-        """A line for the user: what was found, written, or decided."""
+        """Reports a line of text to the user."""
 
     def bar(self, total: int, unit: str, done: int = 0) -> Bar:
-        """A bar over `total` units of work, `done` of which are finished already."""
+        """Opens a progress bar of `total` units, `done` of which are already finished."""
         return Bar()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Reports the stage `name` with its seconds, once the block has ended."""
-        begun = time.perf_counter()
+        """Reports the duration of the block as that of stage `name`."""
+        start = time.perf_counter()
         yield
-        self.notice(f"{name}: {time.perf_counter() - begun:.1f} s")
+        self.notice(f"{name}: {time.perf_counter() - start:.1f} s")
 
 
 SILENT = Progress()

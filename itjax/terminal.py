@@ -1,4 +1,4 @@
-"""A command in a terminal: what it prints while it works, and what it makes of the way it ends. Knows no command."""
+"""Terminal output of commands, and their exit status. Independent of the individual commands."""
 
 import sys
 import warnings
@@ -13,15 +13,15 @@ DONE, WRONG, REFUSED, INTERRUPTED = 0, 2, 3, 130  # exit statuses
 
 
 class Terminal(Progress):
-    """Prints notices to standard output and draws bars on standard error."""
+    """Prints notices to standard output and progress bars to standard error."""
 
     def notice(self, text: str) -> None:
-        """Prints a line, above the bar if there is one."""
-        tqdm.write(text) if sys.stderr.isatty() else print(text)  # tqdm would draw its bars again, in a log, too
+        """Prints a line, above the progress bar if there is one."""
+        tqdm.write(text) if sys.stderr.isatty() else print(text)  # tqdm.write redraws the bars, even in a log file
         sys.stdout.flush()
 
     def bar(self, total: int, unit: str, done: int = 0) -> Bar:
-        """A bar with the time left. In a log file it is a line a minute, and none of what takes less than one."""
+        """A progress bar with the remaining time. In a log file: one line per minute, none if it takes less."""
         pause, delay = (0.1, 0.0) if sys.stderr.isatty() else (60.0, 60.0)
         scale = unit == "B"
         return _TerminalBar(
@@ -44,19 +44,19 @@ class _TerminalBar(Bar):
 
 
 def run_command(program: str, work: Callable[[], int | None], stopped: str, refused: str = "") -> int:
-    """Runs `work` and gives the exit status; errors and warnings for the user become a line on standard error each.
+    """Runs `work` and returns the exit status. Prints each user error and warning as one line on standard error.
 
     Args:
-        program: the command's name, which begins the lines.
-        work: the command; gives an exit status where it is not 0.
-        stopped: what to say after Ctrl-C.
-        refused: what to say after the error where the disk refused.
+        program: name of the command, printed before error messages.
+        work: the command; returns an exit status, or None for 0.
+        stopped: message after Ctrl-C.
+        refused: additional message if a file cannot be written.
 
     Returns:
-        what `work` gave, 2 for something that the user can put right, 3 where the disk refused, 130 after Ctrl-C.
+        the result of `work`, 2 for a user error, 3 if a file cannot be written, 130 after Ctrl-C.
     """
     with warnings.catch_warnings():
-        # ours are for the user: without file and line
+        # our warnings are addressed to the user: without file and line number
         warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
         try:
             return work() or DONE

@@ -41,7 +41,7 @@ def test_the_readme_example_runs_in_silence_without_a_terminal(lines, capfd):
 def test_what_cannot_be_is_an_error_with_the_reason(checkpoint, recordings, tmp_path):
     weights = itjax.open_weights(checkpoint)
     request = itjax.Request("a face", recordings / "media" / "face.png", {"person1": recordings / "media" / "b44100.wav"})
-    with pytest.raises(itjax.UserError, match="size huge: tiny has infinitetalk-480, infinitetalk-720"):
+    with pytest.raises(itjax.UserError, match="size huge: must be one of infinitetalk-480, infinitetalk-720"):
         itjax.dub(request, itjax.Settings(tmp_path / "a.mp4", size="huge"), weights)
 
 

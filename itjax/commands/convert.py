@@ -1,10 +1,11 @@
-r"""`itjax convert`, `python convert_weights.py`: official files to a checkpoint, or (--to-torch) back.
+r"""`itjax convert`, `python convert_weights.py`: converts official files to a checkpoint, or back with --to-torch.
 
     python convert_weights.py --ckpt_dir Wan2.1-I2V-14B-480P --wav2vec_dir chinese-wav2vec2-base \
         --infinitetalk_dir InfiniteTalk/single/infinitetalk.safetensors --output checkpoint
     python convert_weights.py --to-torch --checkpoint checkpoint --output official
 
-For a training run (--checkpoint RUN, or RUN/checkpoints/STEP), only the trained part is written: audio parts, LoRA, or DiT.
+For a training run (--checkpoint RUN, or RUN/checkpoints/STEP), --to-torch writes only what was trained: the audio parts, the
+LoRA, or the whole DiT.
 """
 
 import argparse
@@ -29,13 +30,13 @@ from itjax.weights.specs import network_specs
 
 
 def main(argv: list[str] | None = None, program: str = "convert_weights.py") -> int:
-    """Returns the exit status: 0 for success, 2 for an error that the user can fix, 130 if interrupted."""
+    """Returns the exit status: 0 for success, 2 for a user error, 3 if a file cannot be written, 130 if interrupted."""
     args = arguments(argv, program)
     return run_command(program, lambda: write(args), "stopped; nothing was written")
 
 
 def write(args: argparse.Namespace) -> None:
-    """Converts in the direction that the flags choose."""
+    """Converts in the direction given by the flags."""
     started = time.perf_counter()
     export(args) if args.to_torch else convert(args)
     print(f"wrote {args.output} in {time.perf_counter() - started:.1f} s; peak host memory {peak_memory() / 1e9:.2f} GB")
@@ -73,7 +74,7 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Converts a checkpoint to official files; for a training run, only those that it changed."""
+    """Converts a checkpoint to official files; for a training run, only those with trained weights."""
     if result.is_result(args.checkpoint):
         for path in result.export(args.checkpoint, args.output, Terminal()):
             print(path)
@@ -99,6 +100,6 @@ def prepare_process() -> None:
 
 
 def run(argv: list[str] | None = None, program: str = "convert_weights.py") -> int:
-    """`main`, after settings that keep the memory of the whole process small."""
+    """Runs `main` with process settings that reduce memory use."""
     prepare_process()
     return main(argv, program)

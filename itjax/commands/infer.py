@@ -1,4 +1,4 @@
-"""`itjax infer`, `python infer.py`: makes a talking video. See `--help`, or README.md."""
+"""`itjax infer`, `python infer.py`: generates a talking video. See `--help`, or README.md."""
 
 import argparse
 import os
@@ -18,18 +18,21 @@ from itjax.weights.sources import Weights, open_files
 
 
 def main(argv: list[str] | None = None, program: str = "infer.py") -> int:
-    """Exit status: 0 done, 2 something to put right, 3 the result could not be written (what was finished is kept)."""
+    """Returns the exit status: 0 for success, 2 for a user error, 3 if a file cannot be written, 130 if interrupted.
+
+    In every case, the chunks finished so far stay saved.
+    """
     args = flags.parser(program).parse_args(argv)
     if os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("RANK", "0") != "0":
-        return 0  # started by torchrun, as the official example with eight GPUs: one process drives all devices
-    return run_command(program, lambda: make_video(args), "stopped; finished chunks are kept, go on with --resume")
+        return 0  # started by torchrun, as in the official example for eight GPUs: a single process drives all devices
+    return run_command(program, lambda: make_video(args), "stopped; finished chunks are saved, continue with --resume")
 
 
 def make_video(args: argparse.Namespace) -> None:
-    """The video that the flags ask for.
+    """Generates the video described by the flags.
 
     Raises:
-        UserError: where they do not fit together, or anything is not as it must be.
+        UserError: if a flag, an input file or the weights are invalid.
     """
     flags.warn_without_effect(args)
     request = flags.request_of(args)
@@ -40,13 +43,13 @@ def make_video(args: argparse.Namespace) -> None:
 
 
 def open_weights(args: argparse.Namespace) -> Weights:
-    """The converted checkpoint, or the official files.
+    """Opens the converted checkpoint, or the official files.
 
     Raises:
-        UserError: where neither is named, or something is wrong with them.
+        UserError: if neither is specified, or the files are missing or damaged.
     """
     if args.task != flags.TASK:
-        raise UserError(f"--task {args.task}: only {flags.TASK}")
+        raise UserError(f"--task {args.task}: only {flags.TASK} is supported")
     loras = flags.loras_of(args)
     if args.checkpoint is not None:
         return result.open_weights(args.checkpoint, loras)
@@ -55,18 +58,18 @@ def open_weights(args: argparse.Namespace) -> Weights:
         needed["--infinitetalk_dir"] = args.infinitetalk_dir
     missing = [flag for flag, value in needed.items() if value is None]
     if missing:
-        raise UserError(f"no weights: give --checkpoint DIR, or the official files ({', '.join(missing)} missing)")
+        raise UserError(f"no weights: specify --checkpoint DIR, or the official files (missing: {', '.join(missing)})")
     preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
     return open_files(preset, args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path, loras)
 
 
 def mesh_of(args: argparse.Namespace, heads: int) -> Mesh:
-    """The mesh that the flags ask for; where it does not fit the devices, with a warning, one that does."""
+    """The mesh given by the flags; if it does not match the devices, warns and chooses one that does."""
     try:
         mesh = make_mesh(args.ulysses_size, args.ring_size, heads=heads)
-        if mesh.shape["data"] > 1:  # one video has no batch to split: its branches are two or three
-            raise UserError(f"--ulysses_size x --ring_size leaves devices idle: there are {mesh.size}")
+        if mesh.shape["data"] > 1:  # a single video has no batch to split, only two or three guidance branches
+            raise UserError(f"--ulysses_size x --ring_size leaves devices idle: the product must be {mesh.size}")
         return mesh
     except UserError as error:
-        warnings.warn(f"{error}: split another way (the speed changes, the video does not)", stacklevel=2)
+        warnings.warn(f"{error}. Splitting automatically instead (this changes the speed, not the video)", stacklevel=2)
         return make_mesh(heads=heads)

@@ -1,4 +1,4 @@
-"""Presets: network sizes and picture sizes as Python values, one file each."""
+"""Presets: network sizes and video sizes as Python values, one file each."""
 
 import json
 import runpy
@@ -13,7 +13,7 @@ COMPARED = ("dim", "ffn_dim", "freq_dim", "in_dim", "num_heads", "num_layers", "
 
 
 def named(name: str) -> Preset:
-    """The preset with this name, or the PRESET of a Python file. Raises UserError if there is none."""
+    """The preset with this name, or the PRESET of this Python file. Raises UserError if there is none."""
     if name in PRESETS:
         return PRESETS[name]
     path = Path(name)
@@ -32,14 +32,14 @@ def matching(ckpt_dir: Path) -> Preset:
         sizes = json.loads(file.read_text())
     except FileNotFoundError:
         raise UserError(
-            f"--ckpt_dir {ckpt_dir}: no config.json in this folder (or specify the sizes with --preset)"
+            f"--ckpt_dir {ckpt_dir}: no config.json in this folder. Correct the path, or specify the sizes with --preset."
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {error}") from error
     for preset in PRESETS.values():
         if all(getattr(preset.networks.dit, key) == sizes[key] for key in COMPARED if key in sizes):
             return preset
-    found = {key: sizes[key] for key in COMPARED if key in sizes}
+    config_sizes = {key: sizes[key] for key in COMPARED if key in sizes}
     raise UserError(
-        f"{file}: no preset has these sizes: {found}. Write one (see configs/tiny.py) and pass it: --preset FILE"
+        f"{file}: no preset has these sizes: {config_sizes}. Write one (see configs/tiny.py) and pass it with --preset FILE"
     )

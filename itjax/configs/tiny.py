@@ -1,4 +1,4 @@
-"""The toy networks of the test recordings, for random weights: all parts are there, the output is noise."""
+"""Tiny networks with all parts of the real ones, used with random weights in the test recordings: the output is noise."""
 
 from dataclasses import replace
 

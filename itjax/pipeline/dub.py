@@ -1,6 +1,6 @@
-"""From a request to a video file: prepares what the chunk loop takes, runs it, and keeps what it makes.
+"""From a request to a video file: prepares the inputs of the chunk loop, runs it, and saves its output.
 
-Everything that can be wrong with the user's input is found before the weights are read.
+The user's input is checked completely before the weights are read.
 """
 
 import hashlib
@@ -40,12 +40,18 @@ from itjax.weights.sources import Weights
 
 
 class Settings(NamedTuple):
-    """How a request is carried out.
+    """Output file and settings of a request.
 
-    `size` names one of the preset's tables of picture sizes. `max_frames`: where the video ends if the speech goes on.
-    `dtype`: of matrix products; by default bfloat16, on CPU float32. `resume`: go on with an unfinished run of the same
-    `save_file`. `noise`: a file of noise made elsewhere, in place of the seed's. `save_frames`: an .npy file for the frames
-    as float32 in -1..1.
+    Attributes:
+        save_file: Path of the video, with or without .mp4.
+        sampler: Sampling settings.
+        size: Name of one of the preset's tables of video sizes.
+        max_frames: Maximum length of the video in frames.
+        seed: Seed of the noise.
+        dtype: Type of matrix products; None: bfloat16, on CPU float32.
+        resume: Continue an unfinished run of the same `save_file`.
+        noise: File with noise to use instead of the seed, e.g. from another implementation.
+        save_frames: .npy file to which the frames are saved as well, as float32 in -1..1.
     """
 
     save_file: str | Path
@@ -62,48 +68,49 @@ class Settings(NamedTuple):
 def dub(
     request: Request, settings: Settings, weights: Weights, mesh: Mesh | None = None, progress: Progress = SILENT
 ) -> Path:
-    """Makes the video, chunk by chunk, and gives its path.
+    """Generates the video chunk by chunk; returns its path.
 
     Args:
-        request: prompt, picture or video, and voices.
-        settings: how it is sampled, and where it goes.
+        request: prompt, source image or video, and speech.
+        settings: sampling settings and output file.
         weights: an opened checkpoint.
-        mesh: the devices, as `itjax.parallel.sharding.make_mesh` lays them out; all of them by default.
-        progress: receives notices and the bar; by default nothing is printed.
+        mesh: the device mesh, from `itjax.parallel.sharding.make_mesh`; by default all devices.
+        progress: receives notices and opens a progress bar; by default nothing is printed.
 
     Raises:
-        UserError: where anything is not as it must be; every finished chunk is kept.
+        UserError: if the request or the settings are invalid.
+        OutputError: if a file cannot be written. Finished chunks stay saved.
     """
     preset = weights.preset
     if settings.size not in preset.sizes:
-        raise UserError(f"size {settings.size}: {preset.name} has {', '.join(preset.sizes)}")
+        raise UserError(f"size {settings.size}: must be one of {', '.join(preset.sizes)} (preset {preset.name})")
     dtype = jnp.dtype(settings.dtype or default_dtype())
     settings = settings._replace(dtype=dtype)
     mesh = make_mesh(heads=preset.networks.dit.num_heads) if mesh is None else mesh
     inputs = open_inputs(request, preset.sizes[settings.size].table)
     chunks = plan([frame_count(len(track)) for track in inputs.tracks], settings.sampler, settings.max_frames)
-    noise = _noise(inputs, settings, weights)
+    noise = _open_noise(inputs, settings, weights)
     if isinstance(noise, NoiseFile):
         noise.check(chunks)
-    progress.notice(_about(inputs, chunks))
-    _warn_of_ends(inputs, settings, chunks)
+    progress.notice(_summary(inputs, chunks))
+    _warn_if_cut_or_padded(inputs, settings, chunks)
     sound = speech.sound_track(request.sounds, request.audio_type)
     size = inputs.height, inputs.width
     fingerprint = _fingerprint(inputs, settings, weights)
     with open_writer(settings.save_file, size, FPS, sound, fingerprint, settings.resume, settings.save_frames) as writer:
         if writer.finished:
-            progress.notice(f"{writer.files.video} is finished already: nothing to do")
+            progress.notice(f"{writer.files.video} is already finished: nothing to do")
             return writer.files.video
         if inputs.masks is not None:
-            progress.notice(f"who is who: {_draw_persons(inputs, inputs.masks, writer.files.video)}")
+            progress.notice(f"persons are marked in {_save_marked_persons(inputs, inputs.masks, writer.files.video)}")
         with jax.set_mesh(mesh), exact_float32(dtype):
-            _make(inputs, settings, weights, mesh, noise, chunks, writer, progress)
+            _generate(inputs, settings, weights, mesh, noise, chunks, writer, progress)
         video = writer.finish()
         progress.notice(f"wrote {video}")
         return video
 
 
-def _noise(inputs: Inputs, settings: Settings, weights: Weights) -> SeededNoise | NoiseFile:
+def _open_noise(inputs: Inputs, settings: Settings, weights: Weights) -> SeededNoise | NoiseFile:
     vae = weights.preset.networks.vae
     grid = inputs.height // vae.spatial_stride, inputs.width // vae.spatial_stride
     shape = (settings.sampler.num_latents, *grid, vae.z_dim)
@@ -114,45 +121,47 @@ def _total_frames(chunks: list[ChunkPlan]) -> int:
     return chunks[-1].start + chunks[-1].kept.stop
 
 
-def _about(inputs: Inputs, chunks: list[ChunkPlan]) -> str:
+def _summary(inputs: Inputs, chunks: list[ChunkPlan]) -> str:
     frames, count = _total_frames(chunks), f"{len(chunks)} chunk{'s' if len(chunks) > 1 else ''}"
     return f"{frames} frames ({frames / FPS:.2f} s) of {inputs.width}x{inputs.height} in {count}"
 
 
-def _warn_of_ends(inputs: Inputs, settings: Settings, chunks: list[ChunkPlan]) -> None:
-    """Warns where the video ends before the speech does, or the source before the video."""
-    frames, available = _total_frames(chunks), max(frame_count(len(track)) for track in inputs.tracks)
-    if frames < available - SAME_END:
+def _warn_if_cut_or_padded(inputs: Inputs, settings: Settings, chunks: list[ChunkPlan]) -> None:
+    """Warns if the video ends before the speech, or the source before the video."""
+    frames, speech_frames = _total_frames(chunks), max(frame_count(len(track)) for track in inputs.tracks)
+    if frames < speech_frames - SAME_END:
         warnings.warn(
-            f"the speech lasts {available / FPS:.2f} s, the video is cut to {frames / FPS:.2f} s "
-            "(--mode streaming with a larger --max_frame_num makes all of it)",
+            f"the speech lasts {speech_frames / FPS:.2f} s, but the video is cut to {frames / FPS:.2f} s "
+            "(for all of it, use --mode streaming and a larger --max_frame_num)",
             stacklevel=2,
         )
-    shown = inputs.source.num_frames
-    if shown is not None and shown < frames and settings.sampler.strategy != "i2v":  # which takes its first frame only
+    source_frames = inputs.source.num_frames
+    # i2v uses only the first frame of the source
+    if source_frames is not None and source_frames < frames and settings.sampler.strategy != "i2v":
         warnings.warn(
-            f"the source video has {shown / FPS:.2f} s, the video {frames / FPS:.2f} s: its last frame stays",
+            f"the source lasts {source_frames / FPS:.2f} s, the generated video {frames / FPS:.2f} s: "
+            "the last source frame is repeated",
             stacklevel=2,
         )
 
 
-def _draw_persons(inputs: Inputs, masks: np.ndarray, video: Path) -> Path:
-    """Writes the first picture with the persons marked, beside the video."""
+def _save_marked_persons(inputs: Inputs, masks: np.ndarray, video: Path) -> Path:
+    """Saves the first frame with the persons marked, next to the video."""
     picture = resize_and_crop(inputs.source.frame(0), (inputs.height, inputs.width))
     path = video.with_suffix(".persons.png")
     try:
         Image.fromarray(persons.draw_masks(picture, masks)).save(path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     return path
 
 
 def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[str, str | int | float]:
-    """All that decides what the frames are."""
+    """Everything that determines the frames, to check on resuming that it is the same run."""
     request = inputs.request
     sampler = asdict(settings.sampler)
     if sampler["strategy"] == "soft":
-        del sampler["strategy"]  # so that runs begun when there was no other can be gone on with
+        del sampler["strategy"]  # so that runs started before there were other strategies can still be resumed
     files = [request.source, *request.sounds.values(), *(request.masks or ()), settings.noise]
     return {
         "prompt": request.prompt,
@@ -175,11 +184,11 @@ def _digest(path: str | Path) -> str:
 # -- the loop ---------------------------------------------------------------------------------------------------------
 
 
-def _make(
+def _generate(
     inputs: Inputs, settings: Settings, weights: Weights, mesh: Mesh, noise: SeededNoise | NoiseFile,
     chunks: list[ChunkPlan], writer: VideoWriter, progress: Progress,
 ) -> None:  # fmt: skip
-    """Loads the networks and makes the chunks that `writer` does not have yet."""
+    """Loads the networks and generates the chunks that `writer` does not have yet."""
     program = Program(weights.preset.networks, settings.sampler, jnp.dtype(settings.dtype))
     with progress.stage("text encoder"):
         prompts = encoders.encode_prompts(weights, inputs.request.prompt, mesh, program)
@@ -197,34 +206,34 @@ def _make(
     carry = chunk.first_carry(picture, settings.sampler)
     if writer.state is not None:
         carry = Carry(**{name: jnp.asarray(value) for name, value in writer.state.items()})
-        progress.notice(f"going on after {writer.frames_done} frames")
+        progress.notice(f"resuming after {writer.frames_done} frames")
     window = program.networks.dit.audio.window
 
     def chunk_inputs() -> Iterator[ChunkInputs]:
         for current in remaining:
-            around = speech_windows(current, features, settings.sampler.frame_num, window)
-            shows = reference
+            windows = speech_windows(current, features, settings.sampler.frame_num, window)
+            current_reference = reference
             if current.number and reference is not None and not inputs.source.is_still:
-                shows = _reference_at(encoder, inputs, current.start)[1]
-            yield ChunkInputs(jnp.asarray(around), shows, jnp.asarray(noise.read(current.number)))
+                current_reference = _reference_at(encoder, inputs, current.start)[1]
+            yield ChunkInputs(jnp.asarray(windows), current_reference, jnp.asarray(noise.read(current.number)))
 
     remaining = chunks[writer.next_chunk :]
-    ends = [time.perf_counter()]
+    times = [time.perf_counter()]
     with progress.bar(len(remaining) * settings.sampler.steps, "step") as bar:
         bar.describe(f"chunk {writer.next_chunk + 1} of {len(chunks)}")
-        made = rollout.streamed(program, invariants, carry, chunk_inputs(), lambda step: bar.advance())
-        for current, (state, output) in zip(remaining, made, strict=True):
+        results = rollout.streamed(program, invariants, carry, chunk_inputs(), lambda step: bar.advance())
+        for current, (state, output) in zip(remaining, results, strict=True):
             floats = np.asarray(output.frames)[current.kept] if settings.save_frames else None
-            kept = {name: np.asarray(value) for name, value in state._asdict().items()}
-            writer.append(np.asarray(output.pixels)[current.kept], floats, kept)
+            carry_arrays = {name: np.asarray(value) for name, value in state._asdict().items()}
+            writer.append(np.asarray(output.pixels)[current.kept], floats, carry_arrays)
             bar.describe(f"chunk {min(current.number + 2, len(chunks))} of {len(chunks)}")
-            ends.append(time.perf_counter())
-    if len(ends) > 1:
-        progress.notice(_speed(ends, settings.sampler))
+            times.append(time.perf_counter())
+    if len(times) > 1:
+        progress.notice(_speed(times, settings.sampler))
 
 
 def _reference_at(encoder: encoders.ReferenceEncoder, inputs: Inputs, start: int) -> tuple[Array, Reference | None]:
-    """The picture at frame `start`, and what of the source the chunk that starts there is shown, by the strategy."""
+    """The source image at frame `start`, and the reference of the chunk that starts there (None with strategy i2v)."""
     sampler, size = encoder.program.sampler, (inputs.height, inputs.width)
     first = inputs.source.frame(start)
     if sampler.strategy == "i2v":
@@ -233,13 +242,13 @@ def _reference_at(encoder: encoders.ReferenceEncoder, inputs: Inputs, start: int
     return encoders.encode_frame(encoder, first, size, last)
 
 
-def _speed(ends: list[float], sampler: Sampler) -> str:
-    """Seconds a chunk and frames a second; the first chunk, which waits for the compiler, by itself."""
-    seconds = np.diff(ends)
+def _speed(times: list[float], sampler: Sampler) -> str:
+    """Seconds per chunk and frames per second. The first chunk is separate, as it includes compilation."""
+    seconds = np.diff(times)
     if len(seconds) == 1:
-        return f"{seconds[0]:.2f} s for one chunk, compilation included"
+        return f"{seconds[0]:.2f} s for one chunk, including compilation"
     later = seconds[1:].mean()
     return (
-        f"{later:.2f} s a chunk, {sampler.new_frames / later:.2f} frames a second "
-        f"(the first chunk, compilation included: {seconds[0]:.2f} s)"
+        f"{later:.2f} s per chunk, {sampler.new_frames / later:.2f} frames per second "
+        f"(first chunk, including compilation: {seconds[0]:.2f} s)"
     )

@@ -42,7 +42,7 @@ def test_speech_without_a_usable_sample(samples, reason, run, face, tmp_path, no
 def test_a_video_cut_short_says_so(mode, run, talk, face):
     result = run("--image", face, "--audio", talk(20), *mode.split())
     assert len(result.video.frames) == (5 if "clip" in mode else 7)
-    assert "the speech lasts 0.80 s, the video is cut to" in result.said
+    assert "the speech lasts 0.80 s, but the video is cut to" in result.said
 
 
 # -- two persons ------------------------------------------------------------------------------------------------------
@@ -54,7 +54,7 @@ def test_nobody_is_cut_where_tracks_differ(lengths, run, talk, face):
     video = result.video
     assert len(video.frames) == 18
     assert np.abs(video.sound[-1920:]).max() > 0.01  # the last frame is heard
-    assert "the shorter one is silent after its end" in result.said
+    assert "the shorter one is padded with silence" in result.said
 
 
 @pytest.mark.parametrize(("lengths", "made"), [((9, 13), 9), ((10, 13), 13), ((13, 10), 10)])
@@ -62,7 +62,7 @@ def test_a_small_difference_is_cut_by_the_official_rule(lengths, made, run, talk
     """Chunks (5, 9, 13 frames) until the first track ends, cut to the last track's length."""
     result = run("--image", face, "--audio", *map(talk, lengths))
     assert len(result.video.frames) == made
-    assert "silent" not in result.said
+    assert "padded" not in result.said
 
 
 def test_one_after_the_other(run_json, talk, face):
@@ -95,10 +95,10 @@ def test_boxes_that_make_no_sense(boxes, reason, run, talk, face, no_weights_rea
     [
         ({"person1": [0, 0, 97, 40]}, "bbox names person1, but cond_audio names person1, person2"),
         ([[0, 0, 97, 40], [0, 43, 97, 83]], "bbox must be"),
-        ({"person1": 5, "person2": [0, 43, 97, 83]}, "bbox.person1 must be [top, left, bottom, right], and is 5"),
+        ({"person1": 5, "person2": [0, 43, 97, 83]}, "bbox.person1 must be [top, left, bottom, right], not 5"),
         (
             {"person1": [0, 0, 97, "x"], "person2": [0, 43, 97, 83]},
-            'bbox.person1 must be [top, left, bottom, right], and is [0, 0, 97, "x"]',
+            'bbox.person1 must be [top, left, bottom, right], not [0, 0, 97, "x"]',
         ),
     ],
 )
@@ -152,7 +152,7 @@ def test_a_source_shorter_than_the_speech_stays_at_its_last_frame(run, talk, tmp
     monkeypatch.setattr("itjax.pipeline.encoders.resize_and_crop", lambda frame, size: shown.append(frame) or frame)
     result = run("--video", film(tmp_path / "film.mp4", 6), "--audio", talk(16))
     assert len(result.video.frames) == 16
-    assert "the source video has 0.24 s, the video 0.64 s: its last frame stays" in result.said
+    assert "the source lasts 0.24 s, the generated video 0.64 s: the last source frame is repeated" in result.said
     brightness = [float(frame.mean()) for frame in shown]
     assert brightness == pytest.approx([0, 255 * 4 // 6, 255 * 5 // 6, 255 * 5 // 6], abs=2)  # chunks start at 0 4 8 12
 
@@ -187,15 +187,15 @@ def test_unreadable_files_are_named(kind, state, run, talk, face, recordings, tm
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"prompt": None}, "the key prompt is missing"),
-        ({"cond_video": None}, "the key cond_video is missing"),
-        ({"cond_audio": None}, "the key cond_audio is missing"),
+        ({"prompt": None}, "missing key(s) prompt; the file has cond_video, cond_audio"),
+        ({"cond_video": None}, "missing key(s) cond_video"),
+        ({"cond_audio": None}, "missing key(s) cond_audio"),
         ({"cond_video": "no.png"}, "cond_video: there is no file no.png"),
         ({"cond_audio": {"person1": "no.wav"}}, "cond_audio.person1: there is no file no.wav"),
         ({"cond_audio": {}}, "cond_audio must be"),
-        ({"cond_audio": {}, "tts_audio": {"text": "hello"}}, "speech from text (tts_audio) is not made here"),
-        ({"prompt": 5}, "prompt must be a text, and is 5"),
-        ({"audio_type": ["para"]}, 'audio_type must be a text, and is ["para"]'),
+        ({"cond_audio": {}, "tts_audio": {"text": "hello"}}, "text-to-speech (tts_audio) is not supported"),
+        ({"prompt": 5}, "prompt must be a string, not 5"),
+        ({"audio_type": ["para"]}, 'audio_type must be a string, not ["para"]'),
         ({"audio_type": "both"}, 'audio_type "both" is unknown'),
     ],
 )
@@ -217,7 +217,7 @@ def test_a_json_from_windows_with_keys_of_its_own(run_json, talk, face):
     content = {"prompt": "p", "cond_video": str(face), "cond_audio": {"person1": str(talk(3))}, "author": "me"}
     result = run_json("\ufeff" + json.dumps(content))
     assert len(result.video.frames) == 3
-    assert "no meaning is known for author" in result.said
+    assert "ignoring unknown key(s) author" in result.said
 
 
 # -- flags ------------------------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_a_json_from_windows_with_keys_of_its_own(run_json, talk, face):
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        ("--size infinitetalk-540", "--size infinitetalk-540: tiny has infinitetalk-480, infinitetalk-720"),
+        ("--size infinitetalk-540", "--size infinitetalk-540: must be one of infinitetalk-480, infinitetalk-720"),
         ("--frame_num 12", "--frame_num 12: must be 4n+1"),
         ("--motion_frame 4", "--motion_frame 4: must be 4n+1"),
         ("--motion_frame 5", "leaves no new frame"),
@@ -237,7 +237,7 @@ def test_a_json_from_windows_with_keys_of_its_own(run_json, talk, face):
         ("--audio_mode tts", "--audio_mode tts"),
         ("--task t2v-14B", "--task t2v-14B"),
         ("--resume --base_seed -1", "--resume needs"),
-        ("--input_json input.json", "--input_json says all of --image"),
+        ("--input_json input.json", "--input_json replaces --image"),
         ("--mode all", "argument --mode: invalid choice: 'all'"),
         ("--ckpt_dir nowhere", "--ckpt_dir nowhere"),
         ("--wav2vec_dir nowhere", "--wav2vec_dir: nowhere"),
@@ -294,7 +294,7 @@ def test_the_official_examples_run(example, run_json, talk, face, recordings):
     assert len(result.video.frames) == 6
     idle = {flag for flag in WITHOUT_EFFECT.split() if flag.startswith("--")} & set(flags)
     assert {line.split()[1] for line in result.said.splitlines() if "has no effect" in line} == idle
-    assert ("--ulysses_size 8 does not divide the 4 attention heads: split another way" in result.said) == (
+    assert ("--ulysses_size 8 does not divide the 4 attention heads. Splitting automatically" in result.said) == (
         "ulysses" in str(flags)
     )
 

@@ -60,7 +60,7 @@ def test_killed_and_resumed_equals_never_killed(quick_flags, run, talk, decode, 
     assert changed.status == 2
     assert "base_seed: 42 before, 7 now" in changed.said and "'steps': 1" in changed.said
 
-    assert f"going on after {kept.frames} frames" in done(start(killed_run, "--resume"))
+    assert f"resuming after {kept.frames} frames" in done(start(killed_run, "--resume"))
     done(start(whole_run))
     assert np.array_equal(np.load(killed_run / "out.npy"), np.load(whole_run / "out.npy"))
     assert (killed_run / "out.mp4").read_bytes() == (whole_run / "out.mp4").read_bytes()
@@ -72,4 +72,4 @@ def test_killed_and_resumed_equals_never_killed(quick_flags, run, talk, decode, 
 
     finished = again("--resume")
     assert finished.status == 0
-    assert "out.mp4 is finished already: nothing to do" in finished.out
+    assert "out.mp4 is already finished: nothing to do" in finished.out
