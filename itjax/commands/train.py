@@ -23,16 +23,20 @@ STATUS = {End.DONE: 0, End.PREEMPTED: PREEMPTED, End.INTERRUPTED: INTERRUPTED}
 
 
 def main(argv: list[str] | None = None, program: str = "train.py") -> int:
-    """Exit status: 0 done, 2 something to put right, 3 the disk refused, 75 preempted and saved, 130 interrupted."""
+    """Returns the exit status.
+
+    0 for success, 2 for a user error, 3 if a file cannot be written, 75 if preempted (the state is saved), 130 if
+    interrupted.
+    """
     work = lambda: start(argv, program)
-    return run_command(program, work, "stopped; the same command goes on from the last checkpoint")
+    return run_command(program, work, "stopped; run the same command to continue from the last checkpoint")
 
 
 def start(argv: list[str] | None, program: str) -> int:
-    """The run that the flags ask for; gives the exit status.
+    """Trains as the flags say; returns the exit status.
 
     Raises:
-        UserError: where they do not fit together, or anything is not as it must be.
+        UserError: if a flag, the dataset, the weights or the run's folder are invalid.
     """
     settings = tyro.extras.overridable_config_cli(PRESETS, prog=program, description=__doc__, args=argv)
     keep_compiled_programs()
@@ -44,26 +48,26 @@ def start(argv: list[str] | None, program: str) -> int:
 
 
 def check_paths(settings: Training) -> None:
-    """Checks the folders that no preset can know.
+    """Checks that the folders are specified, for which no preset has a default.
 
     Raises:
-        UserError: for those that are not given.
+        UserError: if some are missing.
     """
     needed = {
         "--data DATASET (made by `python -m itjax.preparation`)": settings.data or settings.made_up,
         "--checkpoint DIR (made by `python convert_weights.py`)": settings.checkpoint or settings.made_up,
-        "--run DIR (for what the run writes)": settings.run,
+        "--run DIR (output folder of the run)": settings.run,
     }
     missing = [flag for flag, value in needed.items() if not value]
     if missing:
-        raise UserError(f"give {', '.join(missing)}")
+        raise UserError(f"missing: {', '.join(missing)}")
 
 
 def join(processes: Processes) -> None:
-    """Meets the other processes of the run, before JAX is asked for its devices.
+    """Connects to the other processes of the run; must come before JAX initialises its devices.
 
     Raises:
-        UserError: where they do not meet.
+        UserError: if the connection fails.
     """
     if not processes.cluster and not processes.count:
         return
@@ -73,14 +77,15 @@ def join(processes: Processes) -> None:
         else:
             jax.distributed.initialize(processes.coordinator, processes.count, processes.index)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"processes: they did not meet ({error})") from error
+        raise UserError(f"processes: cannot connect to the other processes ({error})") from error
     if jax.default_backend() == "cpu":
-        # on CPUs the first process alone finds programs there, and Gloo gives up on one that comes 30 seconds later
+        # on CPUs only the first process would find programs in the cache, and Gloo times out if another one, which has to
+        # compile, is 30 seconds later
         jax.config.update("jax_enable_compilation_cache", False)
 
 
 def leave(status: int) -> None:
-    """Ends the process. With several of them, one that ends with an error must not wait for the others to say goodbye."""
+    """Exits. With several processes, one that failed exits at once, since a regular exit would wait for the others."""
     sys.stdout.flush()
     sys.stderr.flush()
     if status not in (0, PREEMPTED) and jax.distributed.is_initialized():
@@ -89,16 +94,17 @@ def leave(status: int) -> None:
 
 
 def run(argv: list[str] | None = None, program: str = "train.py") -> None:
-    """`main` with the end of the process.
+    """Runs `main` and exits.
 
-    An unforeseen error is reported and ends the process at once, too: the interpreter's own exit would wait for the other
-    processes.
+    After an unexpected error, too, the process exits at once: a regular exit would wait for the other processes.
     """
     try:
         status = main(argv, program)
     except Exception:
         traceback.print_exc()
-        why = ", or another process ended before this one: its own output says why" if jax.process_count() > 1 else ""
-        print(f"{program}: an error{why}. The same command goes on from the last checkpoint.", file=sys.stderr)
+        hint = " (possibly because another process ended first: see its output)" if jax.process_count() > 1 else ""
+        print(
+            f"{program}: unexpected error{hint}. Run the same command to continue from the last checkpoint.", file=sys.stderr
+        )
         status = 1
     leave(status)

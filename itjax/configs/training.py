@@ -7,7 +7,7 @@ from itjax.training.config import Checkpoints, Dropout, Optimizer, Reports, Time
 
 PUBLISHED = Training()
 
-# the toy networks of the test recordings, on a CPU: takes minutes, the samples are noise
+# the tiny networks of the test recordings, on a CPU: takes minutes, and the samples are noise
 TINY = Training(
     steps=100,
     batch=4,
@@ -22,7 +22,7 @@ TINY = Training(
     checkpoints=Checkpoints(every=50),
 )
 
-# random numbers instead of videos and weights: a test of the installation, in under a minute
+# random numbers instead of videos and weights: tests the installation in under a minute
 TINY_FAKE = replace(
     TINY,
     made_up=True,
@@ -44,9 +44,9 @@ FULL = Training(
 )
 
 PRESETS = {
-    "infinitetalk-14b": ("trains audio adapter and audio attention, the rest is frozen (as published)", PUBLISHED),
-    "infinitetalk-14b-lora": ("trains LoRA of rank 128 on attention and MLP", LORA),
+    "infinitetalk-14b": ("trains the audio adapter and audio attention, the rest is frozen (as published)", PUBLISHED),
+    "infinitetalk-14b-lora": ("trains a LoRA of rank 128 on attention and MLP layers", LORA),
     "infinitetalk-14b-full": ("trains all parameters of the DiT", FULL),
-    "tiny": ("toy networks of the test recordings, on a CPU", TINY),
-    "tiny-fake": ("the same on random numbers: needs no data and no checkpoint", TINY_FAKE),
+    "tiny": ("tiny networks of the test recordings, on a CPU", TINY),
+    "tiny-fake": ("the same with random data and weights: needs no dataset and no checkpoint", TINY_FAKE),
 }

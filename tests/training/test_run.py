@@ -81,7 +81,7 @@ def test_stopped_and_resumed_equals_unbroken(start, go, unbroken, capsys):
     assert go(replace(settings, steps=STEPS)) is run.End.DONE
     assert equal_runs(settings.run, unbroken)
     printed = capsys.readouterr().out
-    assert "11 clips of 2 size(s) to train on, 1 held out" in printed and "going on after step 3" in printed
+    assert "training on 11 clips of 2 size(s), 1 held out" in printed and "resuming after step 3" in printed
     assert go(replace(settings, steps=STEPS)) is run.End.DONE  # nothing to do, and nothing done
     assert equal_runs(settings.run, unbroken)
 
@@ -164,7 +164,7 @@ def test_asked_to_end_then_killed_amid_a_save_and_resumed_equals_unbroken(start,
     assert train.main(command(settings)) == train.PREEMPTED == 75
     printed = capfd.readouterr()
     assert "ending: this step will be finished and saved\n" in printed.err
-    assert "step 2 is saved, the same command goes on from there" in printed.out
+    assert "step 2 is saved; run the same command to continue" in printed.out
     assert checkpoints_in(settings.run) == [2] and saved(settings.run, 2) == saved(unbroken, 2)
 
     call = [sys.executable, "-c", KILLED_AMID_SAVE_5, *command(replace(settings, checkpoints=Checkpoints(every=1)))]
@@ -195,7 +195,7 @@ def test_asked_to_end_before_the_first_step(start, monkeypatch, number, status, 
 def test_a_second_ctrl_c_ends_at_once(start, monkeypatch, capsys):
     monkeypatch.setattr(run, "open_run", lambda *args: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
     assert train.main(command(start("impatient"))) == 130
-    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+    assert "run the same command to continue from the last checkpoint" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

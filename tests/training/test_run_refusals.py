@@ -71,9 +71,12 @@ def copied(dataset, folder):
         (["--batch", "6", "--accumulation", "4"], "batch 6: must be a multiple of accumulation 4"),
         (["--mesh.ulysses", "3"], "mesh.ulysses 3 does not divide the 4 attention heads"),
         (["--mesh.ulysses", "4", "--mesh.context", "2"], r"4 times mesh.context 2 does not divide the 1 device\(s\)"),
-        (["--motion-frames", "17"], "motion-frames 17: the dataset's chunks have 17 frames"),
+        (["--motion-frames", "17"], "motion-frames 17: must be less than the 17 frames of the dataset's chunks"),
         (["--references.strategy", "M2"], "none of its 6 clips is long enough for references.strategy M2 with chunks of 17"),
-        (["--reports.validation-clips", "6"], "6 usable clips, of which .* 6 would be held out: none is left to train on"),
+        (
+            ["--reports.validation-clips", "6"],
+            "6 usable clips, but reports.validation-clips 6 would leave none for training",
+        ),
         (["--trained.parts", "lora"], "trained.lora-rank 128: blocks/.* at most 96"),
         (["--processes.count", "2"], "processes.coordinator None: must be given together with processes.count"),
     ],
@@ -86,7 +89,7 @@ def test_settings_that_cannot_be(call, tmp_path, flags, said):
 
 def test_a_batch_that_does_not_divide_over_the_processes(settings):
     mesh = make_mesh(1, 1, heads=4, devices=jax.devices() * 4)  # a mesh is only names and counts here
-    with pytest.raises(UserError, match=r"batch 6 in 1 part\(s\) does not divide over the 4 rows .* a multiple of 4"):
+    with pytest.raises(UserError, match=r"batch 6 in 1 part\(s\) cannot be split over the 4 data rows .* a multiple of 4"):
         data.check_batch(settings(batch=6), mesh)
     with pytest.raises(UserError, match=r"batch 4 in 2 part\(s\) .* a multiple of 8"):
         data.check_batch(settings(batch=4, accumulation=2), mesh)
@@ -94,7 +97,7 @@ def test_a_batch_that_does_not_divide_over_the_processes(settings):
 
 def test_paths_that_are_not_given(capsys):
     assert train.main(["tiny", "--run", "here"]) == 2
-    assert re.search(r"give --data DATASET \(made by .*\), --checkpoint DIR \(made by .*\)\n", capsys.readouterr().err)
+    assert re.search(r"missing: --data DATASET \(made by .*\), --checkpoint DIR \(made by .*\)\n", capsys.readouterr().err)
 
 
 def test_folders_that_are_not_what_they_are_given_as(call, plain, tmp_path):
@@ -111,7 +114,7 @@ def test_folders_that_are_not_what_they_are_given_as(call, plain, tmp_path):
     content["preset"]["networks"]["dit"]["text_len"] = 128
     (other / "dataset.json").write_text(json.dumps(content))
     status, told = call(data=other)
-    assert status == 2 and "prepared with networks of other sizes" in told and "dit.text_len 128 there, 64 here" in told
+    assert status == 2 and "networks of different sizes" in told and "dit.text_len 128 instead of 64" in told
     status, told = call(run="/proc/run")
     assert status == 3 and "cannot write /proc/run" in told
 
@@ -132,7 +135,7 @@ def test_a_corrupt_record_costs_no_step(call, plain, unbroken, tmp_path, monkeyp
     path = damaged / "32x64-p1/00000.arrayrecord"
     whole = tiny_dataset.damage_second_clip(path)
     status, told = call("--steps", 4, data=damaged)
-    wanted = r"00000.arrayrecord: record (\d+) cannot be read .* prepare the dataset .* The state is saved as of step 1\.\n"
+    wanted = r"00000.arrayrecord: record (\d+) cannot be read .* prepare the dataset .* The state after step 1 is saved\.\n"
     named = re.search(wanted, told)
     assert status == 2 and named and 31 <= int(named[1]) < 31 + 43, told  # records of the second clip
     assert checkpoints_in(tmp_path / "run") == [1] and saved(tmp_path / "run", 1) == saved(unbroken, 1)
@@ -152,10 +155,12 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(call, unbroken, tmp_
     monkeypatch.setattr(made_up, "random_clip", one_of_nan)
     folder = tiny_dataset.make_dataset(tmp_path / "nan", sizes=SIZE).folder
     status, told = call("--steps", 4, data=folder)
-    found = re.search(r"step 2: the loss is nan and the gradient's norm nan. Its batch: (.*)\. The state before it", told)
+    found = re.search(
+        r"step 2: the loss is nan and the gradient norm is nan. Clips in its batch: (.*)\. The state after", told
+    )
     assert status == 2 and found, told
     assert "film1.mp4[0:57]" in found[1] and len(found[1].split(", ")) == 4
-    assert "is saved as step 1" in told and checkpoints_in(tmp_path / "run") == [1]
+    assert "state after step 1 is saved" in told and checkpoints_in(tmp_path / "run") == [1]
     assert saved(tmp_path / "run", 1) == saved(unbroken, 1) and numbers(tmp_path / "run") == numbers(unbroken)[:1]
     assert call("--steps", 4, data=folder) == (status, told)  # again, from there
 
@@ -186,7 +191,7 @@ def test_a_run_goes_on_as_what_it_was_begun(call, plain, unbroken, tmp_path):
         status, told = call("--steps", 5)
     assert status == 2 and f"another process is training in {folder}: wait for it, end it, or choose another folder" in told
     status, told = call("--steps", 5, "--reports.validation-clips", 2)
-    assert status == 2 and "has trained on other clips than these" in told
+    assert status == 2 and "this run was trained on different clips" in told
     assert {path: path.read_bytes() for path in before} == before
     assert call("--steps", 4, data=copied(plain, tmp_path / "moved"))[0] == 0  # the same clips elsewhere
 
