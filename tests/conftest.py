@@ -12,6 +12,7 @@ from jaxtyping import install_import_hook
 
 install_import_hook(["itjax"], "beartype.beartype")
 
+pytest_plugins = ["infer_runs"]  # fixtures of the folders end_to_end and pipeline
 RECORDINGS = Path(__file__).parent / "recordings"
 # Many tests compile the same programs: the second one finds them here, in processes of its own, and in the other workers of
 # a parallel run (which have the variable from the process that started them). Set before JAX runs anything, which is when it

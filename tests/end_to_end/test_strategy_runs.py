@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_edges import film
+from test_odd_inputs import film
 
 from itjax.commands import infer
 from itjax.media import journal

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +10,6 @@ from safetensors.numpy import load_file
 
 from itjax.media.picture_sizes import SIZES_480, SIZES_720, choose_size
 from itjax.media.resize import cover_size, crop_centre, resize_and_crop, resize_nearest, to_unit
-from itjax.models.clip_pixels import CLIP_MEAN, CLIP_STD, clip_pixels, cubic_matrix
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 
@@ -75,21 +73,3 @@ def test_nearest_is_torchs(source, size):
     image = np.arange(source[0] * source[1], dtype=np.float64).reshape(source)
     theirs = torch.nn.functional.interpolate(torch.from_numpy(image)[None, None], size=size, mode="nearest")[0, 0]
     np.testing.assert_array_equal(resize_nearest(image, size), theirs.numpy())
-
-
-@pytest.mark.parametrize("shape", [(70, 50), (224, 224), (300, 901), (640, 640), (1280, 320), (7, 1500), (1, 1)])
-def test_clip_pixels_follow_torch_up_and_down(shape):
-    torch = pytest.importorskip("torch")
-    image = np.random.default_rng(0).uniform(-1, 1, (*shape, 3)).astype(np.float32)
-    theirs = torch.nn.functional.interpolate(
-        torch.from_numpy(image).permute(2, 0, 1)[None], size=(224, 224), mode="bicubic", align_corners=False
-    )
-    theirs = (theirs[0].permute(1, 2, 0).numpy() * 0.5 + 0.5 - np.float32(CLIP_MEAN)) / np.float32(CLIP_STD)
-    ours = jax.jit(clip_pixels)(image)
-    assert ours.shape == (224, 224, 3) and ours.dtype == np.float32
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)  # float32 both, of numbers up to 5; the order of sums differs
-
-
-def test_cubic_weights_sum_to_one():
-    for have, want in ((50, 224), (1000, 224), (1, 224), (3, 2)):
-        np.testing.assert_allclose(cubic_matrix(have, want).sum(axis=1), 1, atol=1e-6)

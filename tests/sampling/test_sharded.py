@@ -1,16 +1,11 @@
-"""The whole chunk loop on 8 fake devices equals one device; and the mesh refuses what does not fit it."""
+"""The whole chunk loop on 8 fake devices equals one device."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import pytest
-from jax.sharding import PartitionSpec as P
-
-from itjax.errors import UserError
-from itjax.parallel.sharding import AXES, make_mesh, parameter_sharding
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,32 +17,3 @@ def test_eight_devices_equal_one():
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 2 frames" in done.stdout
-
-
-def test_mesh_fits_the_heads():
-    devices = jax.devices() * 8  # a mesh is only names and counts here
-    assert make_mesh(heads=40, devices=devices).shape == {"data": 1, "context": 1, "ulysses": 8}
-    assert make_mesh(heads=4, devices=devices).shape == {"data": 1, "context": 2, "ulysses": 4}
-    assert make_mesh(2, heads=4, devices=devices).shape == {"data": 1, "context": 4, "ulysses": 2}
-    for ulysses, context, heads in ((3, 0, 40), (8, 2, 40), (16, 0, 16)):
-        with pytest.raises(UserError):
-            make_mesh(ulysses, context, heads=heads, devices=devices)
-
-
-def test_parameters_lie_along_their_output_features():
-    mesh = make_mesh(heads=40, devices=jax.devices() * 8)
-    assert parameter_sharding((40, 5120, 13824), mesh).spec == P(None, None, AXES)
-    assert parameter_sharding((320, 5121), mesh).spec == P(AXES, None)
-    assert parameter_sharding((40, 96), mesh).spec == P()
-
-
-def test_a_video_leaves_no_device_to_the_batch():
-    """Its guidance branches are two or three: a mesh with a part for data would not divide them."""
-    script = (
-        "import argparse\nfrom itjax.commands import infer\n"
-        "mesh = infer.mesh_of(argparse.Namespace(ulysses_size=2, ring_size=1), 4)\n"
-        "print(dict(mesh.shape))"
-    )
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert "{'data': 1, 'context': 2, 'ulysses': 4}" in done.stdout and "leaves devices idle" in done.stderr

@@ -1,4 +1,4 @@
-"""Whole runs of infer.py with the tiny checkpoint: flags, media made on the spot, and what came out."""
+"""Fixtures for whole runs of infer.py with the tiny checkpoint: flags, media made on the spot, and what came out."""
 
 import json
 from collections.abc import Callable
@@ -9,8 +9,6 @@ import av
 import numpy as np
 import pytest
 import soundfile
-
-from itjax.commands import infer
 
 RATE = 16_000
 
@@ -87,6 +85,8 @@ def quick_flags(weight_flags) -> list[str]:
 def run(quick_flags, tmp_path, capsys) -> Callable[..., Result]:
     """run("--image", face, ...) in this process, so that compiled programs are shared among tests."""
 
+    from itjax.commands import infer
+
     def call(*flags: object, save_file: str | Path = "out.mp4") -> Result:
         path = tmp_path / save_file
         try:
@@ -113,6 +113,8 @@ def run_json(run, tmp_path) -> Callable[..., Result]:
 @pytest.fixture
 def no_weights_read(monkeypatch) -> None:
     """Fails a run that gets as far as reading weights: what is wrong must have been said before."""
+
+    from itjax.commands import infer
 
     def opened(*args, **kwargs):
         weights = open_files(*args, **kwargs)
