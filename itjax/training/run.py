@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import warnings
 from collections import deque
 from enum import Enum
 from pathlib import Path
@@ -42,7 +41,7 @@ def open_run(settings: Training, weights: Weights, progress: Progress = SILENT) 
         UserError: if settings, dataset, weights and devices do not match.
     """
     dataset = records.open_dataset(settings.data)
-    _check_sizes(dataset, weights)
+    _check_sizes(dataset, weights, progress)
     if settings.motion_frames >= dataset.layout.frame_num:
         raise UserError(
             f"motion-frames {settings.motion_frames}: must be less than the {dataset.layout.frame_num} frames of the "
@@ -78,7 +77,7 @@ def mesh_of(settings: Training, heads: int) -> Mesh:
     return make_mesh(ulysses, context, heads=heads)
 
 
-def _check_sizes(dataset: Dataset, weights: Weights) -> None:
+def _check_sizes(dataset: Dataset, weights: Weights, progress: Progress) -> None:
     dataset_sizes, checkpoint_sizes = dataset.preset.networks, weights.preset.networks
     for name in ("dit", "vae", "umt5", "clip", "wav2vec2"):
         old, new = vars(getattr(dataset_sizes, name)), vars(getattr(checkpoint_sizes, name))
@@ -89,7 +88,7 @@ def _check_sizes(dataset: Dataset, weights: Weights) -> None:
                 f"those of the checkpoint (preset {weights.preset.name}): {'; '.join(differing)}"
             )
     if dataset.checkpoint != weights.encoders:
-        warnings.warn(f"{dataset.folder} was prepared with a different checkpoint than the one to be trained", stacklevel=3)
+        progress.notice(f"warning: {dataset.folder} was prepared with a different checkpoint than the one to be trained")
 
 
 def train(settings: Training, weights: Weights, progress: Progress = SILENT) -> End:

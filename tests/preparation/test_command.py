@@ -237,7 +237,7 @@ def test_folders_that_cannot_be_are_named(prepare, videos, tmp_path, capsys):
     ]:
         assert prepare(source, tmp_path / out) == 2
         told = capsys.readouterr().err
-        assert said in told and told.startswith("itjax.preparation: ") and "Traceback" not in told
+        assert said in told and told.startswith("python -m itjax.preparation: ") and "Traceback" not in told
     assert not (tmp_path / "out").exists()
 
 

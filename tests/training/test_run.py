@@ -18,6 +18,7 @@ from test_metrics import events
 
 from itjax import records
 from itjax.commands import train
+from itjax.terminal import Terminal
 from itjax.training import data, parameters, run, validation
 from itjax.training.config import Checkpoints
 from itjax.training.reporter import Reporter
@@ -57,7 +58,7 @@ def start(dataset, checkpoint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def go(weights):
-    return lambda settings: run.train(settings, weights)
+    return lambda settings: run.train(settings, weights, Terminal())
 
 
 @pytest.fixture(scope="module")
