@@ -1,10 +1,10 @@
-"""How much host memory a conversion takes: a checkpoint of a few GB is made, converted, converted back and compared.
+"""Measures the host memory of a conversion: generates a checkpoint of a few GB, converts it there and back, and compares.
 
     python benchmarks/conversion_memory.py --dir /tmp
 
-Each step runs in a process of its own. The peak is to stay near the program itself (what it takes on the tiny
-checkpoint) and the largest stack of layers, however large the checkpoint is. This file imports the package in its steps
-only: what a process has had in memory counts as its children's, too.
+Each step runs in its own process. The peak should stay near the baseline (the same program on the tiny checkpoint) plus
+the largest stack of layers, independent of the size of the checkpoint. This file imports the package only inside its steps,
+because a child process inherits the peak memory of its parent.
 """
 
 import argparse
@@ -26,7 +26,7 @@ PRESET = '''"""Networks of the published shape, thinner and with fewer layers.""
 
 from dataclasses import replace
 
-from configs.infinitetalk_14b import PRESET as FULL
+from itjax.configs.infinitetalk_14b import PRESET as FULL
 from itjax.config import Networks
 from itjax.config import ClipSizes
 from itjax.config import DiTSizes
@@ -50,36 +50,37 @@ DTYPES = {"dit": "float32", "vae": "float32", "umt5": "bfloat16", "clip": "float
 
 
 def generate(folder: Path, preset: Path) -> None:
-    """Official files with random numbers, one tensor in memory at a time."""
+    """Writes official files with random numbers, one tensor in memory at a time."""
     import shutil
-    from functools import partial
 
-    import configs
+    from itjax import configs
     from itjax.weights import official
-    from itjax.weights.convert import PICKLES, audio_names
+    from itjax.weights.convert import PICKLE_FILES, audio_names
+    from itjax.weights.lazy import LazyTensor
     from itjax.weights.mapping import torch_shapes
     from itjax.weights.specs import network_specs
-    from itjax.weights.torch_writer import Tensor, write_pth, write_safetensors, write_sharded
+    from itjax.weights.torch_writer import write_pth, write_safetensors, write_sharded
 
     specs = network_specs(configs.named(str(preset)).networks)
     wan, wav2vec2, infinitetalk = (folder / place for place in (official.WAN, official.WAV2VEC2, official.INFINITETALK))
     for place in (wav2vec2, infinitetalk.parent):
         place.mkdir(parents=True)
     shutil.copytree(TINY / official.WAN / official.TOKENIZER, wan / official.TOKENIZER)
+    lazy = lambda name, shape, kind: LazyTensor(shape, dtype(kind), lambda _: draw(name, shape, kind))
     tensors = {}
     for network, part in specs.items():
         shapes = torch_shapes(part.table, part.abstract)
         kind = DTYPES[network]
-        tensors[network] = [
-            Tensor(name, shape, dtype(kind), partial(draw, name, shape, kind)) for name, shape in shapes.items()
-        ]
+        tensors[network] = {name: lazy(name, shape, kind) for name, shape in shapes.items()}
     last = f"visual.transformer.{specs['clip'].abstract['blocks']['norm1']['scale'].shape[0]}"
     extra = {f"{last}.mlp.0.weight": (5120, 1280), "textual.token_embedding.weight": (50000, 1024), "log_scale": ()}
-    tensors["clip"] += [Tensor(n, s, dtype("float16"), partial(draw, n, s, "float16")) for n, s in extra.items()]
+    tensors["clip"] |= {name: lazy(name, shape, "float16") for name, shape in extra.items()}
     audio = audio_names(specs["dit"])
-    write_sharded(wan, official.DIT_STEM, [t for t in tensors["dit"] if t.name not in audio], 10**9)
-    write_safetensors(infinitetalk, [t for t in tensors["dit"] if t.name in audio])
-    for network, name in PICKLES.items():
+    write_sharded(
+        wan, official.DIT_STEM, {name: tensor for name, tensor in tensors["dit"].items() if name not in audio}, 10**9
+    )
+    write_safetensors(infinitetalk, {name: tensor for name, tensor in tensors["dit"].items() if name in audio})
+    for network, name in PICKLE_FILES.items():
         write_pth(wan / name, tensors[network])
     write_safetensors(wav2vec2 / official.WAV2VEC2_FILE, tensors["wav2vec2"])
     stacks = [(math.prod(leaf.shape) * dtype(DTYPES[n]).itemsize, list(leaf.shape)) for n, leaf in arrays(specs)]
@@ -87,7 +88,7 @@ def generate(folder: Path, preset: Path) -> None:
 
 
 def arrays(specs: dict) -> list:
-    """(network, array) of every array that the networks' parameters have in Flax."""
+    """(network, array) for every array of the networks' Flax parameters."""
     import jax
 
     return [(network, leaf) for network, part in specs.items() for leaf in jax.tree.leaves(part.abstract)]
@@ -100,7 +101,7 @@ def dtype(name: str):
 
 
 def draw(name: str, shape: tuple[int, ...], kind: str):
-    """The same numbers for the same name."""
+    """Random numbers, determined by the name."""
     import zlib
 
     import numpy as np
@@ -109,7 +110,7 @@ def draw(name: str, shape: tuple[int, ...], kind: str):
 
 
 def compare(before: Path, after: Path) -> None:
-    """Raises where a tensor of the one set is not, bit for bit, in the other."""
+    """Raises AssertionError unless both sets have the same tensors, bit for bit."""
     from itjax.weights import official
     from itjax.weights.official import open_official
 
@@ -126,8 +127,8 @@ def compare(before: Path, after: Path) -> None:
 
 
 def step(*command: str | Path) -> tuple[str, float, float]:
-    """(last line printed, peak GB, seconds) of a process."""
-    begun = time.perf_counter()
+    """Runs a process; returns (last line printed, peak GB, seconds)."""
+    start = time.perf_counter()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, text=True, env=environment)
     printed = process.stdout.read()
@@ -135,19 +136,19 @@ def step(*command: str | Path) -> tuple[str, float, float]:
     if status:
         sys.exit(f"failed: {command}\n{printed}")
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-    return printed.strip().splitlines()[-1], peak, time.perf_counter() - begun
+    return printed.strip().splitlines()[-1], peak, time.perf_counter() - start
 
 
 def measure(folder: Path) -> None:
-    """Prints the result as it stands in benchmarks/results/conversion_memory.md."""
-    itself, converter = Path(__file__).resolve(), ROOT / "convert_weights.py"
+    """Prints the result in the format of benchmarks/results/conversion_memory.md."""
+    this_file, converter = Path(__file__).resolve(), ROOT / "convert_weights.py"
     flags = lambda f: (
         *("--ckpt_dir", f / "Wan2.1-I2V-14B-480P", "--wav2vec_dir", f / "chinese-wav2vec2-base"),
         *("--infinitetalk_dir", f / "InfiniteTalk" / "single" / "infinitetalk.safetensors"),
     )
     preset, files, ours, back = folder / "memory.py", folder / "official", folder / "converted", folder / "back"
     preset.write_text(PRESET)
-    facts = json.loads(step(itself, "--step", "generate", files, preset)[0])
+    facts = json.loads(step(this_file, "--step", "generate", files, preset)[0])
     rows = {
         "tiny checkpoint, to Orbax": step(converter, *flags(TINY), "--output", folder / "tiny"),
         "tiny checkpoint, back": step(
@@ -156,7 +157,7 @@ def measure(folder: Path) -> None:
         "to Orbax": step(converter, *flags(files), "--preset", preset, "--output", ours),
         "back": step(converter, "--to-torch", "--checkpoint", ours, "--output", back),
     }
-    equal = json.loads(step(itself, "--step", "compare", files, back)[0])["equal_tensors"]
+    equal = json.loads(step(this_file, "--step", "compare", files, back)[0])["equal_tensors"]
     size = sum(file.stat().st_size for file in files.rglob("*") if file.is_file())
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
     print(f"CPU {_cpu()}, {os.cpu_count()} cores, {_memory():.0f} GB of memory.")
@@ -183,7 +184,7 @@ def _memory() -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()), help="where 16 GB of disk are free")
+    parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()), help="folder with 16 GB of free space")
     parser.add_argument("--step", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step:

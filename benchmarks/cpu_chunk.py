@@ -1,9 +1,9 @@
-"""What a chunk of the tiny preset costs on this machine: compilation, seconds a chunk and where they go, memory.
+"""Measures a chunk of the tiny preset on this machine: compilation, seconds per chunk and per part, memory.
 
     python benchmarks/cpu_chunk.py [--frames 13|81] [--steps 4] [--repeats 20]
 
-Weights and inputs are random: no checkpoint is needed. With PyTorch installed, the forwards of a PyTorch DiT with the
-same weights (torch_dit.py says what they do) take turns with ours in the same run, and the ratio is printed.
+Weights and inputs are random: no checkpoint is needed. If PyTorch is installed, forward passes of a PyTorch DiT with the
+same weights (see torch_dit.py) alternate with ours in the same run, and the ratio is printed.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import configs
+from itjax import configs
 from itjax.config import Sampler
 from itjax.pipeline import encoders
 from itjax.sampling import chunk, denoise, rollout
@@ -32,7 +32,7 @@ from itjax.weights.tables import dit as dit_table
 
 PRESET = configs.PRESETS["tiny"]
 HEIGHT, WIDTH = PRESET.sizes["infinitetalk-480"].table[1.00]
-MOTION = {13: 5, 81: 9}  # frames that a chunk goes on from, by its length
+MOTION = {13: 5, 81: 9}  # frames per chunk: motion frames
 
 
 def main() -> None:
@@ -47,34 +47,34 @@ def main() -> None:
     first = once(lambda: whole_chunk(program, invariants, carry, part))
     later = turns(chunk_and_parts(program, invariants, carry, part), args.repeats)
     print(f"compilation, without a cache: {first - statistics.median(later['chunk']):.2f} s")
-    tell(later)
+    print_table(later)
     print(f"peak memory {peak_memory():.0f} MiB, of that {before:.0f} before the first chunk")
     if importlib.util.find_spec("torch") is None:
-        print("torch is not installed: nothing to compare with")
+        print("torch is not installed: no comparison")
     else:
         compare(program, invariants, carry, part, args.repeats)
 
 
 def arguments() -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    p.add_argument("--frames", type=int, default=13, choices=sorted(MOTION), help="frames a chunk")
+    p.add_argument("--frames", type=int, default=13, choices=sorted(MOTION), help="frames per chunk")
     p.add_argument("--steps", type=int, default=4)
-    p.add_argument("--repeats", type=int, default=20, help="chunks to time; medians are printed")
+    p.add_argument("--repeats", type=int, default=20, help="number of timed chunks; medians are printed")
     return p.parse_args()
 
 
 def random_parameters(abstract: dict, key: jax.Array) -> dict:
-    """Small matrices, scales of norms near one."""
+    """Small random matrices; norm scales near one."""
     leaves, structure = jax.tree.flatten_with_path(abstract)
-    made = [
+    random = [
         (path[-1].key in ("scale", "gamma")) + 0.08 * jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
         for i, (path, x) in enumerate(leaves)
     ]
-    return jax.tree.unflatten(structure, made)
+    return jax.tree.unflatten(structure, random)
 
 
 def inputs(sampler: Sampler):
-    """(program, fixed, first carry, chunk) with random weights and inputs, at the tiny size of ratio 1."""
+    """(program, invariants, first carry, chunk) with random weights and inputs, at the tiny size of ratio 1."""
     program = Program(PRESET.networks, sampler, jnp.dtype("float32"))
     dit, vae = PRESET.networks.dit, PRESET.networks.vae
     specs = network_specs(PRESET.networks)
@@ -97,25 +97,25 @@ def inputs(sampler: Sampler):
 
 
 def once(work: Callable) -> float:
-    """Seconds that `work` takes until its arrays are there."""
-    begun = time.perf_counter()
+    """Seconds until the arrays of `work` are ready."""
+    start = time.perf_counter()
     jax.block_until_ready(work())
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
-def turns(works: dict[str, Callable], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each work, `repeats` times. They take turns: a busy moment of the machine is nobody's alone."""
-    for work in works.values():
-        once(work)
-    rounds = [{name: once(work) for name, work in works.items()} for _ in range(repeats)]
-    return {name: [taken[name] for taken in rounds] for name in works}
+def turns(functions: dict[str, Callable], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each function, `repeats` times, alternating, so that other load on the machine affects all of them."""
+    for function in functions.values():
+        once(function)
+    rounds = [{name: once(function) for name, function in functions.items()} for _ in range(repeats)]
+    return {name: [seconds[name] for seconds in rounds] for name in functions}
 
 
-def tell(seconds: dict[str, list[float]]) -> None:
-    """A table of the fastest and the median of each work."""
+def print_table(seconds: dict[str, list[float]]) -> None:
+    """Prints a table of the fastest and the median time of each function."""
     print(f"{'seconds':<44} {'fastest':>9} {'median':>9}")
-    for name, taken in seconds.items():
-        print(f"{name:<44} {min(taken):9.4f} {statistics.median(taken):9.4f}")
+    for name, samples in seconds.items():
+        print(f"{name:<44} {min(samples):9.4f} {statistics.median(samples):9.4f}")
 
 
 def peak_memory() -> float:
@@ -128,8 +128,10 @@ def whole_chunk(program, invariants, carry, part):
 
 
 def chunk_and_parts(program, invariants, carry, part) -> dict[str, Callable]:
-    """A chunk as it is made, and its parts alone."""
-    begin, denoise_step, finish = (jax.jit(f, static_argnums=0) for f in (chunk.begin, chunk.denoise_step, chunk.finish))
+    """A whole chunk, and its parts separately."""
+    begin, denoise_step, finish = (
+        jax.jit(f, static_argnums=0) for f in (chunk.begin_chunk, chunk.denoise_step, chunk.finish_chunk)
+    )
     state, conditions = begin(program, invariants, carry, part)
     step = jax.tree.map(lambda x: x[0], invariants.steps)
     return {
@@ -144,38 +146,38 @@ def chunk_and_parts(program, invariants, carry, part) -> dict[str, Callable]:
 
 
 def compare(program: Program, invariants: Invariants, carry: Carry, part: ChunkInputs, repeats: int) -> None:
-    """Times the DiT of a whole chunk, ours and torch's, and nothing else; stops where the two do not agree.
+    """Times only the DiT of a whole chunk, ours and torch's; exits if their outputs differ.
 
-    Ours: keys and values once, then each step's branches as one batch. Torch's: one forward a step and branch, each with
-    its keys and values. Both are shown the chunk's first latent in every step.
+    Ours: keys and values once, then each step's branches as one batch. Torch's: one forward pass per step and branch, each
+    with its keys and values. Both get the chunk's first latent in every step.
     """
     import torch
     from torch_dit import TorchDiT
 
-    state, conditions = jax.jit(chunk.begin, static_argnums=0)(program, invariants, carry, part)
+    state, conditions = jax.jit(chunk.begin_chunk, static_argnums=0)(program, invariants, carry, part)
     net = TorchDiT(program.networks.dit, dict(mapping.to_torch(dit_table.TABLE, invariants.dit)))
-    told = [[torch.tensor(x) for x in branch] for branch in branches(invariants, part, state, conditions)]
+    branch_inputs = [[torch.tensor(x) for x in branch] for branch in branches(invariants, part, state, conditions)]
     times = np.asarray(invariants.steps.t).tolist()
     ours = our_forwards(program, invariants, part, state, conditions)
 
     def torchs(threads: int) -> list:
         torch.set_num_threads(threads)
-        return [torch.stack([net(time, *branch) for branch in told]) for time in times]
+        return [torch.stack([net(time, *branch) for branch in branch_inputs]) for time in times]
 
     pairs = zip(ours(), torchs(1), strict=True)
-    apart = max(np.abs(np.moveaxis(np.asarray(a), -1, 1) - b.numpy()).max() for a, b in pairs)
-    print(f"\nthe DiT alone, {len(times)} steps x {len(told)} branches, and torch {torch.__version__}")
-    print(f"velocities at most {apart:.1e} apart")
-    if not apart < 1e-4:
-        raise SystemExit("the two networks do not agree: nothing to compare")
-    works = {"ours": ours}
+    difference = max(np.abs(np.moveaxis(np.asarray(a), -1, 1) - b.numpy()).max() for a, b in pairs)
+    print(f"\nthe DiT alone, {len(times)} steps x {len(branch_inputs)} branches, and torch {torch.__version__}")
+    print(f"velocities at most {difference:.1e} apart")
+    if not difference < 1e-4:
+        raise SystemExit("the two networks do not agree: no comparison")
+    functions = {"ours": ours}
     for threads in sorted({1, os.cpu_count() or 1}):
-        works[f"torch, {threads} threads"] = partial(torchs, threads)
-    seconds = turns(works, repeats)
-    tell(seconds)
-    mine, *others = seconds.values()
-    for what, of in (("fastest", min), ("median", statistics.median)):
-        print(f"ours/torch, {what}, torch at its better number of threads: {of(mine) / min(map(of, others)):.2f}")
+        functions[f"torch, {threads} threads"] = partial(torchs, threads)
+    seconds = turns(functions, repeats)
+    print_table(seconds)
+    ours_s, *torch_s = seconds.values()
+    for name, reduce in (("fastest", min), ("median", statistics.median)):
+        print(f"ours/torch, {name}, torch at its better number of threads: {reduce(ours_s) / min(map(reduce, torch_s)):.2f}")
 
 
 def our_forwards(
@@ -183,15 +185,15 @@ def our_forwards(
 ) -> Callable:
     """The velocities of each step, [B, T, h, w, C]."""
     net = program.net
-    prepare = jax.jit(lambda dit, *told: net.apply({"params": dit}, *told, method="keys_values"))
+    prepare = jax.jit(lambda dit, *inputs: net.apply({"params": dit}, *inputs, method="keys_values"))
     predict = jax.jit(lambda dit, *args: denoise.velocities(net, dit, *args)[0])
     steps = [jax.tree.map(lambda x, i=i: x[i], invariants.steps) for i in range(len(invariants.steps.t))]
     windows = jnp.stack([part.windows, jnp.zeros_like(part.windows)])
 
     def forwards() -> list[jax.Array]:
         keys_values = prepare(invariants.dit, invariants.prompts, part.reference.clip[None], windows)
-        told = conditions._replace(keys_values=keys_values)
-        return [predict(invariants.dit, state, step, told) for step in steps]
+        step_conditions = conditions._replace(keys_values=keys_values)
+        return [predict(invariants.dit, state, step, step_conditions) for step in steps]
 
     return forwards
 
@@ -199,12 +201,12 @@ def our_forwards(
 def branches(
     invariants: Invariants, part: ChunkInputs, state: DenoisingState, conditions: Conditions
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """What torch's forwards are told besides the time, for each guidance branch."""
+    """Inputs of torch's forward pass other than the time, for each guidance branch."""
     windows = part.windows[0], jnp.zeros_like(part.windows[0])
     for text, audio in zip(*conditions.branches, strict=True):
         latents, condition = (np.moveaxis(np.asarray(x), -1, 0) for x in (state.latent, conditions.mask_and_reference))
-        told = latents, condition, invariants.prompts[text], part.reference.clip[None], windows[int(audio)]
-        yield tuple(np.array(x) for x in told)
+        inputs = latents, condition, invariants.prompts[text], part.reference.clip[None], windows[int(audio)]
+        yield tuple(np.array(x) for x in inputs)
 
 
 if __name__ == "__main__":

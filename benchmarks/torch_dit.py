@@ -1,8 +1,8 @@
-"""The DiT in plain PyTorch, with one person, to measure against: official tensor names, official order of work.
+"""A baseline DiT in plain PyTorch for one person, with the official tensor names and order of operations.
 
-As in the official code a forward is one guidance branch and does everything anew: the audio adapter, the text and image
-embeddings, and their keys and values in every block. It leaves out what the official code does and does not need with
-one person (the reference attention map) and what is slower than need be (rotary in float64, branches of data type).
+As in the official code, a forward pass is one guidance branch and computes everything anew: the audio adapter, the text and
+image embeddings, and their keys and values in every block. It omits what the official code computes but does not need for
+one person (the reference attention map), and what is slower than necessary (rotary in float64, branches on the dtype).
 """
 
 import numpy as np
@@ -10,19 +10,19 @@ import torch
 import torch.nn.functional as F
 
 from itjax.config import DiTSizes
-from itjax.models.dit import sinusoid
+from itjax.models.dit import sinusoidal_embedding
 
 # B batch (1) · T latent frames · h w latent grid · L = T·(h/2)·(w/2) tokens, time first · D width · H heads · d head width
 
 
 def rotary(grid: tuple[int, int, int], head_dim: int) -> torch.Tensor:
-    """Unit complex numbers [L, 1, d/2]: pairs for time, height and width, theta 10000."""
+    """Rotary embedding as unit complex numbers [L, 1, d/2]: pairs for time, height and width, theta 10000."""
     pairs = head_dim // 6
     counts = head_dim // 2 - 2 * pairs, pairs, pairs
-    where = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    positions = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
     angles = [
-        place.reshape(-1, 1) * 10000.0 ** (-torch.arange(count, dtype=torch.float64) / count)
-        for place, count in zip(where, counts, strict=True)
+        position.reshape(-1, 1) * 10000.0 ** (-torch.arange(count, dtype=torch.float64) / count)
+        for position, count in zip(positions, counts, strict=True)
     ]
     angles = torch.cat(angles, dim=1)[:, None]
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
@@ -34,7 +34,7 @@ def rotated(x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
 
 
 class TorchDiT:
-    """`weights`: {official name: float32 array}. Called with what one guidance branch is told; gives noise - data."""
+    """`weights`: {official name: float32 array}. Called with the inputs of one guidance branch; returns noise - data."""
 
     def __init__(self, sizes: DiTSizes, weights: dict[str, np.ndarray]):
         self.sizes = sizes
@@ -58,7 +58,7 @@ class TorchDiT:
 
     @torch.no_grad()
     def __call__(self, time, latents, condition, text, clip, windows) -> torch.Tensor:
-        """A time in 0..1000, latents [16, T, h, w], mask and reference [20, T, h, w], text [X, Dt], clip [1, Y, Dc],
+        """Time in 0..1000, latents [16, T, h, w], mask and reference [20, T, h, w], text [X, Dt], clip [1, Y, Dc],
         speech windows [F, W, N, C] -> [16, T, h, w]."""
         sizes = self.sizes
         x = torch.cat([latents, condition])[None]
@@ -66,13 +66,13 @@ class TorchDiT:
         x = F.conv3d(x, weight, bias, stride=sizes.patch_size)
         grid = tuple(x.shape[2:])
         x = x.flatten(2).transpose(1, 2)
-        e = self.linear("time_embedding.0", torch.from_numpy(sinusoid(np.asarray([time]), sizes.freq_dim)))
+        e = self.linear("time_embedding.0", torch.from_numpy(sinusoidal_embedding(np.asarray([time]), sizes.freq_dim)))
         e = self.linear("time_embedding.2", F.silu(e))
         e0 = self.linear("time_projection.1", F.silu(e)).unflatten(1, (6, sizes.dim))
-        told = self.text(text), self.image(clip), self.audio(windows)
+        context = self.text(text), self.image(clip), self.audio(windows)
         turns = rotary(grid, sizes.head_dim)
         for i in range(sizes.num_layers):
-            x = self.block(f"blocks.{i}", x, e0, turns, *told)
+            x = self.block(f"blocks.{i}", x, e0, turns, *context)
         shift, scale = (self.weights["head.modulation"] + e[:, None]).chunk(2, dim=1)
         x = self.linear("head.head", F.layer_norm(x, x.shape[-1:], eps=sizes.eps) * (1 + scale) + shift)
         x = x.reshape(*grid, *sizes.patch_size, sizes.out_dim)
@@ -87,7 +87,7 @@ class TorchDiT:
         return self.layer_norm("img_emb.proj.4", self.linear("img_emb.proj.3", x), 1e-5)
 
     def audio(self, windows: torch.Tensor) -> torch.Tensor:
-        """[T, A, E]: speech features around each frame to the tokens of each latent frame."""
+        """Speech features around each frame -> audio tokens of each latent frame [T, A, E]."""
         sizes = self.sizes.audio
         middle = sizes.window // 2
         groups = windows[1:].unflatten(0, (-1, sizes.frames_per_latent))

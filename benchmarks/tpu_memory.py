@@ -1,9 +1,9 @@
-"""Compiles the programs of a run for a TPU that need not be there, and prints what each takes of a chip's memory.
+"""Compiles the programs of a run for a TPU topology (no TPU needed), and prints each one's memory per chip.
 
     pip install libtpu; python benchmarks/tpu_memory.py --topology v5e:2x4 --size 480 --persons 1
 
-The networks are the published ones in bfloat16, from shapes alone. `arguments` are the chip's part of the parameters and
-inputs, `temporary` what the program needs besides while it runs.
+The networks are the published ones in bfloat16; only shapes are used. `arguments` is the chip's part of parameters and
+inputs, `temporary` is additional memory while the program runs.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-import configs
+from itjax import configs
 from itjax.config import Sampler
 from itjax.models.dit import TimeFeatures
 from itjax.parallel.sharding import AXES, make_mesh, with_shardings
@@ -44,13 +44,13 @@ def main() -> None:
     print(
         f"{args.topology}, mesh {dict(mesh.shape)}, {args.size}p, {args.persons} person(s), bfloat16, jax {jax.__version__}"
     )
-    specs = network_specs(networks)  # before the mesh: its devices can run nothing
+    specs = network_specs(networks)  # before the mesh is set: its devices cannot execute anything
     with jax.set_mesh(mesh):
         for name, function, inputs in programs(networks, specs, mesh, *SIZES[args.size], args.persons):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             memory = jax.jit(function).trace(*inputs).lower(lowering_platforms=("tpu",)).compile().memory_analysis()
             gib = [n / 2**30 for n in (memory.argument_size_in_bytes, memory.temp_size_in_bytes)]
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - start
             print(
                 f"{name:10} arguments {gib[0]:6.2f} GiB  temporary {gib[1]:6.2f} GiB  compiled in {seconds:.0f} s",
                 flush=True,
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def programs(networks, specs, mesh, height: int, width: int, persons: int):
-    """(name, function, abstract inputs) of each program that a run compiles."""
+    """Yields (name, function, abstract inputs) for each program that a run compiles."""
     spec = lambda *shape, dtype=jnp.float32: jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P()))
     replicated = lambda tree: jax.tree.map(lambda x: spec(*x.shape, dtype=x.dtype), tree)
     sampler, dit = Sampler(), networks.dit
@@ -73,19 +73,19 @@ def programs(networks, specs, mesh, height: int, width: int, persons: int):
     audio, reference = dit.audio, Reference(spec(*latents), spec(257, dit.clip_dim), spec(sampler.num_latents, 4))
     windows = spec(persons, sampler.frame_num, audio.window, audio.layers, audio.channels)
     part = ChunkInputs(windows, reference, spec(*latents))
-    begin = lambda *inputs: chunk.begin(program, *inputs)
+    begin = lambda *inputs: chunk.begin_chunk(program, *inputs)
     state, conditions = jax.eval_shape(begin, invariants, carry, part)
-    # as `begin` leaves them: keys and values split over heads, which the kernels that made them are split along
+    # as `begin` returns them: keys and values are split over heads, like the kernels that computed them
     heads = lambda x: NamedSharding(mesh, P(*[None] * (len(x.shape) - 2), AXES if x.shape[-2] % mesh.size == 0 else None))
-    split = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=heads(x)), conditions.keys_values)
-    conditions = replicated(conditions)._replace(keys_values=split)
-    shown = {"vae": weights["vae"], "clip": weights["clip"]}
+    sharded = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=heads(x)), conditions.keys_values)
+    conditions = replicated(conditions)._replace(keys_values=sharded)
+    encoders = {"vae": weights["vae"], "clip": weights["clip"]}
     pictures = spec(height, width, 3), spec(224, 224, 3)
-    show = lambda *inputs: chunk.encode_reference(program, *inputs)
-    yield "reference", show, (shown, *pictures)
+    encode = lambda *inputs: chunk.encode_reference(program, *inputs)
+    yield "reference", encode, (encoders, *pictures)
     yield "begin", begin, (invariants, carry, part)
     yield "one step", lambda *inputs: chunk.denoise_step(program, *inputs), (invariants, replicated(state), step, conditions)
-    yield "finish", lambda *inputs: chunk.finish(program, *inputs), (invariants, spec(*latents))
+    yield "finish", lambda *inputs: chunk.finish_chunk(program, *inputs), (invariants, spec(*latents))
 
 
 if __name__ == "__main__":

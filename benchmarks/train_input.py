@@ -1,9 +1,9 @@
-"""Training steps a second with the input pipeline, and on one batch that is held in memory, in turn.
+"""Training steps per second with the input pipeline and on a single batch in memory, alternating.
 
     python -m benchmarks.train_input
 
-The tiny preset on a dataset of random clips of one size. Between two steps the loop does what a run does: it reads the
-next batch, and looks at a step's numbers one step later.
+The tiny preset on a dataset of random clips of one size. As in a run, the loop reads the next batch between two steps and
+checks a step's metrics one step later.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from configs.tiny import PRESET
-from configs.training import TINY
 from itjax import records
+from itjax.configs.tiny import PRESET
+from itjax.configs.training import TINY
 from itjax.models.dit import init
 from itjax.parallel.sharding import make_mesh
 from itjax.records import Dataset
@@ -31,35 +31,35 @@ from itjax.training.state import TrainState
 
 
 class Loop:
-    """The state and what its steps need; `run` goes on with it."""
+    """A training state and the inputs of its steps; `run` continues from it."""
 
     def __init__(self, settings: Training, dataset: Dataset, mesh: jax.sharding.Mesh):
         sizes = PRESET.networks.dit
-        everything = parameters.flat(init(sizes, jax.random.key(0)))
-        trains = parameters.flat(parameters.abstract(sizes, settings.trained)[0])
-        self.frozen = parameters.nested({path: leaf for path, leaf in everything.items() if path not in trains})
-        begun = parameters.nested({path: everything[path] for path in trains})
-        self.now: TrainState = state.start(begun, settings.optimizer, mesh)
-        self.step = step.jitted(settings, sizes, self.now, mesh)
+        all_parameters = parameters.flat(init(sizes, jax.random.key(0)))
+        trained_paths = parameters.flat(parameters.abstract(sizes, settings.trained)[0])
+        self.frozen = parameters.nested({path: leaf for path, leaf in all_parameters.items() if path not in trained_paths})
+        trained = parameters.nested({path: all_parameters[path] for path in trained_paths})
+        self.now: TrainState = state.sharded_initial_state(trained, settings.optimizer, mesh)
+        self.step = step.compile_step(settings, sizes, self.now, mesh)
         self.null_text = jnp.asarray(records.null_prompts(dataset)[0])
         self.good = jnp.asarray(True)
 
     def run(self, batches: Iterator[Batch], steps: int) -> float:
-        """Steps a second."""
-        before, begun = self.good, time.perf_counter()
+        """Runs the steps; returns steps per second."""
+        previous_good, start = self.good, time.perf_counter()
         for batch in itertools.islice(batches, steps):
             self.now, report = self.step(self.now, self.good, self.frozen, batch, self.null_text)
-            assert bool(before), "the loss is no number"
-            self.good = before = report.good
+            assert bool(previous_good), "the loss is not finite"
+            self.good = previous_good = report.good
         jax.block_until_ready(self.now)
-        return steps / (time.perf_counter() - begun)
+        return steps / (time.perf_counter() - start)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=25, help="of each measurement (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=50, help="measurements of each kind, in turn (%(default)s)")
-    parser.add_argument("--batch", type=int, default=TINY.batch, help="examples of a step (%(default)s)")
+    parser.add_argument("--steps", type=int, default=25, help="steps per measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=50, help="measurements of each kind, alternating (%(default)s)")
+    parser.add_argument("--batch", type=int, default=TINY.batch, help="examples per step (%(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         dataset = made_up.write_dataset(Path(folder) / "data", PRESET, made_up.LAYOUT, ((48, 64),), clips=48)
@@ -70,19 +70,19 @@ def main() -> None:
 
 
 def measure(settings: Training, dataset: Dataset, mesh: jax.sharding.Mesh, steps: int, rounds: int) -> None:
-    chosen = data.split(dataset, settings.references, 0).train
-    stream = data.Stream(dataset, settings, chosen, mesh)
+    places = data.split(dataset, settings.references, 0).train
+    stream = data.Stream(dataset, settings, places, mesh)
     read = (batch for batch, _ in stream)
-    held = itertools.repeat(next(read))
+    repeated = itertools.repeat(next(read))
     loop = Loop(settings, dataset, mesh)
-    begun = time.perf_counter()
-    loop.run(held, 5)
-    seconds, size = time.perf_counter() - begun, "x".join(map(str, next(held).latents.shape))
+    start = time.perf_counter()
+    loop.run(repeated, 5)
+    seconds, size = time.perf_counter() - start, "x".join(map(str, next(repeated).latents.shape))
     print(f"{os.cpu_count()} cores, jax {jax.__version__}, latents {size}, compiled in {seconds:.1f} s")
     loop.run(read, 5)
-    kinds = {"held": held, "read": read}
+    kinds = {"held": repeated, "read": read}
     seconds_of: dict[str, list[float]] = {"held": [], "read": []}
-    for number in range(rounds):  # each kind is as often the first: the machine's speed drifts
+    for number in range(rounds):  # the kinds alternate in which is first, as the machine's speed drifts
         for kind in ("held", "read") if number % 2 else ("read", "held"):
             seconds_of[kind].append(steps / loop.run(kinds[kind], steps))
     memory, pipeline = (rounds * steps / sum(seconds_of[kind]) for kind in ("held", "read"))

@@ -1,11 +1,11 @@
-"""Compiles the training step for TPU chips that need not be there, and prints what it takes of a chip's memory.
+"""Compiles the training step for a TPU topology (no TPU needed), and prints its memory per chip.
 
     pip install libtpu; python benchmarks/train_memory.py --topology v5p:2x4x4 --preset infinitetalk-14b --batch 32
 
-Networks and state are the published sizes, from shapes alone: nothing is allocated. `arguments` are the chip's part of
-the state, the frozen parameters and the batch, `temporary` what the step needs besides while it runs, `aliased` what of
-the outputs takes the place of donated arguments. A topology `cpu:8` compiles for that many devices of this machine's CPU,
-which needs no libtpu and says nothing of a TPU: it is there to try the script.
+Networks and state have the published sizes; only shapes are used, nothing is allocated. `arguments` is the chip's part of
+the state, the frozen parameters and the batch, `temporary` is additional memory while the step runs, `aliased` is the part
+of the outputs that reuses donated arguments. The topology `cpu:8` compiles for 8 devices of this machine's CPU: it needs no
+libtpu and serves only to try the script.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-import configs
-from configs.training import PRESETS
+from itjax import configs
 from itjax.config import Networks
-from itjax.models.dit import REMAT
+from itjax.configs.training import PRESETS
+from itjax.models.dit import REMAT_POLICIES
 from itjax.parallel.sharding import make_mesh, with_shardings
 from itjax.records import SPEECH_MARGIN, Layout
 from itjax.training import data, parameters, state, step
@@ -36,11 +36,11 @@ from itjax.training.state import TrainState
 
 SIZES = {"480": (640, 640), "720": (960, 960)}
 CHIP_GIB = {"v5e": 16, "v5p": 95, "v6e": 32}
-LARGE = 2**14  # elements: what is smaller may lie whole on every chip
+LARGE = 2**14  # elements: smaller arrays may be replicated on every chip
 
 
 class Inputs(NamedTuple):
-    """What `train_step` takes besides its settings, as shapes with shardings."""
+    """Inputs of `train_step` other than its settings, as shapes with shardings."""
 
     state: TrainState
     good: Any
@@ -50,7 +50,7 @@ class Inputs(NamedTuple):
 
 
 def main() -> None:
-    args = parsed()
+    args = parse_arguments()
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # read when libtpu is loaded
     jax.config.update("jax_platforms", "cpu")
     networks = configs.PRESETS["infinitetalk-14b"].networks
@@ -60,36 +60,36 @@ def main() -> None:
     settings = settings_of(args)
     data.check_batch(settings, mesh)
     height, width = SIZES[args.size]
-    specs = parameters.abstract(dit, settings.trained)  # before the mesh: its devices can run nothing
+    specs = parameters.abstract(dit, settings.trained)  # before the mesh is set: its devices cannot execute anything
     inputs = abstract_inputs(settings, networks, specs, mesh, height, width)
     print(
         f"{args.topology}, mesh {dict(mesh.shape)}, {args.preset}, {dit.num_layers} layers, batch {settings.batch} in "
         f"{settings.accumulation} part(s), {height}x{width}x{Layout().frame_num}, remat {settings.remat}, jax "
         f"{jax.__version__}, libtpu {libtpu_version()}"
     )
-    begun = time.perf_counter()
+    start = time.perf_counter()
     lowered = lower(settings, networks, inputs, mesh, mesh.devices.flat[0].platform)
-    print(f"lowered in {time.perf_counter() - begun:.0f} s", flush=True)
+    print(f"lowered in {time.perf_counter() - start:.0f} s", flush=True)
     if args.lower_only:
         return
-    begun = time.perf_counter()
+    start = time.perf_counter()
     compiled = lowered.compile()
-    print(f"compiled in {time.perf_counter() - begun:.0f} s")
-    print(told(compiled.memory_analysis(), CHIP_GIB.get(args.topology.split(":")[0])))
+    print(f"compiled in {time.perf_counter() - start:.0f} s")
+    print(summary(compiled.memory_analysis(), CHIP_GIB.get(args.topology.split(":")[0])))
     check_split(inputs, compiled, mesh)
 
 
-def parsed() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--topology", default="v5p:2x4x4", help="chip and how many: v5p:2x4x4, v6e:8x8, v5e:4x4, cpu:8")
+    parser.add_argument("--topology", default="v5p:2x4x4", help="chip and topology: v5p:2x4x4, v6e:8x8, v5e:4x4, cpu:8")
     parser.add_argument("--preset", choices=[name for name in PRESETS if name != "tiny"], default="infinitetalk-14b")
-    parser.add_argument("--size", choices=SIZES, default="480", help="picture: 640x640 or 960x960, of 81 frames")
-    parser.add_argument("--batch", type=int, default=32, help="examples of a step, over all chips")
+    parser.add_argument("--size", choices=SIZES, default="480", help="640x640 or 960x960 pixels, 81 frames")
+    parser.add_argument("--batch", type=int, default=32, help="examples per step, over all chips")
     parser.add_argument("--accumulation", type=int, default=1)
     parser.add_argument("--ulysses", type=int, default=1)
     parser.add_argument("--context", type=int, default=1)
-    parser.add_argument("--remat", choices=REMAT, help="another than the preset's")
-    parser.add_argument("--layers", type=int, help="fewer than the network's 40, to try it")
+    parser.add_argument("--remat", choices=REMAT_POLICIES, help="overrides the preset's policy")
+    parser.add_argument("--layers", type=int, help="fewer layers than the network's 40, for a quick test")
     parser.add_argument("--lower-only", action="store_true", help="do not compile")
     return parser.parse_args()
 
@@ -101,7 +101,7 @@ def settings_of(args: argparse.Namespace) -> Training:
 
 
 def devices_of(topology: str) -> list:
-    """Devices of a topology "v5p:2x4x4", described without being there; or "cpu:8", this machine's CPU as so many."""
+    """Abstract devices of a topology such as "v5p:2x4x4"; or "cpu:8", this machine's CPU as 8 devices."""
     kind, _, bounds = topology.partition(":")
     if kind == "cpu":
         jax.config.update("jax_num_cpu_devices", int(bounds))
@@ -113,14 +113,13 @@ def devices_of(topology: str) -> list:
 def abstract_inputs(
     settings: Training, networks: Networks, specs: tuple[dict, dict], mesh: Mesh, height: int, width: int
 ) -> Inputs:
-    """Inputs of the step for a picture of `height` x `width` pixels, in the types and shardings that a run gives them.
+    """Inputs of the step for a picture of `height` x `width` pixels, with the dtypes and shardings of a run.
 
-    Args:
-        described: `parameters.abstract`: what trains, and what is frozen.
+    `specs`: trained and frozen parameters, from `parameters.abstract`.
     """
     trainable, frozen = specs
-    everywhere = NamedSharding(mesh, P())
-    spec = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=everywhere)
+    replicated = NamedSharding(mesh, P())
+    spec = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=replicated)
     return Inputs(
         state.abstract_state(trainable, settings.optimizer, mesh),
         spec((), jnp.bool_),
@@ -131,29 +130,29 @@ def abstract_inputs(
 
 
 def abstract_batch(settings: Training, networks: Networks, mesh: Mesh, height: int, width: int) -> Batch:
-    """A batch of one person's examples, as records hold them."""
+    """A batch of examples with one person, as in the records."""
     dit, frames = networks.dit, Layout().frame_num
     latents = (frames - 1) // 4 + 1, height // 8, width // 8, dit.out_dim
-    along = step.batch_sharding(mesh)
+    sharding = step.batch_sharding(mesh)
 
-    def half(*shape: int, dtype: Any = jnp.float16) -> Any:
-        return jax.ShapeDtypeStruct((settings.batch, *shape), dtype, sharding=along)
+    def spec(*shape: int, dtype: Any = jnp.float16) -> Any:
+        return jax.ShapeDtypeStruct((settings.batch, *shape), dtype, sharding=sharding)
 
     return Batch(
-        latents=half(*latents),
-        reference=half(*latents),
-        clip=half(networks.clip.tokens, dit.clip_dim),
-        speech=half(1, frames + 2 * SPEECH_MARGIN, dit.audio.layers, dit.audio.channels),
-        text=half(dit.text_len, dit.text_dim),
-        context_latents=half(dtype=jnp.int32),
-        identity=half(dtype=jnp.uint32),
+        latents=spec(*latents),
+        reference=spec(*latents),
+        clip=spec(networks.clip.tokens, dit.clip_dim),
+        speech=spec(1, frames + 2 * SPEECH_MARGIN, dit.audio.layers, dit.audio.channels),
+        text=spec(dit.text_len, dit.text_dim),
+        context_latents=spec(dtype=jnp.int32),
+        identity=spec(dtype=jnp.uint32),
         masks=None,
     )
 
 
 def lower(settings: Training, networks: Networks, inputs: Inputs, mesh: Mesh, platform: str) -> jax.stages.Lowered:
-    """The step as a run jits it: the state is donated, and lies afterwards where it lay."""
-    jitted: Any = step.jitted(settings, networks.dit, inputs.state, mesh)
+    """Lowers the step as jitted in a run: the state is donated and keeps its sharding."""
+    jitted: Any = step.compile_step(settings, networks.dit, inputs.state, mesh)
     with jax.set_mesh(mesh):
         return jitted.trace(*inputs).lower(lowering_platforms=(platform,))
 
@@ -165,8 +164,8 @@ def libtpu_version() -> str:
         return "absent"
 
 
-def told(memory, chip: int | None) -> str:
-    """What of a chip's memory is taken, in GiB, against what it has."""
+def summary(memory, chip: int | None) -> str:
+    """Memory use of a chip in GiB, compared with its capacity."""
     gib = lambda name: getattr(memory, f"{name}_size_in_bytes") / 2**30
     arguments, temporary, output, aliased = map(gib, ("argument", "temp", "output", "alias"))
     needed = arguments + temporary + output - aliased
@@ -178,17 +177,19 @@ def told(memory, chip: int | None) -> str:
 
 
 def check_split(inputs: Inputs, compiled: jax.stages.Compiled, mesh: Mesh) -> None:
-    """Raises where a large leaf of state or frozen parameters does not lie in equal parts on all devices, or where a step
-    leaves a part of the state elsewhere than it found it: the next one could not take its memory."""
+    """Raises AssertionError if a large leaf of state or frozen parameters is not split evenly over all devices, or if a step
+    changes the sharding of the state, in which case the next step could not reuse its memory."""
     (given, _, frozen, _, _), _ = compiled.input_shardings
-    after, _ = compiled.output_shardings
-    leaves, lie = jax.tree.leaves((inputs.state, inputs.frozen)), jax.tree.leaves((given, frozen))
-    for x, at in zip(leaves, lie, strict=True):
-        if x.size >= LARGE and math.prod(at.shard_shape(x.shape)) * mesh.size != x.size:
-            raise AssertionError(f"{x.shape} {x.dtype} is not split over all devices: {at}")
-    for x, before, then in zip(jax.tree.leaves(inputs.state), jax.tree.leaves(given), jax.tree.leaves(after), strict=True):
-        if not before.is_equivalent_to(then, x.ndim):
-            raise AssertionError(f"{x.shape} {x.dtype} of the state lay as {before}, and after the step as {then}")
+    returned, _ = compiled.output_shardings
+    leaves, shardings = jax.tree.leaves((inputs.state, inputs.frozen)), jax.tree.leaves((given, frozen))
+    for x, sharding in zip(leaves, shardings, strict=True):
+        if x.size >= LARGE and math.prod(sharding.shard_shape(x.shape)) * mesh.size != x.size:
+            raise AssertionError(f"{x.shape} {x.dtype} is not split over all devices: {sharding}")
+    for x, before, after in zip(
+        jax.tree.leaves(inputs.state), jax.tree.leaves(given), jax.tree.leaves(returned), strict=True
+    ):
+        if not before.is_equivalent_to(after, x.ndim):
+            raise AssertionError(f"{x.shape} {x.dtype} of the state had sharding {before}, and has {after} after the step")
 
 
 if __name__ == "__main__":

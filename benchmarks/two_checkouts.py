@@ -1,9 +1,9 @@
-"""A chunk of the tiny preset in two checkouts of this repository, in turn: how much slower or faster did a change make it?
+"""Compares the time of a chunk of the tiny preset in two checkouts of this repository, alternating between them.
 
     python benchmarks/two_checkouts.py OLD NEW [--frames 13|81] [--rounds 150]
 
-Each checkout runs in a process of its own, with its own `cpu_chunk.py`. They take turns chunk by chunk, and the order
-changes from round to round: a busy neighbour then slows both alike, which it does not in two runs one after the other.
+Each checkout runs in its own process, with its own `cpu_chunk.py`. They alternate chunk by chunk, and the order changes
+every round, so that other load on the machine affects both equally, which is not the case in two consecutive runs.
 """
 
 import argparse
@@ -28,19 +28,19 @@ print(*(name.split("(")[0].strip().replace(" ", "_") for name in parts), flush=T
 for _ in sys.stdin:
     seconds = []
     for run in parts.values():
-        begun = time.perf_counter()
+        start = time.perf_counter()
         jax.block_until_ready(run())
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     print(*seconds, flush=True)
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("old", type=Path, help="folder of a checkout")
-    parser.add_argument("new", type=Path, help="folder of another one")
-    parser.add_argument("--frames", choices=("13", "81"), default="13", help="frames a chunk (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=150, help="chunks of each checkout (%(default)s)")
+    parser.add_argument("old", type=Path, help="folder of the old checkout")
+    parser.add_argument("new", type=Path, help="folder of the new checkout")
+    parser.add_argument("--frames", choices=("13", "81"), default="13", help="frames per chunk (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=150, help="chunks per checkout (%(default)s)")
     args = parser.parse_args()
     folders = args.old.resolve(), args.new.resolve()
     workers = [start(folder, args.frames) for folder in folders]
@@ -55,7 +55,7 @@ def main() -> None:
         worker.wait()
     print(f"{args.frames} frames, {args.rounds} rounds; new/old: fastest, medians, middle half of pairs")
     for number, name in enumerate(names):
-        old, new = ([one[number] for one in side] for side in zip(*rounds, strict=True))
+        old, new = ([times[number] for times in side] for side in zip(*rounds, strict=True))
         low, _, high = statistics.quantiles([b / a for a, b in zip(old, new, strict=True)], n=4)
         medians = statistics.median(new) / statistics.median(old)
         print(f"{name:10} {min(old):.4f} s  {min(new) / min(old):.3f}  {medians:.3f}  {low:.3f} to {high:.3f}")
@@ -67,7 +67,7 @@ def start(folder: Path, frames: str) -> subprocess.Popen:
 
 
 def turn(worker: subprocess.Popen) -> list[float]:
-    """Seconds of one chunk and of its parts."""
+    """Runs one chunk; returns the seconds of the chunk and of its parts."""
     worker.stdin.write("\n")
     worker.stdin.flush()
     return [float(seconds) for seconds in worker.stdout.readline().split()]

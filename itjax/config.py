@@ -1,4 +1,4 @@
-"""What can be set: the sizes of a set of networks, and how a video is sampled. Values only; presets live in configs/."""
+"""Configuration: network sizes and sampling settings. Values only; presets live in configs/."""
 
 import dataclasses
 import math
@@ -8,14 +8,14 @@ from typing import Any
 
 from itjax.errors import UserError
 
-STRATEGIES = ("soft", "i2v", "fl2v")  # of `Sampler`: InfiniteTalk's own, and two that its paper argues against
+STRATEGIES = ("soft", "i2v", "fl2v")  # of `Sampler`: InfiniteTalk's own and the two baselines of its paper
 
 SizeTable = Mapping[float, tuple[int, int]]  # height/width ratio: (height, width) in pixels
 
 
 @dataclass(frozen=True)
 class AudioAdapterSizes:
-    """Sizes of the adapter; the defaults are the published ones."""
+    """Sizes of the audio adapter. The defaults are the published ones."""
 
     window: int = 5
     layers: int = 12
@@ -28,7 +28,7 @@ class AudioAdapterSizes:
 
 @dataclass(frozen=True)
 class DiTSizes:
-    """Sizes of the DiT with its audio adapter; the defaults are InfiniteTalk's (Wan2.1-I2V-14B)."""
+    """Sizes of the DiT and its audio adapter. The defaults are InfiniteTalk's (Wan2.1-I2V-14B)."""
 
     dim: int = 5120
     ffn_dim: int = 13824
@@ -52,7 +52,7 @@ class DiTSizes:
 
 @dataclass(frozen=True)
 class VaeSizes:
-    """Sizes of the VAE; the defaults are Wan2.1's."""
+    """Sizes of the VAE. The defaults are Wan2.1's."""
 
     dim: int = 96
     z_dim: int = 16
@@ -62,18 +62,18 @@ class VaeSizes:
 
     @property
     def spatial_stride(self) -> int:
-        """Pixels to a latent cell, in height and in width (8)."""
+        """Pixels per latent cell in height and width (8)."""
         return 2 ** (len(self.multipliers) - 1)
 
     @property
     def time_stride(self) -> int:
-        """Pixel frames to a latent frame (4); the first latent frame stands for one alone."""
+        """Pixel frames per latent frame (4). The first latent frame covers a single pixel frame."""
         return 2 ** sum(self.time_downsample)
 
 
 @dataclass(frozen=True)
 class Umt5Sizes:
-    """The sizes of UMT5-XXL's encoder."""
+    """Sizes of the UMT5-XXL encoder."""
 
     vocabulary: int = 256384
     width: int = 4096
@@ -87,7 +87,7 @@ class Umt5Sizes:
 
 @dataclass(frozen=True)
 class ClipSizes:
-    """The sizes of ViT-H/14 at 224 pixels. `layers` counts those of the checkpoint; the last one is never applied."""
+    """Sizes of ViT-H/14 at 224 pixels. `layers` counts the checkpoint's layers, the last of which is never applied."""
 
     image: int = 224
     patch: int = 14
@@ -98,18 +98,18 @@ class ClipSizes:
 
     @property
     def applied_layers(self) -> int:
-        """Layers that are applied (31): all but the last one."""
+        """Number of layers that are applied (31): all but the last."""
         return self.layers - 1
 
     @property
     def tokens(self) -> int:
-        """The class token and the patches (257)."""
+        """Number of tokens (257): the class token and the patches."""
         return 1 + (self.image // self.patch) ** 2
 
 
 @dataclass(frozen=True)
 class Wav2Vec2Sizes:
-    """The sizes of wav2vec2-base (section 4.2 of the paper), which chinese-wav2vec2-base shares."""
+    """Sizes of wav2vec2-base (section 4.2 of the paper), shared by chinese-wav2vec2-base."""
 
     conv_width: int = 512
     conv_kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
@@ -123,16 +123,16 @@ class Wav2Vec2Sizes:
 
     @property
     def stride(self) -> int:
-        """Samples from one convolution step to the next (320)."""
+        """Stride of the convolutions in samples (320)."""
         return math.prod(self.conv_strides)
 
     @property
     def reach(self) -> int:
-        """Samples that one convolution step sees (400)."""
+        """Receptive field of one convolution step in samples (400)."""
         return 1 + sum((k - 1) * math.prod(self.conv_strides[:i]) for i, k in enumerate(self.conv_kernels))
 
     def steps(self, samples: int) -> int:
-        """Convolution steps that so many samples give."""
+        """Number of convolution steps for `samples` samples."""
         return max(0, (samples - self.reach) // self.stride + 1)
 
 
@@ -149,7 +149,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class PictureSize:
-    """One choice of `--size`: its table of picture sizes, its default shift, and TeaCache's polynomial for it."""
+    """One choice of `--size`: picture sizes by aspect ratio, default timestep shift, TeaCache's polynomial coefficients."""
 
     table: SizeTable
     shift: float
@@ -158,7 +158,7 @@ class PictureSize:
 
 @dataclass(frozen=True)
 class Preset:
-    """A set of networks with the picture sizes it is used at."""
+    """Network sizes, and the picture sizes they are used with."""
 
     name: str
     networks: Networks
@@ -166,24 +166,24 @@ class Preset:
 
 
 def to_json(preset: Preset) -> dict:
-    """The preset as JSON can hold it; `preset_from_json` is the way back."""
+    """The preset as JSON-serialisable values; `preset_from_json` is the inverse."""
     return dataclasses.asdict(preset)
 
 
 def preset_from_json(content: dict) -> Preset:
-    """The preset of which `to_json` made `content`.
+    """The preset that `to_json` serialised as `content`.
 
     Raises:
-        KeyError, TypeError, AttributeError, ValueError: where `content` is not what `to_json` gave.
+        KeyError, TypeError, AttributeError, ValueError: If `content` was not produced by `to_json`.
     """
-    of = content["networks"]
-    audio = AudioAdapterSizes(**of["dit"]["audio"])
+    sizes_by_network = content["networks"]
+    audio = AudioAdapterSizes(**sizes_by_network["dit"]["audio"])
     networks = Networks(
-        dit=DiTSizes(**_tuples(of["dit"]) | {"audio": audio}),
-        vae=VaeSizes(**_tuples(of["vae"])),
-        umt5=Umt5Sizes(**of["umt5"]),
-        clip=ClipSizes(**of["clip"]),
-        wav2vec2=Wav2Vec2Sizes(**_tuples(of["wav2vec2"])),
+        dit=DiTSizes(**_tuples(sizes_by_network["dit"]) | {"audio": audio}),
+        vae=VaeSizes(**_tuples(sizes_by_network["vae"])),
+        umt5=Umt5Sizes(**sizes_by_network["umt5"]),
+        clip=ClipSizes(**sizes_by_network["clip"]),
+        wav2vec2=Wav2Vec2Sizes(**_tuples(sizes_by_network["wav2vec2"])),
     )
     sizes = {
         name: PictureSize({float(r): tuple(s) for r, s in size["table"].items()}, size["shift"], tuple(size["teacache"]))
@@ -206,14 +206,25 @@ class Apg:
 
 @dataclass(frozen=True)
 class Sampler:
-    """How each chunk is sampled. The defaults are the official command line's at 480p.
+    """Sampling settings. The defaults are those of the official command line at 480p.
 
-    `strategy`: "soft" shows each chunk the source's frame at its start, and goes on from `motion_frames` generated ones.
-    "i2v" shows it the last generated frame and nothing else; "fl2v" makes it between the source's frames at its start and
-    its end, from no generated frame. In both the chunk's first frame alone is held, and chunks share that frame.
+    Attributes:
+        frame_num: Frames per chunk, 4n+1.
+        motion_frames: Last frames of a chunk that the next one continues from (its context), 4n+1.
+        steps: Euler steps per chunk.
+        shift: Timestep shift; larger values spend more steps at high noise.
+        text_scale: Guidance scale of the prompt. 1 disables text guidance and saves one forward pass per step.
+        audio_scale: Guidance scale of the speech.
+        color_strength: Colour correction towards the reference, from 0 (off) to 1 (full).
+        apg: Adaptive projected guidance; None: classifier-free guidance.
+        teacache_threshold: Accumulated change from which TeaCache runs the blocks again; None: TeaCache is off.
+        strategy: Which frames condition a chunk. "soft": the source frame at its start as the reference, and
+            `motion_frames` generated frames as the context. "i2v": the last generated frame only. "fl2v": the source frames
+            at its start and end, no generated frame. "i2v" and "fl2v" pin the chunk's first frame only, and consecutive
+            chunks share that frame.
 
     Raises:
-        UserError: for settings that no chunk can be made of.
+        UserError: If no chunk can be generated with these settings.
     """
 
     frame_num: int = 81
@@ -232,42 +243,42 @@ class Sampler:
             if value < least or value % 4 != 1:
                 raise UserError(f"{flag} {value}: must be 4n+1 and at least {least}, e.g. {max(least, value // 4 * 4 + 1)}")
         if self.strategy not in STRATEGIES:
-            raise UserError(f"--strategy {self.strategy}: one of {', '.join(STRATEGIES)}")
+            raise UserError(f"--strategy {self.strategy}: must be one of {', '.join(STRATEGIES)}")
         if self.strategy != "soft" and self.motion_frames != 1:
             raise UserError(
-                f"--motion_frame {self.motion_frames}: with --strategy {self.strategy} a chunk starts from one frame; leave "
-                "--motion_frame out, or give 1"
+                f"--motion_frame {self.motion_frames}: with --strategy {self.strategy} a chunk starts from one frame; omit "
+                "--motion_frame or set it to 1"
             )
         if self.motion_frames >= self.frame_num:
             raise UserError(
                 f"--motion_frame {self.motion_frames} leaves no new frame in chunks of --frame_num {self.frame_num}"
             )
         if self.steps < 1:
-            raise UserError(f"--sample_steps {self.steps}: at least 1")
+            raise UserError(f"--sample_steps {self.steps}: must be at least 1")
         if not 0 < self.shift < math.inf:
-            raise UserError(f"--sample_shift {self.shift}: must be a number above 0")
+            raise UserError(f"--sample_shift {self.shift}: must be finite and above 0")
         for flag, scale in (("text", self.text_scale), ("audio", self.audio_scale)):
             if not math.isfinite(scale):
-                raise UserError(f"--sample_{flag}_guide_scale {scale}: must be a number")
+                raise UserError(f"--sample_{flag}_guide_scale {scale}: must be finite")
         if not 0 <= self.color_strength <= 1:
             raise UserError(f"--color_correction_strength {self.color_strength}: must be within 0..1")
 
     @property
     def new_frames(self) -> int:
-        """Frames that each later chunk adds."""
+        """New frames per chunk after the first."""
         return self.frame_num - self.motion_frames
 
     @property
     def context_latents(self) -> int:
-        """Latent frames that the `motion_frames` are: the first stands for one frame, the others for four."""
+        """Number of latent frames of the `motion_frames`: the first covers one frame, the others four each."""
         return 1 + (self.motion_frames - 1) // 4
 
     @property
     def num_latents(self) -> int:
-        """Latent frames of a chunk."""
+        """Number of latent frames per chunk."""
         return 1 + (self.frame_num - 1) // 4
 
     @property
     def branches(self) -> int:
-        """Forwards a step: with text scale 1 the prompt needs no opposite."""
+        """Guidance branches (forward passes) per step: text scale 1 needs no negative prompt."""
         return 2 if self.text_scale == 1 else 3

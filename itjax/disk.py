@@ -1,4 +1,4 @@
-"""What is written to a disk: whole under its name or not at all, and errors that name the file."""
+"""Atomic output: files and folders appear complete or not at all, and errors name the file."""
 
 import contextlib
 import fcntl
@@ -14,10 +14,10 @@ from itjax.errors import OutputError, UserError
 
 @contextlib.contextmanager
 def output_errors(path: str | os.PathLike) -> Iterator[None]:
-    """An OSError in the block becomes an OutputError that names `path`.
+    """Turns an OSError in the block into an OutputError that names `path`.
 
     Raises:
-        OutputError: where the block raises OSError.
+        OutputError: if the block raises OSError.
     """
     try:
         yield
@@ -26,36 +26,36 @@ def output_errors(path: str | os.PathLike) -> Iterator[None]:
 
 
 def check_output(path: Path, nbytes: int) -> None:
-    """Checks, before the work, that `nbytes` can be written to `path`.
+    """Checks in advance that `nbytes` can be written to `path`.
 
     Raises:
-        UserError: where the folder of `path` is missing.
-        OutputError: where it has not `nbytes` of free disk.
+        UserError: if the folder of `path` does not exist.
+        OutputError: if less than `nbytes` of disk space is free.
     """
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: the folder {path.parent} does not exist")
     free = shutil.disk_usage(path.parent).free
     if free < nbytes:
-        raise OutputError(f"cannot write {path}: it takes {nbytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+        raise OutputError(f"cannot write {path}: it needs {nbytes / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free")
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path, in a temporary folder next to `path`, for a file or folder that becomes `path` when the block ends.
+    """Yields a path in a temporary folder next to `path`; the file or folder made there becomes `path` after the block.
 
-    If the block raises, what it made is removed. A killed run leaves its folder behind; the next one for the same
-    `path` removes it, and knows it from the folder of a run still going by the lock that this one holds.
+    If the block raises, its output is removed. A killed run leaves its folder behind; the next run for the same `path`
+    removes it. The folder of a run that is still active is locked, which distinguishes the two.
     """
     for stale in path.parent.glob(f"{glob.escape(path.name)}.tmp-*"):
-        with contextlib.suppress(OSError), _locked(stale):
+        with contextlib.suppress(OSError), _folder_lock(stale):
             shutil.rmtree(stale)
     folder = path.parent / f"{path.name}.tmp-{uuid.uuid4().hex[:8]}"
     with output_errors(path):
         folder.mkdir()
     try:
         with contextlib.ExitStack() as lock:
-            with contextlib.suppress(OSError):  # some network file systems have no locks
-                lock.enter_context(_locked(folder))
+            with contextlib.suppress(OSError):  # some network file systems do not support locks
+                lock.enter_context(_folder_lock(folder))
             yield folder / path.name
             with output_errors(path):
                 os.replace(folder / path.name, path)
@@ -64,21 +64,46 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file of UTF-8, whole or not at all.
+    """Writes a UTF-8 file atomically.
 
     Raises:
-        OutputError: where the disk refuses.
+        OutputError: if writing fails.
     """
     with atomic_path(path) as temporary, output_errors(path):
         temporary.write_text(text, encoding="utf-8")
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds the lock on a folder, which ends with the process. Raises OSError if another process has it."""
-    handle = os.open(folder, os.O_RDONLY)
+def lock_folder(folder: Path, refusal: str) -> int:
+    """Locks a folder, at most until the process ends; returns the descriptor, which unlocks the folder when it is closed.
+
+    On a file system without locks nothing is locked.
+
+    Raises:
+        UserError: with the text `refusal`, if another process holds the lock.
+    """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _lock(folder)
+    except BlockingIOError as error:
+        raise UserError(refusal) from error
+    except OSError:
+        return os.open(folder, os.O_RDONLY)
+
+
+@contextlib.contextmanager
+def _folder_lock(folder: Path) -> Iterator[None]:
+    """Locks a folder in this block. Raises OSError if another process holds the lock, or nothing can be locked there."""
+    handle = _lock(folder)
+    try:
         yield
     finally:
         os.close(handle)
+
+
+def _lock(folder: Path) -> int:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle

@@ -1,8 +1,8 @@
-"""Training records: whole clips as the networks see them, in ArrayRecord shards, and the dataset that lists them.
+"""Training records: preprocessed clips in ArrayRecord shards, and the dataset that lists them.
 
-A clip lies between two cuts. Chunks are cut from it when it is read, so that a reference may come from outside the
-chunk; so a clip's latents are kept for every chunk that can begin in it (each encoded from its own first frame, as the VAE
-is causal), and for every frame that can be a reference. Each of these is a record of its own: an example of training reads
+A clip is the video between two cuts. Chunks are selected when a clip is read, so that a reference may come from outside
+the chunk. Therefore latents are stored for every possible chunk of a clip (each encoded from its own first frame, as the
+VAE is causal), and for every possible reference frame. Each of these is a separate record: a training example reads only
 one chunk and one reference, a small part of its clip.
 """
 
@@ -27,25 +27,25 @@ from itjax.disk import atomic_path, output_errors
 from itjax.errors import OutputError, UserError
 from itjax.weights.torch_files import DTYPES
 
-# n chunks · m references · T latent frames · h w latent grid · P persons · G persons and background
-# F frames · N layers of the speech encoder
+# n chunks · m references · T latent frames · h w latent grid · P persons · G persons and background · F frames
+# N layers of the speech encoder · X text tokens · Y CLIP tokens · S tokens per latent frame
 
 VERSION = 2
-SPEECH_MARGIN = 2  # frames of speech kept on each side of a clip: half the audio adapter's window
-PROMPTS = "prompts.safetensors"
-LAZY_FIELDS = ("chunks", "references", "clip_tokens", "ends", "regions")  # fields of a clip that are read by the part
+SPEECH_MARGIN = 2  # frames of speech stored beyond each end of a clip: half the audio adapter's window
+PROMPTS_FILE = "prompts.safetensors"
+LAZY_FIELDS = ("chunks", "references", "clip_tokens", "ends", "regions")  # fields of a clip whose rows are read on demand
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the records of a clip hold: which of its chunks, and which of its frames as references.
+    """The contents of a clip's records: its chunks and reference frames.
 
     A chunk of `frame_num` frames begins every `chunk_stride` frames, and every `reference_stride`-th frame can be a
-    reference (each chunk's first and last frame among them). `ends`: also what FL2V shows; `regions`: also where in the
-    picture the loss may count more.
+    reference (including the first and last frame of each chunk). `ends`: also store the conditioning latents of FL2V;
+    `regions`: also store the image regions in which the loss may have a larger weight.
 
     Raises:
-        UserError: where `frame_num` is not 4n+1 and at least 5, or `reference_stride` does not divide `chunk_stride` and
+        UserError: if `frame_num` is not 4n+1 and at least 5, or `reference_stride` does not divide both `chunk_stride` and
             `frame_num` - 1.
     """
 
@@ -68,17 +68,17 @@ class Layout:
 
 
 def chunk_starts(num_frames: int, layout: Layout) -> Int32[np.ndarray, " n"]:
-    """The frames at which a chunk begins that lies whole in the clip."""
+    """First frames of all chunks that fit in the clip."""
     return np.arange(0, num_frames - layout.frame_num + 1, layout.chunk_stride, dtype=np.int32)
 
 
 def reference_frames(num_frames: int, layout: Layout) -> Int32[np.ndarray, " m"]:
-    """The frames that can be a reference."""
+    """All frames that can be a reference."""
     return np.arange(0, num_frames, layout.reference_stride, dtype=np.int32)
 
 
 class LazyRows:
-    """An array of `shape`, whose parts along the first axis are read as they are asked for: `read`(number, bytes)."""
+    """An array of `shape` whose rows (first axis) are read on demand with `read`(row number, number of bytes)."""
 
     dtype = np.dtype(np.float16)
 
@@ -89,7 +89,7 @@ class LazyRows:
         return self.shape[0]
 
     def __getitem__(self, index: SupportsIndex) -> Float16[np.ndarray, "..."]:
-        number = range(len(self))[index]  # IndexError beyond the end, and negative ones from there
+        number = range(len(self))[index]  # supports negative indices, raises IndexError
         data = self._read(number, math.prod(self.shape[1:]) * self.dtype.itemsize)
         return np.frombuffer(data, self.dtype).reshape(self.shape[1:])
 
@@ -101,12 +101,12 @@ class LazyRows:
 
 
 class Clip(NamedTuple):
-    """A whole clip at 25 fps. `name` says where it comes from: "film.mp4[120:620]" in frames.
+    """A whole clip at 25 fps. `name` is its origin, with a range of frames: "film.mp4[120:620]".
 
-    `references` are latents of [frame, zeros ...] over a chunk, `ends` those of [first, zeros ..., last] of each chunk
-    (None where not asked for). `speech` begins SPEECH_MARGIN frames before the clip. `text` is cut to the caption's
-    length. `masks` tells two persons and the background apart, on the grid of tokens. `regions`: how much of each latent
-    cell of each chunk, 0..1, lies where the loss may count more (a face, a mouth).
+    `references` are latents of [frame, zeros ...] with the length of a chunk, `ends` those of [first, zeros ..., last] of
+    each chunk (None if not in the layout). `speech` begins SPEECH_MARGIN frames before the clip. `text` is cut to the
+    caption's length. `masks` are those of two persons and the background, on the token grid. `regions`: the fraction 0..1
+    of each latent cell of each chunk in which the loss may have a larger weight (a face, a mouth).
     """
 
     name: str
@@ -124,29 +124,29 @@ class Clip(NamedTuple):
 
 
 def record_count(num_frames: int, layout: Layout) -> int:
-    """How many records a clip is."""
+    """Number of records of a clip."""
     chunks, references = len(chunk_starts(num_frames, layout)), len(reference_frames(num_frames, layout))
     return 1 + (1 + layout.ends + layout.regions) * chunks + 2 * references
 
 
 def to_records(clip: Clip) -> list[bytes]:
-    """The clip as records: a safetensors file in memory, then the parts that PARTS names, one by one.
+    """Serialises the clip to records: first a safetensors file, then every row of the LAZY_FIELDS.
 
-    The file has name, length and the shapes of PARTS in its metadata.
+    The file's metadata contains the clip's name and length and the shapes of the LAZY_FIELDS.
     """
     arrays = {name: np.ascontiguousarray(x) for name, x in clip._asdict().items() if isinstance(x, np.ndarray | LazyRows)}
     parts = {name: arrays.pop(name) for name in LAZY_FIELDS if name in arrays}
     shapes = {name: array.shape for name, array in parts.items()}
-    # under one key: safetensors writes several in any order, and the same clip shall give the same bytes
+    # a single key: safetensors writes several keys in arbitrary order, but equal clips must give equal bytes
     metadata = {"clip": json.dumps({"name": clip.name, "num_frames": clip.num_frames, "parts": shapes})}
     return [safetensors.numpy.save(arrays, metadata), *(part.tobytes() for array in parts.values() for part in array)]
 
 
 def from_records(data: bytes, read: Callable[[int, int], bytes]) -> Clip:
-    """The clip whose first record is `data`; `read`(n, bytes) gives the n-th of the others, of that many bytes.
+    """Deserialises the clip whose first record is `data`; `read`(n, bytes) returns the n-th following record.
 
     Raises:
-        ValueError: where `data` is no record, or one of other fields.
+        ValueError: if `data` is not the first record of a clip, or has other fields.
     """
     try:
         start = 8 + int.from_bytes(data[:8], "little")
@@ -159,7 +159,7 @@ def from_records(data: bytes, read: Callable[[int, int], bytes]) -> Clip:
             first += shape[0]
         return Clip(metadata["name"], metadata["num_frames"], **fields)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"no record of a clip: {error!r}") from error
+        raise ValueError(f"not a record of a clip: {error!r}") from error
 
 
 def _nth(read: Callable[[int, int], bytes], first: int, number: int, nbytes: int) -> bytes:
@@ -167,7 +167,7 @@ def _nth(read: Callable[[int, int], bytes], first: int, number: int, nbytes: int
 
 
 def _view(data: bytes, start: int, entry: dict[str, Any]) -> np.ndarray:
-    """An array of a safetensors file in memory, whose values begin at `start`. Raises ValueError where it is cut off."""
+    """An array of a safetensors file in memory whose values begin at `start`. Raises ValueError if it is truncated."""
     dtype, (begin, end) = np.dtype(DTYPES[entry["dtype"]]), entry["data_offsets"]
     count = math.prod(entry["shape"])
     if end - begin != count * dtype.itemsize:
@@ -177,7 +177,7 @@ def _view(data: bytes, start: int, entry: dict[str, Any]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Shard:
-    """An ArrayRecord file, relative to the dataset's folder, and the frames of each of its clips."""
+    """An ArrayRecord file, relative to the dataset's folder, and the number of frames of each of its clips."""
 
     path: str
     num_frames: tuple[int, ...]
@@ -185,7 +185,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Bucket:
-    """Clips of one picture size (pixels) and number of persons: those can share a batch."""
+    """Clips with the same frame size (pixels) and number of persons, which can share a batch."""
 
     height: int
     width: int
@@ -194,18 +194,18 @@ class Bucket:
 
     @property
     def name(self) -> str:
-        """The bucket's folder in the dataset, height x width and persons: "480x832-p1", for instance."""
+        """The bucket's folder in the dataset: height, width and number of persons, such as "480x832-p1"."""
         return f"{self.height}x{self.width}-p{self.persons}"
 
     @property
     def num_frames(self) -> tuple[int, ...]:
-        """Frames of each clip, shard after shard."""
+        """Number of frames of each clip, in the order of the shards."""
         return tuple(frames for shard in self.shards for frames in shard.num_frames)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What `dataset.json` says of a folder of records. `checkpoint`: identity of the networks that made them."""
+    """The contents of `dataset.json`. `checkpoint`: identity of the networks that encoded the records."""
 
     folder: Path
     preset: Preset
@@ -215,29 +215,29 @@ class Dataset:
 
 
 def write_shard(path: Path, clips: Iterable[Iterable[bytes]]) -> None:
-    """Writes the records of clips into one file that appears when it is whole.
+    """Writes the records of clips to one file, which appears only when it is complete.
 
     Raises:
-        OutputError: where the disk refuses (full disk).
+        OutputError: if writing fails (full disk).
     """
     with atomic_path(path) as temporary, output_errors(path):
-        # one record a group: each is read at random, alone. No compression: float16 noise does not shrink
+        # one record per group, as single records are read at random; no compression, as float16 noise does not compress
         writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
         try:
             for data in itertools.chain.from_iterable(clips):
                 writer.write(data)
             writer.close()
-        except RuntimeError as error:  # what the library makes of a disk that refuses
+        except RuntimeError as error:  # the library's exception for I/O errors
             raise OutputError(f"cannot write {path}: {error}") from error
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
 
 
 def write_dataset(dataset: Dataset) -> None:
-    """Writes dataset.json, whole or not at all.
+    """Writes dataset.json atomically.
 
     Raises:
-        OutputError: where the disk refuses.
+        OutputError: if writing fails.
     """
     content = {
         "version": VERSION,
@@ -254,10 +254,10 @@ def write_dataset(dataset: Dataset) -> None:
 
 
 def open_dataset(folder: str | Path) -> Dataset:
-    """Reads dataset.json and looks for the shards it names.
+    """Reads dataset.json and checks that the shards it lists exist.
 
     Raises:
-        UserError: where there is no dataset, where it is damaged or of another version, and where a shard is missing.
+        UserError: if there is no dataset, it is damaged or of another version, or a shard is missing.
     """
     folder = Path(folder)
     path = folder / "dataset.json"
@@ -265,17 +265,19 @@ def open_dataset(folder: str | Path) -> Dataset:
         content: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(
-            f"{folder} is no dataset: there is no dataset.json in it. `python -m itjax.preparation VIDEOS {folder}` makes "
-            "one, and goes on where it was stopped."
+            f"{folder} is not a dataset: it contains no dataset.json. Create one with `python -m itjax.preparation VIDEOS "
+            f"{folder}`, which also continues a stopped preparation."
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     try:
         if content["version"] != VERSION:
-            raise UserError(f"{path} is of version {content['version']}, this code reads {VERSION}: prepare it again")
+            raise UserError(
+                f"{path} has version {content['version']}, but this code reads version {VERSION}: prepare the dataset again"
+            )
         buckets = tuple(
-            Bucket(of["height"], of["width"], of["persons"], tuple(_shard(shard) for shard in of["shards"]))
-            for of in content["buckets"]
+            Bucket(entry["height"], entry["width"], entry["persons"], tuple(_shard(shard) for shard in entry["shards"]))
+            for entry in content["buckets"]
         )
         preset, layout = preset_from_json(content["preset"]), Layout(**content["layout"])
         dataset = Dataset(folder, preset, layout, content["checkpoint"], buckets)
@@ -284,7 +286,7 @@ def open_dataset(folder: str | Path) -> Dataset:
     for bucket in buckets:
         for shard in bucket.shards:
             if not (folder / shard.path).is_file():
-                raise UserError(f"{folder / shard.path} is missing, and {path} names it: prepare the dataset again")
+                raise UserError(f"{folder / shard.path} is missing, but {path} lists it: prepare the dataset again")
     return dataset
 
 
@@ -293,55 +295,56 @@ def _shard(content: dict[str, Any]) -> Shard:
 
 
 def write_null_prompts(folder: Path, states: Float32[np.ndarray, "2 X Dt"]) -> None:
-    """Keeps the text states of "" and of the negative prompt.
+    """Saves the text states of "" and of the negative prompt.
 
     Raises:
-        OutputError: where the disk refuses.
+        OutputError: if writing fails.
     """
-    path = folder / PROMPTS
+    path = folder / PROMPTS_FILE
     with atomic_path(path) as temporary, output_errors(path):
-        # not save_file: what that writes nobody else may read
+        # not save_file, whose output is readable only by the owner
         temporary.write_bytes(safetensors.numpy.save({"states": np.ascontiguousarray(states)}))
 
 
 def null_prompts(dataset: Dataset) -> Float32[np.ndarray, "2 X Dt"]:
-    """Text states of "" (what dropped text becomes) and of the negative prompt, zero beyond their ends.
+    """Text states of "" (which replaces dropped text) and of the negative prompt, zero beyond their ends.
 
     Raises:
-        UserError: where the file is missing or of another shape.
+        UserError: if the file is missing, or the shape is wrong.
     """
-    path = dataset.folder / PROMPTS
+    path = dataset.folder / PROMPTS_FILE
     try:
         states = safetensors.numpy.load_file(path)["states"]
     except (OSError, KeyError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} cannot be read ({error}): prepare the dataset again") from error
-    wanted = (2, dataset.preset.networks.dit.text_len, dataset.preset.networks.dit.text_dim)
-    if states.shape != wanted:
-        raise UserError(f"{path}: states are {list(states.shape)}, the preset's are {list(wanted)}: prepare it again")
+    expected = (2, dataset.preset.networks.dit.text_len, dataset.preset.networks.dit.text_dim)
+    if states.shape != expected:
+        shapes = f"the states have the shape {list(states.shape)}, but the preset needs {list(expected)}"
+        raise UserError(f"{path}: {shapes}: prepare the dataset again")
     return states
 
 
 class Records:
-    """The clips of one bucket by number, for grain. Reading opens files as they are needed, in every process anew."""
+    """The clips of one bucket by number, for grain. Files are opened on demand, separately in every process."""
 
     def __init__(self, dataset: Dataset, bucket: Bucket):
         count = partial(record_count, layout=dataset.layout)
-        self._places: list[tuple[Path, int]] = []  # a clip's file, and its first record there
+        self._locations: list[tuple[Path, int]] = []  # the file of each clip, and the number of its first record
         for shard in bucket.shards:
             ends = itertools.accumulate(map(count, shard.num_frames))
-            self._places += [(dataset.folder / shard.path, first) for first in (0, *ends)][:-1]
+            self._locations += [(dataset.folder / shard.path, first) for first in (0, *ends)][:-1]
         self._sources: dict[Path, grain.sources.ArrayRecordDataSource] = {}
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._locations)
 
     def __getitem__(self, index: int) -> Clip:
-        """The clip, whose parts are read when they are asked for.
+        """The clip; its LAZY_FIELDS are read on demand.
 
         Raises:
-            UserError: with the file and the record, where it cannot be read; a part raises likewise when it is asked for.
+            UserError: if the record cannot be read; the message names the file and the record. LAZY_FIELDS raise likewise.
         """
-        path, first = self._places[index]
+        path, first = self._locations[index]
         data = self._read(path, first)
         try:
             return from_records(data, lambda number, nbytes: self._read(path, first + number, nbytes))
@@ -353,7 +356,7 @@ class Records:
             if path not in self._sources:
                 self._sources[path] = grain.sources.ArrayRecordDataSource([str(path)])
             data = self._sources[path][record]
-        except Exception as error:  # the library raises bare Exceptions and RuntimeErrors for what is damaged
+        except Exception as error:  # the library raises bare Exceptions and RuntimeErrors for damaged files
             raise _unreadable(path, record, error) from error
         if nbytes is not None and len(data) != nbytes:
             raise _unreadable(path, record, f"{len(data)} bytes instead of {nbytes}")
@@ -363,11 +366,11 @@ class Records:
         return f"Records({len(self)} clips)"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_places": self._places, "_sources": {}}
+        return {"_locations": self._locations, "_sources": {}}
 
 
-def _unreadable(path: Path, record: int, why: object) -> UserError:
+def _unreadable(path: Path, record: int, reason: object) -> UserError:
     return UserError(
-        f"{path}: record {record} cannot be read ({why}). Delete this file and dataset.json and prepare the dataset again: "
-        "it makes the missing file anew."
+        f"{path}: record {record} cannot be read ({reason}). Delete this file and dataset.json, then prepare the dataset "
+        "again, which recreates only the missing file."
     )

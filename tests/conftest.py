@@ -122,7 +122,7 @@ def checkpoint(recordings, made_once) -> Path:
     folder = recordings / "checkpoint"
 
     def convert(output: Path) -> None:
-        import convert_weights
+        from itjax.commands import convert as convert_weights
 
         flags = {
             "--ckpt_dir": folder / "Wan2.1-I2V-14B-480P",

@@ -85,7 +85,7 @@ def quick_flags(weight_flags) -> list[str]:
 def run(quick_flags, tmp_path, capsys) -> Callable[..., Result]:
     """run("--image", face, ...) in this process, so that compiled programs are shared among tests."""
 
-    import infer
+    from itjax.commands import infer
 
     def call(*flags: object, save_file: str | Path = "out.mp4") -> Result:
         path = tmp_path / save_file
@@ -114,7 +114,7 @@ def run_json(run, tmp_path) -> Callable[..., Result]:
 def no_weights_read(monkeypatch) -> None:
     """Fails a run that gets as far as reading weights: what is wrong must have been said before."""
 
-    import infer
+    from itjax.commands import infer
 
     def opened(*args, **kwargs):
         weights = open_files(*args, **kwargs)

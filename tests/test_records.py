@@ -176,19 +176,19 @@ def test_a_part_of_another_size_is_named(dataset):
 
 @pytest.mark.parametrize("data", [b"", b"12345678", b"\2\0\0\0\0\0\0\0{}", b"\2\0\0\0\0\0\0\0[]", b"\xff" * 64])
 def test_what_is_no_clip_is_no_record(data):
-    with pytest.raises(ValueError, match="no record of a clip"):
+    with pytest.raises(ValueError, match="not a record of a clip"):
         again([data])
 
 
 def test_a_record_with_other_fields_is_no_clip():
     clip = tiny_dataset.random_clip(0, (32, 64), 41)
     data, *parts = records.to_records(clip)
-    with pytest.raises(ValueError, match="no record of a clip"):
+    with pytest.raises(ValueError, match="not a record of a clip"):
         again([data.replace(b'"speech"', b'"sqeech"'), *parts])
 
 
 def test_a_folder_that_is_no_dataset_is_named(tmp_path, dataset):
-    with pytest.raises(UserError, match=r"elsewhere is no dataset.*itjax\.preparation"):
+    with pytest.raises(UserError, match=r"elsewhere is not a dataset.*itjax\.preparation"):
         records.open_dataset(tmp_path / "elsewhere")
     (dataset.folder / dataset.buckets[1].shards[0].path).unlink()
     with pytest.raises(UserError, match=r"00000\.arrayrecord is missing"):
@@ -216,7 +216,7 @@ def test_a_damaged_dataset_json_is_named(dataset, change, said):
 
 
 def test_damaged_prompts_are_named(dataset):
-    path = dataset.folder / records.PROMPTS
+    path = dataset.folder / records.PROMPTS_FILE
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"prompts\.safetensors cannot be read"):
         records.null_prompts(dataset)

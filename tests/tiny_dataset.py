@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from configs.tiny import PRESET
+from itjax.configs.tiny import PRESET
 from itjax.records import Clip, Dataset
 from itjax.training import made_up
 

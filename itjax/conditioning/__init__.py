@@ -1,1 +1,1 @@
-"""From media to what the networks take: text, speech features, persons."""
+"""Prepares the networks' conditioning inputs from media: text, speech features, person masks."""

@@ -1,4 +1,4 @@
-"""From a prompt to token ids, as the text encoder was trained to read it. Knows no network."""
+"""Converts prompts to token ids, with the preprocessing of the text encoder's training. Independent of the network."""
 
 import html
 import re
@@ -21,27 +21,27 @@ NEGATIVE_PROMPT = (
 
 
 def clean(prompt: str) -> str:
-    """Broken Unicode mended, HTML entities read (also those escaped twice), white space folded."""
+    """Repairs broken Unicode, unescapes HTML entities (also if escaped twice), and collapses white space."""
     text = html.unescape(html.unescape(ftfy.fix_text(prompt)))
     return re.sub(r"\s+", " ", text.strip())
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """UMT5's tokenizer from `folder`, the checkpoint's `google/umt5-xxl`.
+    """Loads UMT5's tokenizer from `folder`, the checkpoint's `google/umt5-xxl`.
 
-    tokenizer.json holds the whole pipeline. transformers from version 5 on builds it anew from the vocabulary alone,
-    with another treatment of spaces, and so gives other ids than those the text encoder was trained on.
+    tokenizer.json defines the whole pipeline. transformers is not used: from version 5 on, it rebuilds the pipeline from
+    the vocabulary alone, treats spaces differently, and so gives other ids than those the text encoder was trained on.
 
     Raises:
-        UserError: where tokenizer.json is missing or cannot be read.
+        UserError: if tokenizer.json is missing or cannot be read.
     """
     file = folder / "tokenizer.json"
     if not file.is_file():
-        raise UserError(f"no tokenizer in {folder}: tokenizer.json is missing (it comes with Wan2.1's checkpoint)")
+        raise UserError(f"no tokenizer in {folder}: tokenizer.json is missing (it is part of Wan2.1's checkpoint)")
     try:
         tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises bare Exception for whatever is wrong with the file
-        raise UserError(f"the tokenizer in {folder} cannot be read; fetch the folder again: {error}") from error
+    except Exception as error:  # the library raises a bare Exception for any problem with the file
+        raise UserError(f"the tokenizer in {folder} cannot be read; download the folder again: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -50,7 +50,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 def tokenize(
     tokenizer: Tokenizer, prompts: Sequence[str], text_len: int
 ) -> tuple[Int[np.ndarray, "B text_len"], Int[np.ndarray, "B text_len"]]:
-    """(ids, mask) of the cleaned prompts: each ends with the end token, also where it was cut; zeros follow."""
+    """(ids, mask) of the cleaned prompts, truncated to `text_len`, always with the end token, and padded with zeros."""
     ids = np.zeros((len(prompts), text_len), np.int32)
     mask = np.zeros_like(ids)
     for row, prompt in enumerate(prompts):

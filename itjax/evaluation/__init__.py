@@ -1,1 +1,1 @@
-"""How well a generated video does what it should, in numbers."""
+"""Quantitative evaluation of generated videos."""

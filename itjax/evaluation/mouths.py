@@ -1,4 +1,4 @@
-"""How far mouths are open in a picture of drawn people, by colour: what lies between lips has colours of its own."""
+"""Mouth opening in pictures of drawn people, by colour: the inside of a mouth has colours of its own."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,17 @@ from itjax.synthetic.face import BETWEEN_LIPS
 
 # F frames · H W pixels
 
-NEARER = 15.0  # levels by which a colour must be nearer to the inside's than to all others, to count as half
-SHARP = 8.0  # levels more or less than that, over which that grows
+MARGIN = 15.0  # levels by which a pixel must be nearer to the inside's colours than to all others to count as half
+SOFTNESS = 8.0  # levels over which that weight changes (scale of the sigmoid)
 
 
 def opening_by_color(
     frames: UInt8[np.ndarray, "F H W 3"], areas: Sequence[Sequence[float]], around: Sequence[Sequence[int]]
 ) -> Float[np.ndarray, " F"]:  # fmt: skip
-    """The share of each frame's area that shows the inside of a mouth.
+    """The fraction of each frame's area that shows the inside of a mouth.
 
-    `areas`: (left, top, right, bottom) in pixels, one a frame: where any mouth would be, as the truth has them
-    (`mouth_area`). `around`: the colours that are not inside: skin, lips, beard. NaN where an area is outside of the
-    picture.
+    `areas`: (left, top, right, bottom) in pixels per frame: where a mouth may be, from the ground truth (`mouth_area`).
+    `around`: colours that are not inside a mouth: skin, lips, beard. NaN for an area outside the picture.
     """
     inside, outside = np.asarray(BETWEEN_LIPS, np.float32), np.asarray(around, np.float32)
     shares = []
@@ -31,5 +30,5 @@ def opening_by_color(
             shares.append(np.nan)
             continue
         inner, outer = (np.linalg.norm(area[:, :, None] - colors, axis=-1).min(-1) for colors in (inside, outside))
-        shares.append(float((1 / (1 + np.exp((inner - outer + NEARER).clip(-300, 300) / SHARP))).mean()))
+        shares.append(float((1 / (1 + np.exp((inner - outer + MARGIN).clip(-300, 300) / SOFTNESS))).mean()))
     return np.array(shares)

@@ -1,1 +1,1 @@
-"""Pictures, videos and sound: reading them, and writing a video that survives a kill. Knows no network."""
+"""Reads images, videos and audio, and writes videos that survive a kill. Independent of the networks."""

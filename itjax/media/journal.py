@@ -1,6 +1,6 @@
-"""What survives a kill: whole-or-not replacement of files, appends at a known length, and the journal of a run.
+"""Crash-safe files: atomic replacement, appending at a known length, and the journal of a run.
 
-Knows nothing of video. POSIX only: a rename is final once its folder is synced.
+Independent of video. POSIX only: a rename is durable once its folder is synced.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ from itjax.errors import UserError
 
 Fingerprint = Mapping[str, str | int | float]
 
-STATE = "state.npz"
-NEXT = "next.npz"
-RECORD = "journal"
+STATE_FILE = "state.npz"
+NEXT_FILE = "next.npz"
+RECORD_KEY = "journal"
 PREFIX = "state."
 
 
 class Journal(NamedTuple):
-    """A run after its last finished chunk. `mark` names the run within the files that it writes."""
+    """The state of a run after its last finished chunk. `mark` identifies the run in the files it writes."""
 
     mark: str
     fingerprint: Fingerprint
@@ -36,32 +36,32 @@ class Journal(NamedTuple):
 
 
 def digest(fingerprint: Fingerprint) -> str:
-    """The same for equal fingerprints, whatever the order of their keys."""
+    """Hash of a fingerprint, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(dict(fingerprint), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def differences(old: Fingerprint, new: Fingerprint) -> str:
-    """One line for each key whose value differs; '' where none does."""
+    """One line per key whose value differs; '' if none does."""
     keys = [key for key in sorted({*old, *new}) if old.get(key, "not set") != new.get(key, "not set")]
     return "\n".join(f"  {key}: {old.get(key, 'not set')} before, {new.get(key, 'not set')} now" for key in keys)
 
 
 def prepare(folder: Path, journal: Journal) -> None:
-    """Write the next journal beside the valid one. All that can fill the disk comes before `commit`."""
+    """Writes the next journal next to the valid one. Everything that can fill the disk happens before `commit`."""
     arrays: dict[str, Any] = {PREFIX + name: np.asarray(array) for name, array in (journal.state or {}).items()}
     for name, array in arrays.items():
-        if array.dtype.kind not in "biufc":  # bfloat16 is not among them: .npz gives it back as raw bytes
-            raise TypeError(f"{name} is {array.dtype}; .npz keeps NumPy's own numbers only.")
+        if array.dtype.kind not in "biufc":  # this excludes bfloat16, which .npz returns as raw bytes
+            raise TypeError(f"{name} is {array.dtype}; .npz supports only NumPy's own numeric types.")
     record = json.dumps({**journal._asdict(), "fingerprint": dict(journal.fingerprint), "state": None})
-    with open(folder / NEXT, "wb") as file:
-        np.savez(file, **{**arrays, RECORD: np.frombuffer(record.encode(), np.uint8)})
+    with open(folder / NEXT_FILE, "wb") as file:
+        np.savez(file, **{**arrays, RECORD_KEY: np.frombuffer(record.encode(), np.uint8)})
         file.flush()
         os.fsync(file.fileno())
 
 
 def commit(folder: Path) -> None:
-    """Make the prepared journal the valid one. A kill before it takes back the chunk, a kill after it does not."""
-    os.replace(folder / NEXT, folder / STATE)
+    """Makes the prepared journal the valid one. After a kill before this, the chunk is discarded; after it, it is kept."""
+    os.replace(folder / NEXT_FILE, folder / STATE_FILE)
     sync_folder(folder)
 
 
@@ -69,39 +69,39 @@ def load(folder: Path) -> Journal | None:
     """The valid journal; None before the first chunk.
 
     Raises:
-        UserError: where the file cannot be read.
+        UserError: if the file cannot be read.
     """
-    if not (folder / STATE).exists():
+    if not (folder / STATE_FILE).exists():
         return None
     try:
-        with np.load(folder / STATE, allow_pickle=False) as file:
-            record = json.loads(file[RECORD].tobytes())
-            state = {name.removeprefix(PREFIX): file[name] for name in file.files if name != RECORD}
+        with np.load(folder / STATE_FILE, allow_pickle=False) as file:
+            record = json.loads(file[RECORD_KEY].tobytes())
+            state = {name.removeprefix(PREFIX): file[name] for name in file.files if name != RECORD_KEY}
             return Journal(**{**record, "state": state})
-    except Exception as error:  # zip, json, key and value errors alike: a file that we did not write, or a broken disk
-        raise UserError(f"{folder / STATE} cannot be read ({error}). To start over, delete {folder}.") from error
+    except Exception as error:  # any zip, json, key or value error: a foreign file or a faulty disk
+        raise UserError(f"{folder / STATE_FILE} cannot be read ({error}). To start over, delete {folder}.") from error
 
 
 def clear(folder: Path) -> None:
-    """Forget the run."""
-    for name in (STATE, NEXT):
+    """Deletes the journal of a run."""
+    for name in (STATE_FILE, NEXT_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
 def remove(folder: Path) -> None:
-    """Delete a run's folder, but no file in it that is not ours. What cannot be deleted is left."""
+    """Deletes a run's folder unless it contains other files. Ignores errors."""
     with contextlib.suppress(OSError):
         clear(folder)
         folder.rmdir()
 
 
 def append(file: Path, length: int, data: bytes | memoryview) -> None:
-    """Make the file its first `length` bytes and `data`, on the disk when this returns.
+    """Truncates the file to `length` bytes and appends `data`; durable when this returns.
 
-    At length 0 an older file of that name goes only when the new one is complete.
+    At length 0, an older file with this name is replaced only when the new one is complete.
 
     Raises:
-        OSError: when the disk refuses. What it took is given back, so that the file is again what it was.
+        OSError: if writing fails. The file is then restored to `length` bytes.
     """
     target = file if length else partial_file(file)
     descriptor = os.open(target, os.O_WRONLY | (0 if length else os.O_CREAT), 0o666)
@@ -110,7 +110,7 @@ def append(file: Path, length: int, data: bytes | memoryview) -> None:
         _write(descriptor, length, data)
         os.fsync(descriptor)
     except OSError as error:
-        error.filename = str(file)  # the calls by descriptor do not name it
+        error.filename = str(file)  # calls on a descriptor do not set it
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, length) if length else os.unlink(target)
         raise
@@ -122,7 +122,7 @@ def append(file: Path, length: int, data: bytes | memoryview) -> None:
 
 
 def overwrite(file: Path, offset: int, data: bytes) -> None:
-    """Replace bytes within the file, on the disk when this returns."""
+    """Replaces bytes within the file; durable when this returns."""
     descriptor = os.open(file, os.O_WRONLY)
     try:
         _write(descriptor, offset, data)
@@ -132,7 +132,7 @@ def overwrite(file: Path, offset: int, data: bytes) -> None:
 
 
 def replace(new: Path, file: Path) -> None:
-    """Put a complete new file in the place of an old one."""
+    """Replaces an old file by a complete new one."""
     descriptor = os.open(new, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -143,12 +143,12 @@ def replace(new: Path, file: Path) -> None:
 
 
 def partial_file(file: Path) -> Path:
-    """Where the first bytes of a file lie until they are complete."""
+    """The temporary path of a file until its first bytes are complete."""
     return file.with_name(file.name + ".part")
 
 
 def _write(descriptor: int, offset: int, data: bytes | memoryview) -> None:
-    """Write all of it: the system may take less at once, and says that the disk is full only at the next call."""
+    """Writes all data: a call may write less than requested, and only the next call reports that the disk is full."""
     rest = memoryview(data)
     while rest:
         count = os.pwrite(descriptor, rest, offset)
@@ -156,7 +156,7 @@ def _write(descriptor: int, offset: int, data: bytes | memoryview) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in this folder final."""
+    """Makes renames in this folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

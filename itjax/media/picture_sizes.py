@@ -1,4 +1,4 @@
-"""The sizes a picture may be given: the official tables, and the choice from them by the picture's shape."""
+"""Video sizes: the official tables, and the choice from them by the image's aspect ratio."""
 
 from collections.abc import Mapping
 
@@ -48,5 +48,5 @@ SIZES_720: Mapping[float, Size] = {
 
 
 def choose_size(height: int, width: int, table: Mapping[float, Size]) -> Size:
-    """(height, width) of the table's ratio nearest to the picture's; of two equally near, the one that stands first."""
+    """(height, width) of the table's ratio nearest to the image's; the first one in case of a tie."""
     return table[min(table, key=lambda ratio: abs(ratio - height / width))]

@@ -1,4 +1,4 @@
-"""The source: a picture or a video, as uint8 frames at 25 a second. Decides by content which of them a file is."""
+"""The source: an image or a video, as uint8 frames at 25 fps. The content determines which of them a file is."""
 
 import math
 import struct
@@ -16,10 +16,18 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from itjax.errors import UserError
-from itjax.media.containers import FRAME_RATE, SLACK, PathLike, check_file, declared_seconds, open_media, start_delay
+from itjax.media.containers import (
+    FRAME_RATE,
+    TRUNCATION_TOLERANCE,
+    PathLike,
+    check_file,
+    declared_seconds,
+    open_media,
+    start_delay,
+)
 from itjax.media.picture_sizes import Size
 
-FORWARD = 10  # seconds: decode on to a frame that is at most so far ahead, else go to the keyframe before it
+FORWARD = 10  # seconds: to reach a frame at most this far ahead, keep decoding; beyond, seek to the keyframe before it
 
 Picture = UInt8[np.ndarray, "H W 3"]
 PIL_ERRORS = (
@@ -29,11 +37,11 @@ PIL_ERRORS = (
     EOFError,
     struct.error,
     zlib.error,
-)  # what its plugins raise on bad files
+)  # raised by its plugins for bad files
 
 
 class ImageSource(NamedTuple):
-    """A still picture: the same at all times."""
+    """A still image: every frame is the same."""
 
     pixels: Picture
     is_still: bool = True
@@ -45,51 +53,51 @@ class ImageSource(NamedTuple):
         return self.pixels.shape[0], self.pixels.shape[1]
 
     def frame(self, i: int) -> Picture:
-        """The picture, whichever frame is asked for."""
+        """The image, for any frame number."""
         return self.pixels
 
 
 def open_source(path: PathLike) -> "ImageSource | VideoSource":
-    """The picture or video in the file, whatever it is called. Of an animated picture (GIF) the first one.
+    """Opens an image or a video, regardless of the file name. For an animated image (GIF), only the first frame is used.
 
     Raises:
-        UserError: where the file is missing, damaged, or neither.
+        UserError: if the file is missing, damaged, or neither an image nor a video.
     """
-    check_file(path, "a picture or a video")
+    check_file(path, "an image or a video")
     try:
         with _without_pixel_limit(), Image.open(path) as image:
-            is_picture = image.format != "MPEG"  # which PIL knows by sight, but cannot read
+            is_image = image.format != "MPEG"  # PIL recognises MPEG, but cannot read it
     except PIL_ERRORS:
-        is_picture = False
-    return ImageSource(load_image(path)) if is_picture else VideoSource(path)
+        is_image = False
+    return ImageSource(load_image(path)) if is_image else VideoSource(path)
 
 
 def load_image(path: PathLike) -> Picture:
-    """The picture as RGB [H, W, 3], turned as its EXIF says; what is transparent shows the colour stored there.
+    """The image as RGB [H, W, 3], rotated according to EXIF; transparent pixels show their stored colour.
 
     Raises:
-        UserError: where the file is missing, damaged, or no picture.
+        UserError: if the file is missing, damaged, or not an image.
     """
-    check_file(path, "a picture")
+    check_file(path, "an image")
     try:
         with _without_pixel_limit(), Image.open(path) as image:
             return np.array(_upright(image).convert("RGB"))
     except UnidentifiedImageError as error:
-        raise UserError(f"{path}: not a picture that can be read. Save it as PNG or JPEG.") from error
+        raise UserError(f"{path}: not a readable image. Save it as PNG or JPEG.") from error
     except PIL_ERRORS as error:
-        raise UserError(f"{path}: the picture is damaged or cut off ({error}). Take a whole copy.") from error
+        raise UserError(f"{path}: the image is damaged or cut off ({error}). Use an intact copy.") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except PIL_ERRORS:  # the EXIF is damaged: no reason to refuse the picture (a damaged picture raises again below)
+    except PIL_ERRORS:  # damaged EXIF data is no reason to reject the image (a damaged image raises again later)
         return image
 
 
 @contextmanager
 def _without_pixel_limit() -> Iterator[None]:
-    """PIL refuses very large pictures, for fear of strangers' files; these are the user's own."""
+    """Disables PIL's size limit, which protects against untrusted files; these are the user's own."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -98,110 +106,109 @@ def _without_pixel_limit() -> Iterator[None]:
 
 
 class _Timed(NamedTuple):
-    ticks: int  # when the frame is shown, in units of the stream's time base
+    ticks: int  # presentation time, in units of the stream's time base
     frame: Any  # av.VideoFrame
 
 
 class VideoSource:
-    """A video's frames by number, at 25 a second whatever its own rate: frame i is the one on show at i/25 s.
+    """A video's frames by number, at 25 fps regardless of its own rate: frame i is the one shown at i/25 s.
 
-    Going up decodes on; going back, or far ahead, goes to the keyframe before: the pixels are the same. Two decoded
-    frames are held, whatever the length. Time 0 is the first frame, or the file's start where the video starts late on
-    purpose. Past the end the last frame stays. Damage further on costs a warning: the last good frame stays meanwhile,
-    or to the end.
+    Moving forward continues decoding; moving back or far ahead seeks to the preceding keyframe, with identical pixels. Only
+    two decoded frames are kept, for any length. Time 0 is the first frame, or the start of the file if the video starts
+    late on purpose. After the end, the last frame repeats. Damage after the first frame causes a warning, and the last good
+    frame repeats until decoding recovers or the video ends.
 
     Raises:
-        UserError: where nothing can be decoded.
+        UserError: if nothing can be decoded.
     """
 
     is_still = False
-    _shown: _Timed
-    _ahead: _Timed | None  # the one after, None at the end
+    _current: _Timed
+    _next: _Timed | None  # the next one, None at the end
 
     def __init__(self, path: PathLike):
         self._path = path
         self._warned: set[str] = set()
-        # so far, frame by frame ahead of the one on show: what could not be decoded or was made up, and keyframes
+        # counts up to the frame after the current one: frames that were not decoded or were concealed, and keyframes
         self.damaged, self.keyframes = 0, 0
         self._reopen()
-        self._first = self._shown.ticks
+        self._first = self._current.ticks
         delay = start_delay(self._container, self._stream)
         self._zero = self._first - round(delay / self._tick)
-        self._matrix = _display_matrix(self._shown.frame)
-        self.size: Size = self._pixels(self._shown).shape[:2]
+        self._matrix = _display_matrix(self._current.frame)
+        self.size: Size = self._pixels(self._current).shape[:2]
 
     @property
     def num_frames(self) -> int | None:
-        """At 25 a second, as far as the header tells; None where it does not."""
+        """Number of frames at 25 fps according to the header; None if the header does not state the duration."""
         if self._stream.duration:
             seconds = self._stream.duration * Fraction(self._stream.time_base)
         elif self._container.duration:
             seconds = Fraction(self._container.duration, av.time_base)
         else:
             return None
-        return max(1, math.ceil(seconds * FRAME_RATE - Fraction(1, 100)))  # headers round
+        return max(1, math.ceil(seconds * FRAME_RATE - Fraction(1, 100)))  # durations in headers are rounded
 
     @property
     def at_end(self) -> bool:
-        """Whether the frame on show is the last one that can be decoded."""
-        return self._ahead is None
+        """Whether the current frame is the last one that can be decoded."""
+        return self._next is None
 
     def frame(self, i: int) -> Picture:
-        """The last frame that begins at or before i/25 s (half a tick of tolerance); before them all, the first."""
-        due = self._zero + int(Fraction(i, FRAME_RATE) / self._tick + Fraction(1, 2))
-        back = due < self._shown.ticks and self._first < self._shown.ticks
-        far = self._ahead is not None and due - self._ahead.ticks > FORWARD / self._tick
+        """The last frame that starts at or before i/25 s (with half a tick of tolerance), or else the first frame."""
+        target = self._zero + int(Fraction(i, FRAME_RATE) / self._tick + Fraction(1, 2))
+        back = target < self._current.ticks and self._first < self._current.ticks
+        far = self._next is not None and target - self._next.ticks > FORWARD / self._tick
         if back or far:
-            self._go_to(due)
-        while self._ahead is not None and self._ahead.ticks <= due:
-            self._shown, self._ahead = self._ahead, next(self._frames, None)
-        return self._pixels(self._shown)
+            self._seek(target)
+        while self._next is not None and self._next.ticks <= target:
+            self._current, self._next = self._next, next(self._frames, None)
+        return self._pixels(self._current)
 
     def _reopen(self) -> None:
-        """Back to the first frame, by opening the file anew: that works for every format."""
-        self._container = open_media(self._path, "a picture or a video")
-        covers = Disposition.attached_pic  # of a sound file
+        """Returns to the first frame by reopening the file, which works for every format."""
+        self._container = open_media(self._path, "an image or a video")
+        covers = Disposition.attached_pic  # cover art of an audio file
         streams: list[Any] = [s for s in self._container.streams.video if not s.disposition & covers]
         if not streams:
-            raise UserError(f"{self._path}: the file has no pictures. Give a picture or a video.")
+            raise UserError(f"{self._path}: the file contains no images. Provide an image or a video.")
         self._stream = streams[0]
         self._counted = not _has_times(self._container, self._stream)
         rate = self._stream.average_rate or FRAME_RATE
         self._tick = 1 / Fraction(rate) if self._counted else Fraction(self._stream.time_base)
         if not self._start(self._decoded(after_seek=False)):
             raise UserError(
-                f"{self._path}: nothing in it can be decoded. The file is damaged, cut off, or neither a picture nor a "
-                "video."
+                f"{self._path}: nothing in it can be decoded. The file is damaged, cut off, or neither an image nor a video."
             )
 
     def _start(self, frames: Iterator[_Timed]) -> bool:
-        """Put the first of `frames` on show, if there is one."""
+        """Makes the first of `frames` the current frame, if there is one."""
         first = next(frames, None)
         if first is not None:
-            self._frames, self._shown, self._ahead = frames, first, next(frames, None)
+            self._frames, self._current, self._next = frames, first, next(frames, None)
         return first is not None
 
-    def _go_to(self, due: int) -> None:
-        """Put on show a frame that begins at or before `due`, or the first one; nearest keyframes are tried first.
+    def _seek(self, target: int) -> None:
+        """Moves to a frame that starts at or before `due`, or to the first one; nearest keyframes are tried first.
 
-        A container's index may lead to a keyframe that is shown later than asked for, or into a missing end.
+        A container's index may lead to a keyframe that is shown later than requested, or to a missing end of the file.
         """
         back = 0
-        while not self._counted and due - back > self._first:
+        while not self._counted and target - back > self._first:
             try:
-                self._container.seek(due - back, stream=self._stream)
+                self._container.seek(target - back, stream=self._stream)
             except av.FFmpegError:
                 break
-            if self._start(self._decoded(after_seek=True)) and self._shown.ticks <= due:
+            if self._start(self._decoded(after_seek=True)) and self._current.ticks <= target:
                 return
             back = 2 * back + int(1 / self._tick) + 1
         self._reopen()
 
     def _decoded(self, after_seek: bool) -> Iterator[_Timed]:
-        """The frames from where the container stands, in the order of display.
+        """The frames from the container's current position, in display order.
 
-        After a seek, frames shown before the keyframe are left out: in an open group of pictures they lean on frames
-        that were not decoded.
+        After a seek, frames shown before the keyframe are skipped: in an open GOP they refer to frames that were not
+        decoded.
         """
         keyframe, last, number = None, None, 0
         for packet in self._packets():
@@ -224,7 +231,7 @@ class VideoSource:
             try:
                 packet = next(packets, None)
             except av.FFmpegError:
-                self._warn("the file is damaged: the video ends there, and its last good frame stays")
+                self._warn("the file is damaged: the video ends at the damage, and its last good frame repeats")
                 return
             if packet is None:
                 return
@@ -234,13 +241,13 @@ class VideoSource:
         try:
             if not packet.is_corrupt:
                 frames = packet.decode()
-                self.damaged += sum(frame.is_corrupt for frame in frames)  # the decoder made up what is missing
+                self.damaged += sum(frame.is_corrupt for frame in frames)  # the decoder concealed missing data
                 self.keyframes += sum(frame.key_frame for frame in frames)
                 return frames
         except av.FFmpegError:
             pass
         self.damaged += 1
-        self._warn("damaged frames of the video are left out; the last good one stays meanwhile")
+        self._warn("damaged frames of the video are skipped; the last good one is repeated instead")
         return []
 
     def _check_end(self, last: _Timed | None) -> None:
@@ -248,8 +255,8 @@ class VideoSource:
         if last is None or declared is None or self._counted:
             return
         end = (last.ticks - (self._stream.start_time or 0)) * self._tick + (last.frame.duration or 0) * self._tick
-        if declared - end > SLACK:
-            self._warn(f"the video is cut off at {float(end):.2f} s of {declared:.2f} s; its last good frame stays")
+        if declared - end > TRUNCATION_TOLERANCE:
+            self._warn(f"the video is cut off at {float(end):.2f} s of {declared:.2f} s; its last good frame repeats")
 
     def _warn(self, what: str) -> None:
         if what not in self._warned:
@@ -257,23 +264,23 @@ class VideoSource:
         self._warned.add(what)
 
     def _pixels(self, timed: _Timed) -> Picture:
-        return _turned(timed.frame.to_ndarray(format="rgb24"), self._matrix)
+        return _oriented(timed.frame.to_ndarray(format="rgb24"), self._matrix)
 
 
 def _has_times(container: Any, stream: Any) -> bool:
-    """Whether frames say when they are shown. Bare streams do not, nor AVI with reordered frames: those are counted."""
+    """Whether frames have presentation times. Raw streams and AVI with reordered frames do not: their frames are counted."""
     reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
     return stream.start_time is not None and not reordered
 
 
 def _display_matrix(frame: Any) -> tuple[int, ...] | None:
-    """The nine numbers a b u c d v x y w of the display matrix (how a phone was held), if the file has one."""
+    """The nine numbers a b u c d v x y w of the display matrix (a phone's orientation), if the file has one."""
     data = frame.side_data.get("DISPLAYMATRIX")
     return None if data is None else struct.unpack("=9i", bytes(data)[:36])
 
 
-def _turned(image: Picture, matrix: tuple[int, ...] | None) -> UInt8[np.ndarray, "h w 3"]:
-    """Quarter turns and mirrors: x' = a·x + c·y, y' = b·x + d·y."""
+def _oriented(image: Picture, matrix: tuple[int, ...] | None) -> UInt8[np.ndarray, "h w 3"]:
+    """Applies rotations by 90° and reflections: x' = a·x + c·y, y' = b·x + d·y."""
     if matrix is None:
         return image
     a, b, _, c, d = matrix[:5]

@@ -1,7 +1,7 @@
-"""Resizing pictures exactly as the official code does. Knows no files.
+"""Resizes images exactly as the official code does. No file I/O.
 
-Three kernels, one for each use: bilinear with antialias for the picture, nearest for masks, bicubic without antialias
-for the image encoder.
+There is one kernel per use: bilinear with antialiasing for the image, and nearest for masks. (The image encoder's bicubic
+kernel without antialiasing is in `itjax.models.clip_pixels`.)
 """
 
 import math
@@ -14,26 +14,26 @@ from itjax.media.picture_sizes import Size
 
 
 def resize_and_crop(image: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray, "h w 3"]:
-    """The picture scaled to cover `size` (height, width), bilinear with antialias, and cut to it around the centre."""
-    height, width = covering(image.shape[:2], size)
+    """Scales the image to cover `size` (height, width), bilinear with antialiasing, and centre-crops it."""
+    height, width = cover_size(image.shape[:2], size)
     resized = Image.fromarray(image).resize((width, height), resample=Image.Resampling.BILINEAR)
     return crop_centre(np.asarray(resized), size)
 
 
-def covering(source: Size, size: Size) -> Size:
-    """The smallest size of `source`'s shape (up to rounding up) that covers `size`."""
+def cover_size(source: Size, size: Size) -> Size:
+    """The smallest size with the aspect ratio of `source` (apart from rounding up) that covers `size`."""
     scale = max(size[0] / source[0], size[1] / source[1])
     return math.ceil(scale * source[0]), math.ceil(scale * source[1])
 
 
 def crop_centre(image: Shaped[np.ndarray, "H W ..."], size: Size) -> Shaped[np.ndarray, "h w ..."]:
-    """`size` out of the middle; a half pixel goes to the even side, as round() has it."""
+    """Crops `size` around the centre; half pixels are rounded to even, as by round()."""
     top, left = (round((have - want) / 2.0) for have, want in zip(image.shape, size, strict=False))
     return image[top : top + size[0], left : left + size[1]]
 
 
 def resize_nearest(image: Shaped[np.ndarray, "H W ..."], size: Size) -> Shaped[np.ndarray, "h w ..."]:
-    """The pixel at floor(i · in/out), the product in float32 as torch computes it."""
+    """Nearest-neighbour resize: the pixel at floor(i · in/out), with the product in float32 as in torch."""
     rows, columns = (_nearest(have, want) for have, want in zip(image.shape, size, strict=False))
     return image[rows][:, columns]
 
@@ -44,5 +44,5 @@ def _nearest(have: int, want: int) -> np.ndarray:
 
 
 def to_unit(image: UInt8[np.ndarray, "*dims"]) -> Float32[np.ndarray, "*dims"]:
-    """0..255 -> -1..1. In numpy: a compiler might divide by multiplying, which rounds otherwise."""
+    """Maps 0..255 to -1..1, in numpy: a compiler might turn the division into a multiplication, which rounds differently."""
     return (image.astype(np.float32) / np.float32(255) - np.float32(0.5)) * np.float32(2)

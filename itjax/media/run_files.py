@@ -1,7 +1,6 @@
-"""The files of a run: where they go, whether they can be written; the .npy of float frames, valid after each chunk."""
+"""The files of a run: their paths, whether they are writable, and the .npy of float frames, valid after each chunk."""
 
 import contextlib
-import fcntl
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -9,27 +8,28 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from itjax.disk import lock_folder
 from itjax.errors import UserError
 from itjax.media import journal
 
 # n frames of a chunk · H W pixels
 
-HEADER = 128  # bytes of an .npy header that has room for any number of frames
+HEADER_BYTES = 128  # bytes of the .npy header, enough for any number of frames
 
 
 class Files(NamedTuple):
-    """All that a run writes: the video, the folder of its journal, and where asked for the float frames."""
+    """The outputs of a run: the video, the folder of its journal, and optionally the float frames."""
 
     video: Path
     folder: Path
     array: Path | None
 
 
-def place(save_file: str | Path, save_frames: str | Path | None) -> Files:
-    """Where everything goes.
+def resolve_paths(save_file: str | Path, save_frames: str | Path | None) -> Files:
+    """Determines the paths of all outputs, and checks that they can be written before hours of work.
 
     Raises:
-        UserError: before the hours of work, for places that cannot be written.
+        UserError: if a path cannot be written.
     """
     video = _with_ending(save_file, ".mp4")
     array = _with_ending(save_frames, ".npy") if save_frames else None
@@ -38,7 +38,7 @@ def place(save_file: str | Path, save_frames: str | Path | None) -> Files:
         files.folder.mkdir(exist_ok=True)
         for file in (video, array):
             if file:
-                journal.partial_file(file).touch()  # asks the disk itself: permission bits do not tell of a read-only one
+                journal.partial_file(file).touch()  # tries to write: permission bits do not reveal a read-only disk
                 journal.partial_file(file).unlink()
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -50,35 +50,27 @@ def place(save_file: str | Path, save_frames: str | Path | None) -> Files:
 def _with_ending(given: str | Path, ending: str) -> Path:
     file = Path(given)
     if file.is_dir():
-        raise UserError(f"{file} is a folder; give the name of a file in it.")
+        raise UserError(f"{file} is a folder; specify a file name in it.")
     if file.suffix.lower() != ending:
         file = file.with_name(file.name + ending)
     if file.is_dir():
-        raise UserError(f"{file} is a folder; give another name.")
+        raise UserError(f"{file} is a folder; choose another name.")
     if not file.parent.is_dir():
-        raise UserError(f"The folder {file.parent} does not exist. Create it, or give another place for {file.name}.")
+        raise UserError(f"The folder {file.parent} does not exist. Create it, or choose another path for {file.name}.")
     return file
 
 
 def lock(files: Files) -> int:
-    """Hold the run's folder until the process ends, however it ends; gives the descriptor to close.
+    """Locks the run's folder until the process ends in any way; returns the descriptor, to be closed to unlock it.
 
     Raises:
-        UserError: where another process holds it.
+        UserError: if another process holds the lock.
     """
-    descriptor = os.open(files.folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise UserError(f"Another process is writing {files.video}. Wait for it, or end it first.") from error
-    except OSError:
-        pass  # a file system without locks
-    return descriptor
+    return lock_folder(files.folder, f"Another process is writing {files.video}. Wait for it to finish, or stop it.")
 
 
 def append_array(file: Path, done: int, frames: Float[np.ndarray, "n H W 3"]) -> None:
-    """Append float frames to the .npy which holds `done` of them, then let its header count them."""
+    """Appends float frames to the .npy, which contains `done` frames, then updates the count in its header."""
     total = (done + len(frames), *frames.shape[1:])
     data = np.ascontiguousarray(frames, "<f4").data.cast("B")
     if done:
@@ -89,22 +81,22 @@ def append_array(file: Path, done: int, frames: Float[np.ndarray, "n H W 3"]) ->
 
 
 def header(shape: tuple[int, ...]) -> bytes:
-    """An .npy header (format 1.0) of float32, of one length for all shapes."""
+    """An .npy header (format 1.0) for float32, with the same length for all shapes."""
     text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
-    return b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little") + text.ljust(HEADER - 11).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little") + text.ljust(HEADER_BYTES - 11).encode() + b"\n"
 
 
 def array_length(files: Files, frames: int, size: tuple[int, int]) -> dict[Path, int]:
-    """The .npy and its bytes with so many frames; empty where none is kept."""
+    """{path of the .npy: its length in bytes with `frames` frames}; empty if float frames are not saved."""
     return {files.array: _length(frames, size)} if files.array else {}
 
 
 def _length(frames: int, size: tuple[int, int]) -> int:
-    return HEADER + frames * size[0] * size[1] * 3 * 4
+    return HEADER_BYTES + frames * size[0] * size[1] * 3 * 4
 
 
-def cut(files: Files, frames: int, video_bytes: int, size: tuple[int, int]) -> None:
-    """Take back what was written after the last finished chunk."""
+def truncate(files: Files, frames: int, video_bytes: int, size: tuple[int, int]) -> None:
+    """Truncates the files to the last finished chunk."""
     if not frames:
         return
     os.truncate(files.video, video_bytes)

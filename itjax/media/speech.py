@@ -1,7 +1,7 @@
-"""Speech: from sound files to mono tracks at 16 kHz for the speech encoder, and to the sound of the finished video.
+"""Speech: converts audio files to mono tracks at 16 kHz for the speech encoder, and to the audio of the finished video.
 
-Knows files, loudness and who speaks when; knows no network. What soundfile reads is read as librosa does, so that a
-track equals the official code's to the bit; the rest (m4a, the sound of a video) goes through FFmpeg's libraries.
+Handles files, loudness and who speaks when; independent of the networks. Formats that soundfile supports are read the way
+librosa does, so that a track equals the official code's bit for bit; others (m4a, videos) are read with FFmpeg's libraries.
 """
 
 import itertools
@@ -18,12 +18,20 @@ import soundfile
 from jaxtyping import Float32
 
 from itjax.errors import UserError
-from itjax.media.containers import FRAME_RATE, SLACK, PathLike, check_file, declared_seconds, open_media, start_delay
+from itjax.media.containers import (
+    FRAME_RATE,
+    TRUNCATION_TOLERANCE,
+    PathLike,
+    check_file,
+    declared_seconds,
+    open_media,
+    start_delay,
+)
 from itjax.media.containers import SAMPLE_RATE as RATE
 from itjax.media.sound_track import SoundTrack
 
 LOUDNESS = -23.0  # LUFS
-LOUDNESS_BLOCK = RATE * 4 // 10  # samples: what the loudness measure needs at least
+LOUDNESS_BLOCK = RATE * 4 // 10  # minimum number of samples for measuring loudness
 AUDIO_TYPES = ("para", "add")
 SOUND_RATE = 48_000  # Hz, of the finished video
 READ = 1 << 20  # samples read at a time
@@ -33,40 +41,40 @@ Block = Float32[np.ndarray, "n c"]
 
 
 def load_track(path: PathLike) -> Track:
-    """A file's sound as mono at 16 kHz, float32 [n], n >= 1.
+    """Loads a file's audio as mono at 16 kHz, float32 [n], n >= 1.
 
     Raises:
-        UserError: where the file is missing, not sound, cut off, without a sound track, without a sample, or where a
-            sample is not a finite number.
+        UserError: if the file is missing, truncated, not an audio file, has no audio track or no samples, or a sample is
+            not a finite number.
     """
-    check_file(path, "a sound file, or a video with sound")
+    check_file(path, "an audio file or a video with audio")
     blocks, rate = _read_with_soundfile(path) or _read_with_av(path)
     return librosa.resample(np.concatenate(blocks), orig_sr=rate, target_sr=RATE, res_type="soxr_hq")
 
 
 def normalise_loudness(track: Track) -> Track:
-    """The track at -23 LUFS (BS.1770), float32 [n]. Silence, and what measures beyond ±100 LUFS, is left as it is.
+    """Normalises the track to -23 LUFS (BS.1770), float32 [n]. Silence and tracks beyond ±100 LUFS are not changed.
 
-    A track shorter than the measure's block of 0.4 s is measured as if it went on repeating itself.
+    A track shorter than the measurement block of 0.4 s is repeated for the measurement.
     """
     measured = track if len(track) >= LOUDNESS_BLOCK else np.resize(track, LOUDNESS_BLOCK)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a track whose every block is below the gate: mean of nothing
+        warnings.simplefilter("ignore", RuntimeWarning)  # mean of an empty array if all blocks are below the gate
         loudness = pyloudnorm.Meter(RATE).integrated_loudness(measured)
     if not abs(loudness) <= 100:
         return track
-    gain = np.power(10.0, (LOUDNESS - loudness) / 20.0)  # float64, as in pyloudnorm: rounded to float32 once, at the end
+    gain = np.power(10.0, (LOUDNESS - loudness) / 20.0)  # float64, as in pyloudnorm: rounded to float32 only at the end
     return (gain * track).astype(np.float32)
 
 
 def prepare_tracks(paths: Mapping[str, PathLike | None], audio_type: str | None = None) -> list[Track]:
-    """The tracks of one or two persons (name -> file, persons in the order of their names), each at -23 LUFS, [n_i].
+    """Tracks of one or two persons (name -> file), each at -23 LUFS, [n_i], sorted by name.
 
-    "para" (default): both from the start. "add": the second person speaks after the first, each silent meanwhile. Where
-    one of two has no file (None), that one is silent throughout.
+    "para" (default): both start at the beginning. "add": the second person speaks after the first, and each is silent
+    while the other speaks. If one of two persons has no file (None), that person is always silent.
 
     Raises:
-        UserError: for an unknown `audio_type`, for no person or more than two, and as `load_track` does.
+        UserError: if `audio_type` is unknown, the number of persons is not 1 or 2, and as in `load_track`.
     """
     files = _in_order(paths, audio_type)
     tracks = [normalise_loudness(load_track(path)) for path in files if path is not None]
@@ -79,21 +87,21 @@ def prepare_tracks(paths: Mapping[str, PathLike | None], audio_type: str | None 
 
 
 def sound_track(paths: Mapping[str, PathLike | None], audio_type: str | None = None) -> SoundTrack:
-    """The files' own sound at 48 kHz, streamed: mono where all are mono, else stereo; persons as in `prepare_tracks`.
+    """Streams the files' original audio at 48 kHz: mono if all files are mono, else stereo; order as in `prepare_tracks`.
 
-    "para" is the sum, limited to -1..1. Damage inside is left out with a warning.
+    "para" gives the sum, clipped to -1..1. Damaged parts are skipped with a warning.
 
     Raises:
-        UserError: as `prepare_tracks` does, but only the headers are read; so call that first.
+        UserError: as in `prepare_tracks`, but only the headers are checked, so call that first.
     """
     files = [path for path in _in_order(paths, audio_type) if path is not None]
     channels = max(_channels(path) for path in files)
 
     def blocks() -> Iterator[Block]:
-        sounds = [_as_channels(_decoded(path, SOUND_RATE), channels) for path in files]
-        if len(sounds) == 2 and audio_type != "add":
-            return _mixed(*sounds)
-        return itertools.chain(*sounds)
+        tracks = [_as_channels(_decoded(path, SOUND_RATE), channels) for path in files]
+        if len(tracks) == 2 and audio_type != "add":
+            return _mixed(*tracks)
+        return itertools.chain(*tracks)
 
     return SoundTrack(SOUND_RATE, channels, blocks)
 
@@ -101,21 +109,21 @@ def sound_track(paths: Mapping[str, PathLike | None], audio_type: str | None = N
 def _in_order(paths: Mapping[str, PathLike | None], audio_type: str | None) -> list[PathLike | None]:
     if audio_type is not None and audio_type not in AUDIO_TYPES:
         raise UserError(
-            f'audio_type "{audio_type}" is unknown. Write "para" (both persons speak from the start) or "add" (the '
-            "second after the first)."
+            f'audio_type "{audio_type}" is unknown. Use "para" (both persons speak from the start) or "add" (the second '
+            "speaks after the first)."
         )
     if not 1 <= len(paths) <= 2:
-        raise UserError(f"cond_audio names {len(paths)} persons ({', '.join(paths)}). Name one or two.")
+        raise UserError(f"cond_audio names {len(paths)} persons ({', '.join(paths)}). Specify one or two.")
     if all(path is None for path in paths.values()):
-        raise UserError("cond_audio: nobody has a sound file. Name one for at least one person.")
+        raise UserError("cond_audio: nobody has an audio file. Specify one for at least one person.")
     return [paths[name] for name in sorted(paths)]
 
 
 def _read_with_soundfile(path: PathLike) -> tuple[list[Track], int] | None:
-    """Mono blocks and their rate, or None where soundfile does not know the format or finds nothing in it."""
+    """Mono blocks and their sample rate; None if soundfile does not support the format or finds no samples."""
     try:
         file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: a name that ends in .raw
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: the file name ends in .raw
         return None
     blocks, read = [], 0
     with file:
@@ -125,28 +133,28 @@ def _read_with_soundfile(path: PathLike) -> tuple[list[Track], int] | None:
                 blocks.append(librosa.to_mono(block.T))
                 read += len(block)
         except soundfile.LibsndfileError as error:
-            raise UserError(f"{path}: the sound is damaged or cut off. Take an undamaged copy.") from error
+            raise UserError(f"{path}: the audio is damaged or cut off. Use an intact copy.") from error
         _check_whole(path, file, read)
         return (blocks, file.samplerate) if blocks else None
 
 
 def _check_whole(path: PathLike, file: soundfile.SoundFile, read: int) -> None:
-    """UserError where the header (WAV, AIFF, AU) promises more than one video frame more of sound than is there.
+    """Raises UserError if audio declared in the header (WAV, AIFF, AU) is missing, by more than one video frame.
 
-    libsndfile reads what there is and notes the difference in its log alone. Sizes near the field's limit are what
-    programs write that do not know the length beforehand.
+    libsndfile reads what exists and reports the difference only in its log. Sizes near the field's limit are ignored: they
+    are written by programs that do not know the length in advance.
     """
     sizes = re.search(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    promised, there = map(int, sizes.groups()) if sizes else (0, 0)
-    if there == 0 or promised >= 0x7FFF0000:
+    declared, actual = map(int, sizes.groups()) if sizes else (0, 0)
+    if actual == 0 or declared >= 0x7FFF0000:
         return
     seconds = read / file.samplerate
-    if seconds * (promised - there) / there > 1 / FRAME_RATE:
-        raise UserError(_cut_off(path, seconds * promised / there, seconds))
+    if seconds * (declared - actual) / actual > 1 / FRAME_RATE:
+        raise UserError(_cut_off(path, seconds * declared / actual, seconds))
 
 
 def _read_with_av(path: PathLike) -> tuple[list[Track], int]:
-    with open_media(path, "sound") as container:
+    with open_media(path, "audio") as container:
         stream = _sound_stream(path, container)
         rate, declared = stream.rate, declared_seconds(container, stream)
         delay = start_delay(container, stream)
@@ -156,52 +164,52 @@ def _read_with_av(path: PathLike) -> tuple[list[Track], int]:
         blocks.append(block.mean(axis=1))
         read += len(block)
     if read == 0:
-        raise UserError(f"{path}: the file holds no sound: not one sample. Is it cut off?")
-    if declared is not None and declared - (read / rate - delay) > SLACK:
+        raise UserError(f"{path}: the file contains no audio samples. Is it cut off?")
+    if declared is not None and declared - (read / rate - delay) > TRUNCATION_TOLERANCE:
         raise UserError(_cut_off(path, declared, read / rate))
     return blocks, rate
 
 
-def _cut_off(path: PathLike, promised: float, there: float) -> str:
+def _cut_off(path: PathLike, declared: float, actual: float) -> str:
     return (
-        f"{path}: the file is cut off: its header promises {promised:.2f} s of sound, {there:.2f} s are there. "
-        "Take a whole copy, or save what there is under a new name with a sound editor."
+        f"{path}: the file is cut off: its header declares {declared:.2f} s of audio, but only {actual:.2f} s are present. "
+        "Use an intact copy, or save the remaining audio under a new name with an audio editor."
     )
 
 
 def _check_finite(path: PathLike, block: np.ndarray, before: int, rate: int) -> None:
     bad = ~np.isfinite(block if block.ndim == 1 else block.sum(axis=1))
     if bad.any():
-        at = (before + int(bad.argmax())) / rate
-        raise UserError(f"{path}: the sample at {at:.3f} s is not a finite number (NaN or infinity). Export the sound anew.")
+        time = (before + int(bad.argmax())) / rate
+        raise UserError(f"{path}: the sample at {time:.3f} s is not a finite number (NaN or infinity). Export it again.")
 
 
 def _sound_stream(path: PathLike, container: Any) -> Any:
     if not container.streams.audio:
-        raise UserError(f"{path}: the file has no sound track. Give a sound file, or a video with sound.")
+        raise UserError(f"{path}: the file has no audio track. Provide an audio file or a video with audio.")
     return container.streams.audio[0]
 
 
 def _channels(path: PathLike) -> int:
-    """1 or 2: what the file's sound becomes."""
-    with open_media(path, "sound") as container:
+    """Number of channels after decoding: 1 or 2."""
+    with open_media(path, "audio") as container:
         return min(_sound_stream(path, container).codec_context.channels, 2)
 
 
 def _decoded(path: PathLike, rate: int) -> Iterator[Block]:
-    """The file's sound from its time zero at `rate`, block by block: mono stays mono, all else is made stereo."""
-    with open_media(path, "sound") as container:
+    """Decodes the file's audio from time zero at `rate`, block by block: mono stays mono, anything else becomes stereo."""
+    with open_media(path, "audio") as container:
         stream = _sound_stream(path, container)
         layout = "mono" if stream.codec_context.channels == 1 else "stereo"
         silence = round(start_delay(container, stream) * rate)
         resampler: Any = None
-        form = None  # what the resampler was made for
+        input_format = None  # the resampler's
         for frame in _frames(path, container, stream):
-            if form != (frame.format.name, frame.layout.name, frame.sample_rate):  # the first, or it changes on the way
+            if input_format != (frame.format.name, frame.layout.name, frame.sample_rate):  # at the start or when it changes
                 if resampler:
                     yield from _arrays(resampler.resample(None))
                 resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-                form = (frame.format.name, frame.layout.name, frame.sample_rate)
+                input_format = (frame.format.name, frame.layout.name, frame.sample_rate)
             for block in _arrays(resampler.resample(frame)):
                 for start in range(0, silence, READ):
                     yield np.zeros((min(READ, silence - start), block.shape[1]), np.float32)
@@ -212,17 +220,17 @@ def _decoded(path: PathLike, rate: int) -> Iterator[Block]:
 
 
 def _frames(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
-    """All decoded frames. What does not decode is left out with a warning: one bad byte shall not cost an hour."""
+    """All decoded frames. Packets that fail to decode are skipped with a warning: one bad byte must not cost an hour."""
     warned = False
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
         except av.FFmpegError:
             if not warned:
-                warnings.warn(f"{path}: damaged pieces of sound are left out", stacklevel=2)
+                warnings.warn(f"{path}: damaged parts of the audio are skipped", stacklevel=2)
             warned, frames = True, []
         for frame in frames:
-            frame.pts = None  # we count samples: a file's jittering times must not make the resampler object
+            frame.pts = None  # samples are counted instead: jitter in a file's timestamps would make the resampler fail
             yield frame
 
 
@@ -233,13 +241,13 @@ def _arrays(frames: list[Any]) -> Iterator[Block]:
 
 
 def _as_channels(blocks: Iterator[Block], channels: int) -> Iterator[Block]:
-    """Mono on both sides where stereo is asked for: at full level, which FFmpeg's own mixing lowers by 3 dB."""
+    """Copies mono to both channels if stereo is needed, at full level; FFmpeg's own mixing attenuates it by 3 dB."""
     for block in blocks:
         yield block if block.shape[1] == channels else np.repeat(block, channels, axis=1)
 
 
 def _mixed(first: Iterator[Block], second: Iterator[Block]) -> Iterator[Block]:
-    """The sum of two sounds, limited to -1..1; the longer one goes on alone."""
+    """The sum of two audio streams, clipped to -1..1; after the shorter one ends, the longer one continues alone."""
     a, b = next(first, None), next(second, None)
     while a is not None and b is not None:
         n = min(len(a), len(b))

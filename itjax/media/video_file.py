@@ -1,4 +1,4 @@
-"""A whole video as an mp4: pictures that are in memory, and their sound."""
+"""Writes a complete video as an mp4, from frames in memory and their audio."""
 
 from itertools import islice
 from pathlib import Path
@@ -18,12 +18,12 @@ from itjax.media.sound_track import SoundTrack
 
 
 def write_video(path: Path, frames: UInt8[np.ndarray, "F H W 3"], sound: Float32[np.ndarray, " n"] | None) -> None:
-    """Write an mp4 of 25 frames a second; sound of 16 kHz is padded with silence, or cut, to the pictures' length.
+    """Writes an mp4 at 25 fps; the 16 kHz audio is padded with silence or cut to the length of the frames.
 
-    The folder is made; a file of that name is replaced once the new one is complete.
+    The folder is created if necessary; an existing file is replaced once the new one is complete.
 
     Raises:
-        OutputError: where the disk refuses.
+        OutputError: if writing fails.
     """
     track = None if sound is None else SoundTrack(SAMPLE_RATE, 1, lambda: iter([sound[:, None]]))
     fmt = Format(frames.shape[1], frames.shape[2], FRAME_RATE, track, "itjax")
@@ -32,10 +32,10 @@ def write_video(path: Path, frames: UInt8[np.ndarray, "F H W 3"], sound: Float32
     data = fragments.fragment(fmt, Counts(), frames, list(islice(packets, count)))
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as whole, output_errors(path):
-        part = whole.with_suffix(".part")
-        part.write_bytes(data)
+    with atomic_path(path) as temporary, output_errors(path):
+        fragmented = temporary.with_suffix(".part")
+        fragmented.write_bytes(data)
         try:
-            fragments.join(part, whole, fmt.comment)
+            fragments.defragment(fragmented, temporary, fmt.comment)
         except av.error.FFmpegError as error:
             raise OutputError(f"cannot write {path}: {error}") from error

@@ -1,9 +1,9 @@
-"""A video that is kept chunk by chunk: constant memory, playable at any moment, resumable after a kill at any moment.
+"""Saves a video chunk by chunk: constant memory, always playable, and resumable after a kill at any time.
 
-While a run goes on, `<name>.mp4` is a fragmented mp4 of all finished chunks and `<name>.resume/` holds the journal: how
-long the files were after the last finished chunk, and the loop's carry. A chunk counts once the journal is replaced;
-what a kill left beyond it is cut off. `finish` makes a plain mp4 of the same packets and removes the folder. Knows no
-model.
+During a run, `<name>.mp4` is a fragmented mp4 of all finished chunks, and `<name>.resume/` contains the journal: the
+lengths of the files after the last finished chunk, and the loop's carry. A chunk is finished when the journal is replaced;
+anything that a kill left after it is truncated. `finish` makes a plain mp4 from the same packets and removes the folder.
+Independent of the model.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ from itjax.media.sound_track import SoundTrack
 
 
 class VideoWriter:
-    """An open run; made by `open_writer`. After an OutputError the same chunk may be appended again."""
+    """An open run, created by `open_writer`. After an OutputError, the same chunk may be appended again."""
 
     def __init__(self, files: Files, fmt: fragments.Format, kept: Journal, finished: bool, lock: int | None):
         self.files, self.finished = files, finished
         self._format, self._journal, self._lock = fmt, kept, lock
         self._packets: Iterator[bytes] = iter(())
-        self._packets_taken = -1  # how many went before the next of `_packets`; -1: not begun
+        self._packets_taken = -1  # number of packets before the next one of `_packets`; -1: not started
 
     @property
     def next_chunk(self) -> int:
@@ -41,12 +41,12 @@ class VideoWriter:
 
     @property
     def frames_done(self) -> int:
-        """Frames kept so far."""
+        """Number of frames saved so far."""
         return self._journal.frames
 
     @property
     def state(self) -> dict[str, np.ndarray] | None:
-        """What the last `append` was given; None before the first chunk."""
+        """The `state` of the last `append`; None before the first chunk."""
         return self._journal.state
 
     def append(
@@ -55,10 +55,10 @@ class VideoWriter:
         floats: Float[np.ndarray, "n H W 3"] | None,
         state: dict[str, np.ndarray],
     ) -> None:
-        """Keep one chunk, wholly or not at all. `floats`, in -1..1, exactly if the run saves frames.
+        """Saves one chunk atomically. `floats`, in -1..1, must be given exactly if the run saves float frames.
 
         Raises:
-            OutputError: when the disk refuses; the chunks before stay kept and playable.
+            OutputError: if writing fails; the previous chunks stay saved and playable.
         """
         self._check(frames, floats)
         old, fmt = self._journal, self._format
@@ -80,36 +80,36 @@ class VideoWriter:
             journal.commit(self.files.folder)
         except OSError as error:
             with contextlib.suppress(OSError):
-                run_files.cut(self.files, old.frames, old.video_bytes, (fmt.height, fmt.width))
-            raise OutputError(self._refused(error)) from error
+                run_files.truncate(self.files, old.frames, old.video_bytes, (fmt.height, fmt.width))
+            raise OutputError(self._failure(error)) from error
         self._journal = new
 
     def finish(self) -> Path:
-        """Make a plain mp4 of the same packets, index in front, and delete the journal; gives the video's path.
+        """Makes a plain mp4 from the same packets, index first, and deletes the journal; returns the video's path.
 
         Raises:
-            ValueError: where no chunk was appended.
-            OutputError: when the disk refuses.
+            ValueError: if no chunk was appended.
+            OutputError: if writing fails.
         """
         if self.finished:
             return self.files.video
         if not self.frames_done:
-            raise ValueError("A video of no frames cannot be finished.")
+            raise ValueError("A video without frames cannot be finished.")
         whole = self.files.folder / "whole.mp4"
         try:
-            fragments.join(self.files.video, whole, finished_mark(self._journal.mark))
+            fragments.defragment(self.files.video, whole, finished_mark(self._journal.mark))
             journal.replace(whole, self.files.video)
         except (OSError, av.error.FFmpegError) as error:
             with contextlib.suppress(OSError):
                 whole.unlink()
-            raise OutputError(self._refused(error)) from error
+            raise OutputError(self._failure(error)) from error
         self.finished = True
         journal.remove(self.files.folder)
         self.close()
         return self.files.video
 
     def close(self) -> None:
-        """Let another process open the run. An unfinished run stays resumable."""
+        """Unlocks the run for other processes. An unfinished run stays resumable."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -122,16 +122,16 @@ class VideoWriter:
 
     def _check(self, frames: np.ndarray, floats: np.ndarray | None) -> None:
         if self.finished:
-            raise ValueError(f"{self.files.video} is finished.")
+            raise ValueError(f"{self.files.video} is already finished.")
         shape = (len(frames), self._format.height, self._format.width, 3)
         if not len(frames) or frames.shape != shape or frames.dtype != np.uint8:
-            raise ValueError(f"Frames are {frames.dtype} {frames.shape}, not uint8 {shape} with at least one.")
+            raise ValueError(f"Frames are {frames.dtype} {frames.shape}, not uint8 {shape} with at least one frame.")
         if (floats is None) != (self.files.array is None) or (floats is not None and floats.shape != shape):
             given = None if floats is None else floats.shape
-            raise ValueError(f"Float frames are {given}; the run saves to {self.files.array} frames of {shape}.")
+            raise ValueError(f"Float frames are {given}; the run saves to {self.files.array}, with frames {shape}.")
 
     def _sound_until(self, frames: int) -> list[bytes]:
-        """The packets from where the last chunk ended until the sound covers `frames` pictures."""
+        """The packets from the end of the last chunk until the audio covers `frames` frames."""
         sound, done = self._format.sound, self._journal.packets
         if sound is None:
             return []
@@ -140,14 +140,14 @@ class VideoWriter:
         self._packets_taken = sound_track.packets_for(sound, frames, self._format.fps)
         return list(islice(self._packets, self._packets_taken - done))
 
-    def _refused(self, error: Exception) -> str:
+    def _failure(self, error: Exception) -> str:
         file, reason = getattr(error, "filename", None) or self.files.video, getattr(error, "strerror", None) or error
         frames, seconds = self.frames_done, self.frames_done / self._format.fps
         if not frames:
-            return f"{file} cannot be written: {reason}. No chunk was finished yet, so nothing is kept."
+            return f"{file} cannot be written: {reason}. No chunk was finished yet, so nothing was saved."
         return (
-            f"{file} cannot be written: {reason}. {frames} frames ({seconds:.2f} s) are kept in {self.files.video}, "
-            "which plays. Make room, then run the same command with --resume to go on."
+            f"{file} cannot be written: {reason}. {frames} frames ({seconds:.2f} s) are saved in {self.files.video}, "
+            "which is playable. Free some space, then run the same command with --resume to continue."
         )
 
 
@@ -160,26 +160,26 @@ def open_writer(
     resume: bool,
     save_frames: str | Path | None = None,
 ) -> VideoWriter:
-    """Begin a run, or with `resume` go on with it (from the beginning where there is none).
+    """Starts a run, or continues it with `resume` (from the beginning if there is none).
 
     Args:
-        save_file: the mp4, with or without the ending.
+        save_file: the mp4, with or without the file extension.
         size: height and width in pixels, both even.
-        fps: frames a second.
-        sound: the speech; padded with silence, or cut, to the length of the pictures.
-        fingerprint: all that determines the frames; a run goes on only with the same.
-        resume: go on with an unfinished run; take note (`VideoWriter.finished`) of a finished one.
-        save_frames: an .npy for the float frames too.
+        fps: frames per second.
+        sound: the speech; padded with silence or cut to the length of the video.
+        fingerprint: everything that determines the frames; a run can only be continued with an equal one.
+        resume: continue an unfinished run; a finished one is detected (`VideoWriter.finished`).
+        save_frames: an .npy in which to save the float frames, too.
 
     Raises:
-        UserError: for paths that cannot be written, an unfinished run without `resume`, or one of another fingerprint.
+        UserError: if a path cannot be written, or an unfinished run exists without `resume` or with another fingerprint.
     """
     height, width = size
     if height % 2 or width % 2 or min(size) < 2:
-        raise UserError(f"The frames are {height} x {width} (height x width); H.264 takes even numbers only.")
+        raise UserError(f"The frames are {height} x {width} (height x width); H.264 requires even numbers.")
     if sound is not None:
         sound_track.check(sound)
-    files = run_files.place(save_file, save_frames)
+    files = run_files.resolve_paths(save_file, save_frames)
     own: dict[str, str | int | float] = {
         "frame size": f"{height}x{width}",
         "frames a second": fps,
@@ -191,7 +191,7 @@ def open_writer(
     try:
         kept, finished = _kept(files, size, fresh, resume)
         if kept.chunks:
-            run_files.cut(files, kept.frames, kept.video_bytes, size)
+            run_files.truncate(files, kept.frames, kept.video_bytes, size)
     except BaseException as error:
         os.close(lock)
         if isinstance(error, OSError):
@@ -204,8 +204,8 @@ def open_writer(
 
 
 def _kept(files: Files, size: tuple[int, int], fresh: Journal, resume: bool) -> tuple[Journal, bool]:
-    """What to go on from, and whether the video is finished already; UserError where that is not what was asked for."""
-    found, comment = journal.load(files.folder), fragments.comment_of(files.video)
+    """The journal to continue from, and whether the video is already finished. Raises UserError if they conflict."""
+    found, comment = journal.load(files.folder), fragments.read_comment(files.video)
     if found and comment == finished_mark(found.mark):  # killed between the last rename and the removal of the folder
         journal.clear(files.folder)
         found = None
@@ -214,29 +214,29 @@ def _kept(files: Files, size: tuple[int, int], fresh: Journal, resume: bool) -> 
         return fresh, resume and complete
     if not resume:
         raise UserError(
-            f"{files.video} is unfinished: {found.frames} frames of an earlier run are kept. "
-            f"Add --resume to go on with it, or delete {files.folder} to start over."
+            f"{files.video} is unfinished: {found.frames} frames of an earlier run are saved. "
+            f"Add --resume to continue it, or delete {files.folder} to start over."
         )
     if changed := journal.differences(found.fingerprint, fresh.fingerprint):
         raise UserError(
-            f"{files.video} was begun with other settings:\n{changed}\n"
-            f"Go on with those of before, or delete {files.folder} to start over."
+            f"{files.video} was started with other settings:\n{changed}\n"
+            f"Continue with the earlier settings, or delete {files.folder} to start over."
         )
     lengths = {files.video: found.video_bytes} | run_files.array_length(files, found.frames, size)
     short = [file for file, length in lengths.items() if not file.exists() or file.stat().st_size < length]
     if short or comment != running_mark(found.mark):
         raise UserError(
-            f"{short[0] if short else files.video} is not the file that {files.folder} was kept for. "
-            f"Put that file back, or delete {files.folder} to start over."
+            f"{short[0] if short else files.video} is not the file that {files.folder} belongs to. "
+            f"Restore that file, or delete {files.folder} to start over."
         )
     return found, False
 
 
 def running_mark(mark: str) -> str:
-    """The comment in a video that is still made."""
+    """The comment in an unfinished video."""
     return f"itjax unfinished {mark}"
 
 
 def finished_mark(mark: str) -> str:
-    """The comment in a video that is done: it tells a later run that there is nothing left to do."""
+    """The comment in a finished video, which tells a later run that there is nothing left to do."""
     return f"itjax {mark}"

@@ -1,1 +1,1 @@
-"""The networks, as pure functions of (parameters, arrays): no files, no guidance, no chunks."""
+"""The networks as pure functions of (parameters, arrays). No file I/O, guidance or chunking here."""

@@ -1,4 +1,4 @@
-"""How a Linen network is called as a pure function of its parameters."""
+"""Calls a Linen network as a pure function of its parameters."""
 
 from typing import Any
 
@@ -6,5 +6,5 @@ import flax.linen as nn
 
 
 def apply(net: nn.Module, parameters: dict, *args: Any, method: str | None = None) -> Any:
-    """`net` (or one of its methods) on `args`; keeps no state."""
+    """Applies `net` (or its method `method`) to `args`, without mutable state."""
     return net.apply({"params": parameters}, *args, method=method)

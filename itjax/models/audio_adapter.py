@@ -1,4 +1,4 @@
-"""Speech features of each video frame's surroundings become tokens of each latent frame (MultiTalk, arXiv 2505.22647)."""
+"""Maps speech features around each video frame to audio tokens of each latent frame (MultiTalk, arXiv 2505.22647)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -7,13 +7,15 @@ from jaxtyping import Array, Float
 
 from itjax.config import AudioAdapterSizes
 
-# P tracks · F pixel frames · T latent frames · W window · N layers of the speech encoder · C its width
+# P tracks · F pixel frames · T latent frames · T1 = T-1 · W window · N layers of the speech encoder · C its width
+# A audio tokens per latent frame · D their width
 
 
 def latent_windows(windows: Float[Array, "P F W N C"], frames_per_latent: int = 4) -> Float[Array, "P T1 V N C"]:
-    """The windows of all latent frames but the first: V = 8 vectors for each, side by side.
+    """Windows of all latent frames but the first: V = 8 feature vectors each.
 
-    Of the 4 frames of a latent frame they are window positions 0..2 of the first, 2 of the middle ones and 2..4 of the last.
+    Of the 4 pixel frames of a latent frame, the first contributes window positions 0..2, the middle ones position 2, and
+    the last one positions 2..4.
     """
     tracks, frames, window, *rest = windows.shape
     groups = windows[:, 1:].reshape(tracks, (frames - 1) // frames_per_latent, frames_per_latent, window, *rest)
@@ -22,9 +24,9 @@ def latent_windows(windows: Float[Array, "P F W N C"], frames_per_latent: int = 
 
 
 class AudioAdapter(nn.Module):
-    """Speech features to audio tokens (MultiTalk, arXiv 2505.22647): three projections, ReLU between them, and a norm.
+    """Speech features to audio tokens (MultiTalk, arXiv 2505.22647): three projections with ReLU in between, and a norm.
 
-    The first latent frame has a first projection of its own ("proj1"), as it hears the window of one frame alone.
+    The first latent frame has its own first projection ("proj1"), because it sees the window of a single frame.
     """
 
     sizes: AudioAdapterSizes
@@ -32,7 +34,7 @@ class AudioAdapter(nn.Module):
 
     @nn.compact
     def __call__(self, windows: Float[Array, "P F W N C"]) -> Float[Array, "P T A D"]:
-        """Windows of speech features around each of F = 4·(T-1)+1 frames to A tokens for each of T latent frames."""
+        """Maps windows of speech features around F = 4·(T-1)+1 frames to A tokens for each of T latent frames."""
         sizes = self.sizes
         dense = lambda features, name: nn.Dense(features, dtype=self.dtype, name=name)
         later = latent_windows(windows, sizes.frames_per_latent)

@@ -1,9 +1,9 @@
-"""The image tower of CLIP ViT-H/14 (arXiv 2103.00020, arXiv 2010.11929 section 3.1), up to its last block but one.
+"""Image encoder of CLIP ViT-H/14 (arXiv 2103.00020, arXiv 2010.11929 section 3.1), up to its penultimate block.
 
-Wan conditions on those tokens, so the last block, the final norm and the text tower have no code here.
+Wan conditions on those tokens, so the last block, the final norm and the text encoder are not implemented.
 """
 
-# B batch · N tokens: the class token, then patches row by row · D width
+# B batch · N tokens: the class token, then the patches row by row · D width
 
 import flax.linen as nn
 import jax
@@ -15,37 +15,37 @@ from itjax.config import ClipSizes
 
 
 def layer_norm(name: str) -> nn.LayerNorm:
-    """A LayerNorm with epsilon 1e-5, in float32, whose variance is taken about the mean (not as E[x²] - E[x]²)."""
+    """LayerNorm with epsilon 1e-5, in float32; the variance is computed as E[(x - E[x])²], not as E[x²] - E[x]²."""
     return nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
 class Block(nn.Module):
-    """A transformer layer with the norms before attention and MLP."""
+    """A pre-norm transformer layer."""
 
     sizes: ClipSizes
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"], _: None) -> tuple[Float[Array, "B N D"], None]:
-        """One layer on the tokens. The second argument and the second result are what `nn.scan` asks for: nothing."""
+        """Applies the layer. `nn.scan` requires the second argument and the second result, which are unused."""
         dense = lambda width, name: nn.Dense(width, dtype=self.dtype, name=name)
         qkv = dense(3 * self.sizes.width, "qkv")(layer_norm("norm1")(x))
         q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, self.sizes.heads, -1), -3, 0)
-        seen = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
-        x = x + dense(self.sizes.width, "out")(seen)
+        attended = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
+        x = x + dense(self.sizes.width, "out")(attended)
         hidden = nn.gelu(dense(self.sizes.mlp, "fc1")(layer_norm("norm2")(x)), approximate=False)
         return x + dense(self.sizes.width, "fc2")(hidden), None
 
 
 class Clip(nn.Module):
-    """A picture -> its tokens after the last block but one, without a final norm."""
+    """Maps an image to its tokens after the penultimate block, without a final norm."""
 
     sizes: ClipSizes
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, image: Float[Array, "B H W 3"]) -> Float[Array, "B N D"]:
-        """`image` is 224 x 224 and already has CLIP's mean and standard deviation."""
+        """`image` is 224 x 224 and normalised with CLIP's mean and standard deviation."""
         sizes = self.sizes
         patch = (sizes.patch, sizes.patch)
         x = nn.Conv(sizes.width, patch, patch, "VALID", use_bias=False, dtype=self.dtype, name="patch_embedding")(image)

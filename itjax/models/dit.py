@@ -13,16 +13,17 @@ from jaxtyping import Array, Float
 
 from itjax.config import DiTSizes
 from itjax.models.audio_adapter import AudioAdapter
-from itjax.models.dit_block import Block, Branches, KeysValues, Persons, States, modulated, voice_label
+from itjax.models.dit_block import Block, BranchIndices, ConditionStates, KeysValues, Persons, modulated, voice_label
 from itjax.models.rope import video_angles
 from itjax.parallel.sharding import SEQUENCE, constrain, sequence_shards
 
-# B batch (guidance branches, or training examples) · T latent frames · h w latent grid · S = h/2·w/2 tokens of a frame
+# B batch (guidance branches, or training examples) · T latent frames · h w latent grid · S = h/2·w/2 tokens per frame
 # L = S·T · D width
 
 
-# what a training step keeps of a layer for its backward pass: everything, the products with weights, or its input
-REMAT: dict[str, Callable | None] = {
+# rematerialisation policies: what a training step saves of each layer for the backward pass, namely everything, the
+# products with weights, or only the layer's input
+REMAT_POLICIES: dict[str, Callable | None] = {
     "none": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -30,37 +31,37 @@ REMAT: dict[str, Callable | None] = {
 
 
 class TimeFeatures(NamedTuple):
-    """What the DiT knows of the time step: `head` for the last layer, `blocks` for the modulation of each block."""
+    """Time step embeddings: `head` for the output layer, `blocks` for the modulation of each block."""
 
     head: Float[Array, "*n D"]
     blocks: Float[Array, "*n 6 D"]
 
 
-def sinusoid(times: Float[np.ndarray, " n"], dim: int) -> Float[np.ndarray, "n dim"]:
-    """Sinusoidal features of times in 0..1000, cosines first, computed in float64 on the host."""
+def sinusoidal_embedding(times: Float[np.ndarray, " n"], dim: int) -> Float[np.ndarray, "n dim"]:
+    """Sinusoidal embedding of times in 0..1000, cosines first, computed in float64 on the host."""
     half = dim // 2
     angles = np.outer(np.asarray(times, np.float64), 10000.0 ** (-np.arange(half) / half))
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
 def sinusoid_in_step(times: Float[Array, " n"], dim: int) -> Float[Array, "n dim"]:
-    """`sinusoid` of times that are known on the device only, to float32 rounding.
+    """`sinusoid` of times known only on the device, accurate to float32 rounding.
 
-    A product of float32 numbers near 1000 is off by 3e-5, and so would its sine be. So the sines of the whole part of a
-    time come from a table, and the rest is added as an angle: cos(a+b) = cos a · cos b - sin a · sin b.
+    A float32 product near 1000 is off by up to 3e-5, and so would its sine be. Therefore sine and cosine of the integer
+    part come from a table, and the fraction is added as an angle: cos(a+b) = cos a · cos b - sin a · sin b.
     """
     half = dim // 2
     whole = jnp.floor(times)
     rest = (times - whole)[:, None] * (10000.0 ** (-np.arange(half) / half)).astype(np.float32)
-    cos, sin = jnp.split(jnp.asarray(sinusoid(np.arange(1001.0), dim))[whole.astype(jnp.int32)], 2, axis=1)
+    cos, sin = jnp.split(jnp.asarray(sinusoidal_embedding(np.arange(1001.0), dim))[whole.astype(jnp.int32)], 2, axis=1)
     cos_rest, sin_rest = jnp.cos(rest), jnp.sin(rest)
     return jnp.concatenate([cos * cos_rest - sin * sin_rest, sin * cos_rest + cos * sin_rest], axis=1)
 
 
 class DiT(nn.Module):
-    """The network. Its layers are one scanned `Block`, whose parameters lead with the layer.
+    """The network. Its layers are one scanned `Block`, whose parameters have a leading layer axis.
 
-    `remat`: what `train` keeps of each layer for the backward pass, one of REMAT.
+    `remat`: the rematerialisation policy of `train`, a key of REMAT.
     """
 
     sizes: DiTSizes
@@ -68,7 +69,7 @@ class DiT(nn.Module):
     remat: str = "none"
 
     def setup(self):
-        """Makes the layers; those of the time, and the head, compute in float32 whatever `dtype` is."""
+        """Creates the layers. The time embedding and the head compute in float32 regardless of `dtype`."""
         sizes = self.sizes
         dense = lambda features, dtype=self.dtype: nn.Dense(features, dtype=dtype)
         self.patch_embedding = nn.Conv(sizes.dim, sizes.patch_size, sizes.patch_size, padding="VALID", dtype=self.dtype)
@@ -87,14 +88,14 @@ class DiT(nn.Module):
             "from_states": stacked | {"in_axes": (shared,) * 4},
         }
         block = Block
-        if self.remat != "none":  # in a scan nothing is there that could be merged with what is computed again
-            block = nn.remat(Block, methods=["from_states"], prevent_cse=False, policy=REMAT[self.remat])
+        if self.remat != "none":  # prevent_cse is not needed: inside a scan, CSE cannot undo the rematerialisation
+            block = nn.remat(Block, methods=["from_states"], prevent_cse=False, policy=REMAT_POLICIES[self.remat])
         self.blocks = nn.scan(block, methods=methods)(sizes, self.dtype)
         self.head_modulation = self.param("head_modulation", nn.initializers.normal(sizes.dim**-0.5), (2, sizes.dim))
         self.head = dense(sizes.out_dim * int(np.prod(sizes.patch_size)), jnp.float32)
 
     def time_features(self, sinusoids: Float[Array, "n F"]) -> TimeFeatures:
-        """Features of `sinusoid(times)`, in float32: they depend on nothing else, so all steps' are made at once."""
+        """Embeds `sinusoid(times)` in float32. It depends on nothing else, so all steps are embedded at once."""
         head = self.time_out(nn.silu(self.time_in(sinusoids)))
         blocks = self.time_projection(nn.silu(head))
         return TimeFeatures(head, blocks.reshape(*blocks.shape[:-1], 6, self.sizes.dim))
@@ -105,14 +106,14 @@ class DiT(nn.Module):
         clip: Float[Array, "I Y Dc"],
         windows: Float[Array, "V P F W N C"],
         labelled: Float[Array, " V"] | None = None,
-    ) -> States:
-        """What all layers make their keys and values of, for distinct prompts, reference pictures, and distinct voices.
+    ) -> ConditionStates:
+        """Embeds distinct prompts, reference images and voices; every layer computes its keys and values from the result.
 
         Args:
-            text: UMT5 states, zero beyond each prompt's end (the zeros are attended to, as the official code does).
+            text: UMT5 states, zero beyond each prompt's end (the zeros are attended to, as in the official code).
             clip: CLIP tokens of the reference.
             windows: speech features around each frame, for each of P persons.
-            labelled: with two persons, 1 where a voice's tokens are turned by their person's label, 0 where not (silence).
+            labelled: with two persons, 1 if a voice's keys are rotated by their person's label, 0 if not (silence).
         """
         text = self.text_out(nn.gelu(self.text_in(text.astype(self.dtype)), approximate=True))
         image = self.image_in(self.image_norm_in(clip).astype(self.dtype))
@@ -120,19 +121,19 @@ class DiT(nn.Module):
         voices, persons = windows.shape[:2]
         audio = self.audio_adapter(windows.reshape(-1, *windows.shape[2:]).astype(self.dtype))
         tokens = audio.shape[2]
-        # all persons' tokens stand side by side in each frame
+        # the tokens of all persons are concatenated within each frame
         audio = audio.reshape(voices, persons, *audio.shape[1:]).swapaxes(1, 2)
         audio = audio.reshape(voices, audio.shape[1], persons * tokens, -1)
-        of_persons = jnp.asarray([voice_label(person) for person in range(persons)])
-        labels = None if labelled is None else jnp.outer(labelled, jnp.repeat(of_persons, tokens))
-        return States(text, image, audio, labels)
+        voice_labels = jnp.asarray([voice_label(person) for person in range(persons)])
+        labels = None if labelled is None else jnp.outer(labelled, jnp.repeat(voice_labels, tokens))
+        return ConditionStates(text, image, audio, labels)
 
     def keys_values(self, text: Array, clip: Array, windows: Array, labelled: Array | None = None) -> KeysValues:
-        """K and V of every layer for what `states` takes."""
+        """K and V of every layer, from the arguments of `states`."""
         return self.blocks.keys_values(None, self.states(text, clip, windows, labelled))[1]
 
     def embed(self, latents: Float[Array, "B T h w C"], condition: Float[Array, "B T h w Cc"]) -> Float[Array, "B L D"]:
-        """Tokens of the noisy latents beside mask and reference latents, space first, padded to the mesh's parts."""
+        """Embeds the noisy latents, mask and reference latents as space-major tokens, padded to a multiple of the shards."""
         x = self.patch_embedding(jnp.concatenate([latents, condition], axis=-1).astype(self.dtype))
         batch, frames, height, width, dim = x.shape
         x = x.reshape(batch, frames, height * width, dim).swapaxes(1, 2)
@@ -145,14 +146,14 @@ class DiT(nn.Module):
         grid: tuple[int, int, int],
         time: Float[Array, "#B 6 D"],
         kv: KeysValues,
-        branches: Branches,
+        branches: BranchIndices,
         persons: Persons | None = None,
     ) -> Float[Array, "B L D"]:
-        """All blocks, on the tokens of a latent `grid` (T, h/2, w/2)."""
+        """Applies all blocks to the tokens of a latent `grid` (T, h/2, w/2)."""
         return self.blocks(x, kv, time, self.angles(grid), branches, persons)[0]
 
     def angles(self, grid: tuple[int, int, int]) -> Float[Array, "tokens d2"]:
-        """Rotary angles of the tokens of a latent `grid` (T, h/2, w/2), without those that a mesh pads."""
+        """Rotary angles of the tokens of a latent `grid` (T, h/2, w/2), without mesh padding."""
         return video_angles(*grid, self.sizes.head_dim).reshape(-1, self.sizes.head_dim // 2)
 
     def unembed(
@@ -174,12 +175,12 @@ class DiT(nn.Module):
         condition: Float[Array, "B T h w Cc"],
         time: TimeFeatures,
         kv: KeysValues,
-        branches: Branches,
+        branches: BranchIndices,
         persons: Persons | None = None,
     ) -> Float[Array, "B T h w C"]:
-        """The velocity noise - data (float32), as the network predicts it.
+        """Predicts the velocity, noise - data, in float32.
 
-        `latents` are noisy; `condition` is mask and latents of the reference; `kv` are its keys and values (`keys_values`).
+        `latents` are noisy; `condition` is the mask and the latents of the reference; `kv` comes from `keys_values`.
         """
         grid = self.token_grid(latents.shape)
         x = self.transform(self.embed(latents, condition), grid, time.blocks, kv, branches, persons)
@@ -195,9 +196,9 @@ class DiT(nn.Module):
         windows: Float[Array, "B P F W N Ca"],
         persons: Persons | None = None,
     ) -> Float[Array, "B T h w C"]:
-        """The velocity noise - data for examples that each have their own time (0..1000) and conditions (float32).
+        """Predicts the velocity, noise - data, in float32, for examples with their own times (0..1000) and conditions.
 
-        Keys and values are made in the layer that needs them: those of a whole batch in all layers would not fit.
+        Each layer computes its own keys and values: those of a whole batch for all layers would not fit.
         """
         grid = self.token_grid(latents.shape)
         time = self.time_features(sinusoid_in_step(times, self.sizes.freq_dim))
@@ -212,20 +213,20 @@ class DiT(nn.Module):
         return frames, height, width
 
     def tokens_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """[B, L, D] of the tokens of latents [B, T, h, w, C], with what the mesh pads."""
+        """[B, L, D] of the tokens of latents [B, T, h, w, C], including mesh padding."""
         frames, height, width = self.token_grid(shape)
         positions = height * width + -height * width % sequence_shards()
         return shape[0], positions * frames, self.sizes.dim
 
     def init_all(self, latents, condition, sinusoids, text, clip, windows):
-        """One pass through every parameter; `init` goes this way."""
+        """Uses every parameter once, for `init`."""
         time = self.time_features(sinusoids)
         one = jnp.zeros(latents.shape[0], jnp.int32)
-        return self(latents, condition, time, self.keys_values(text, clip, windows), Branches(one, one))
+        return self(latents, condition, time, self.keys_values(text, clip, windows), BranchIndices(one, one))
 
 
 def init(sizes: DiTSizes, key: Array) -> dict:
-    """Random parameters, as flax's layers begin."""
+    """Random parameters, from the default initializers of Flax's layers."""
     audio = sizes.audio
     inputs = (
         jnp.zeros((1, 2, 4, 4, sizes.out_dim)),
@@ -240,5 +241,5 @@ def init(sizes: DiTSizes, key: Array) -> dict:
 
 @cache
 def abstract_parameters(sizes: DiTSizes) -> dict:
-    """Shapes of all parameters, without allocating. Not to be changed: it is the same for all who ask."""
+    """Shapes of all parameters, without allocating. The result is cached: do not modify it."""
     return jax.eval_shape(lambda: init(sizes, jax.random.key(0)))

@@ -1,7 +1,7 @@
-"""One layer of the DiT: self-attention, text and image attention, audio attention, MLP. Knows no guidance and no chunks.
+"""One layer of the DiT: self-attention, text and image attention, audio attention, MLP. No guidance or chunking here.
 
-Tokens lie space first, then time (token = position · T + frame): a mesh that splits the tokens then splits space, every
-device holds all frames of its part, and audio attention stays local.
+Tokens are space-major (token = position · T + frame): sharding the token axis then splits space, every device holds all
+frames of its positions, and audio attention stays local.
 """
 
 from typing import NamedTuple
@@ -17,15 +17,15 @@ from itjax.models.attention import attention, cross_attention, self_attention
 from itjax.models.rope import label_angles, rotate
 from itjax.parallel.sharding import SEQUENCE, constrain, sequence_shards
 
-# B batch (guidance branches, or training examples) · U distinct prompts · I pictures · V distinct voices · T latent frames
-# S tokens of a frame · L = S·T · N layers · H heads · d head width · D width · A audio tokens of a frame · G persons and
-# the background
+# B batch (guidance branches, or training examples) · U distinct prompts · I images · V distinct voices · T latent frames
+# S tokens per frame · L = S·T · N layers · H heads · d head dimension · D width · A audio tokens per frame
+# G persons and the background
 
 
-class States(NamedTuple):
-    """What cross-attention hears, as every layer makes its keys and values of it.
+class ConditionStates(NamedTuple):
+    """Inputs from which every layer computes the keys and values of its cross-attention.
 
-    `voice_labels` turns the audio keys where two persons are told apart; None with one person.
+    `voice_labels` rotates the audio keys to tell two persons apart; None with one person.
     """
 
     text: Float[Array, "U X D"]
@@ -35,7 +35,7 @@ class States(NamedTuple):
 
 
 class KeysValues(NamedTuple):
-    """What cross-attention answers with: it does not change with the time step. Stacked on layers (N) outside a block."""
+    """Keys and values of cross-attention, which are the same for all time steps. Stacked over layers (N) outside a block."""
 
     text_k: Float[Array, "*N U X H d"]
     text_v: Float[Array, "*N U X H d"]
@@ -46,36 +46,36 @@ class KeysValues(NamedTuple):
 
 
 class Persons(NamedTuple):
-    """Persons in one picture: where each is, then the background, and which branches are told apart by label."""
+    """Two persons in one image: a mask of each, then the background's; `labelled` is 1 for branches that use labels."""
 
     masks: Float[Array, "*#B G S"]
     labelled: Float[Array, " B"]
 
 
-class Branches(NamedTuple):
-    """Which of the distinct prompts and voices each guidance branch is told (training has none: each example its own)."""
+class BranchIndices(NamedTuple):
+    """Index of each guidance branch's prompt and voice (not used in training, where every example has its own)."""
 
     text: Int[Array, " B"]
     audio: Int[Array, " B"]
 
 
-BACKGROUND_LABEL = 12.0  # between the spans of the first two persons
+BACKGROUND_LABEL = 12.0  # between the label ranges of the first two persons
 
 
 def person_span(person: int) -> tuple[float, float]:
-    """The labels that the tokens of a person (0, 1 ...) may have: 0..4, 20..24 (L-RoPE: MultiTalk, section 3.3)."""
+    """Label range of the tokens of a person (0, 1 ...): 0..4, 20..24 (L-RoPE: MultiTalk, section 3.3)."""
     return 20.0 * person, 20.0 * person + 4.0
 
 
 def voice_label(person: int) -> float:
-    """The label of a person's voice: the middle of the span of the person's tokens."""
+    """The label of a person's voice: the midpoint of the person's label range."""
     return sum(person_span(person)) / 2
 
 
 def person_labels(attention_map: Float[Array, "B G L"], valid: Bool[Array, " L"]) -> Float[Array, "B L"]:
     """The label of each token (L-RoPE: MultiTalk, arXiv 2505.22647, section 3.3).
 
-    The class that its map is largest for chooses the span, its map value says where in that span.
+    The class with the largest attention selects the label range; the min-max scaled attention is the position within it.
     """
     low = jnp.min(jnp.where(valid, attention_map, jnp.inf), axis=2, keepdims=True)
     high = jnp.max(jnp.where(valid, attention_map, -jnp.inf), axis=2, keepdims=True)
@@ -96,18 +96,18 @@ def modulated(x: Array, shift: Array, scale: Array, eps: float, dtype: DTypeLike
 
 
 class Dense(nn.Module):
-    """A Linear which adds its low-rank update (LoRA, arXiv 2106.09685, eq. 3, with α = r) where the parameters have one."""
+    """A Linear that adds its low-rank update (LoRA, arXiv 2106.09685, eq. 3, with α = r) if the parameters have one."""
 
     features: int
     dtype: DTypeLike
 
     def setup(self):
-        """Makes the Linear, whose kernel and bias are this layer's own."""
+        """Creates the Linear."""
         self.linear = nn.Dense(self.features, dtype=self.dtype)
-        nn.share_scope(self, self.linear)  # kernel and bias are this layer's own
+        nn.share_scope(self, self.linear)  # kernel and bias are stored as this module's own parameters
 
     def __call__(self, x: Float[Array, "*b E"]) -> Float[Array, "*b F"]:
-        """x·W + b, and x·down·up besides where the layer has an update."""
+        """x·W + b, plus x·down·up if the layer has an update."""
         y = self.linear(x)
         if not self.has_variable("params", "lora_down"):
             return y
@@ -117,13 +117,13 @@ class Dense(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer of the DiT. Norms, modulation and gates are computed in float32, products in `dtype`."""
+    """One layer of the DiT. Norms, modulation and gates are computed in float32, matrix products in `dtype`."""
 
     sizes: DiTSizes
     dtype: DTypeLike = jnp.float32
 
     def setup(self):
-        """Makes the layers, and the modulation: shift, scale and gate of self-attention, then those of the MLP."""
+        """Creates the layers and the modulation: shift, scale and gate of self-attention, then those of the MLP."""
         sizes = self.sizes
         dense = lambda features: Dense(features, dtype=self.dtype)
         rms = lambda: nn.RMSNorm(epsilon=sizes.eps, dtype=jnp.float32)
@@ -139,14 +139,14 @@ class Block(nn.Module):
         self.ffn_in, self.ffn_out = dense(sizes.ffn_dim), dense(sizes.dim)
 
     def heads(self, x: Float[Array, "*b D"]) -> Float[Array, "*b H d"]:
-        """The last axis split into the heads, in `dtype`."""
+        """Splits the last axis into heads and casts to `dtype`."""
         return x.reshape(*x.shape[:-1], self.sizes.num_heads, self.sizes.head_dim).astype(self.dtype)
 
     def per_token(self, layer: nn.Module, x: Float[Array, "B L D"]) -> Float[Array, "B L E"]:
-        """A layer on every token, whose output is split as the tokens are: the mesh gathers its weights, not the tokens."""
+        """Applies a layer to every token. Its output is sharded like the tokens, so its weights are gathered instead."""
         return constrain(layer(x), "data", SEQUENCE, None)
 
-    def keys_values(self, _, states: States) -> tuple[None, KeysValues]:
+    def keys_values(self, _, states: ConditionStates) -> tuple[None, KeysValues]:
         """K and V of text, image and audio."""
         audio_k, audio_v = map(self.heads, jnp.split(self.audio_kv(states.audio), 2, axis=-1))
         if states.voice_labels is not None:
@@ -160,8 +160,10 @@ class Block(nn.Module):
             audio_v=audio_v,
         )
 
-    def from_states(self, x, states: States, time, angles, persons: Persons | None) -> tuple[Float[Array, "B L D"], None]:
-        """The layer with its own keys and values, every example with its own of all (training)."""
+    def from_states(
+        self, x, states: ConditionStates, time, angles, persons: Persons | None
+    ) -> tuple[Float[Array, "B L D"], None]:
+        """Applies the layer with keys and values computed here, one set per example (training)."""
         return self(x, self.keys_values(None, states)[1], time, angles, None, persons)
 
     def __call__(
@@ -170,10 +172,10 @@ class Block(nn.Module):
         kv: KeysValues,
         time: Float[Array, "#B 6 D"],
         angles: Float[Array, "tokens d2"],
-        branches: Branches | None,
+        branches: BranchIndices | None,
         persons: Persons | None,
     ) -> tuple[Float[Array, "B L D"], None]:
-        """One layer: attention among tokens, to text and image, to audio, MLP; the first and last gated by the time."""
+        """Self-attention, text and image attention, audio attention, MLP; the first and last are gated by the time step."""
         modulation = (self.modulation.astype(jnp.float32) + time)[:, :, None]
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (modulation[:, i] for i in range(6))
         gated = lambda y, g: (x.astype(jnp.float32) + y.astype(jnp.float32) * g).astype(self.dtype)
@@ -191,32 +193,32 @@ class Block(nn.Module):
         return x, None
 
     def attend(self, x, angles, kv: KeysValues, persons: Persons | None):
-        """Self-attention, and the tokens' L-RoPE labels [B, L] from the same q and k where there are two persons."""
+        """Self-attention; with two persons also the tokens' L-RoPE labels [B, L], from the same q and k."""
         batch, length, _ = x.shape
-        # a mesh may have padded the tokens: they ask, but nobody may hear them answer
+        # the tokens may be padded for the mesh: padding is harmless among the queries, but masked among the keys
         tokens, frames = angles.shape[0], kv.audio_k.shape[1]
-        turns = jnp.pad(angles, ((0, length - tokens), (0, 0)))
-        q = rotate(self.heads(self.norm_q(self.per_token(self.q, x))), turns)
-        k = rotate(self.heads(self.norm_k(self.per_token(self.k, x))), turns)
+        padded_angles = jnp.pad(angles, ((0, length - tokens), (0, 0)))
+        q = rotate(self.heads(self.norm_q(self.per_token(self.q, x))), padded_angles)
+        k = rotate(self.heads(self.norm_k(self.per_token(self.k, x))), padded_angles)
         y = self_attention(q, k, self.heads(self.per_token(self.v, x)), tokens)
         labels = None
         if persons is not None:
-            # softmax over the first frame's tokens, averaged over a mask, is attention whose values are the masks
+            # softmax over the first frame's tokens, averaged over each mask, is attention with the masks as values
             first_k = k[:, ::frames]
             masks = persons.masks.reshape(-1, *persons.masks.shape[-2:])
-            shares = (masks / masks.sum(2, keepdims=True)).swapaxes(1, 2)[:, :, None]
-            padding = (0, first_k.shape[1] - shares.shape[1]), (0, 0), (0, self.sizes.head_dim - shares.shape[3])
-            values = jnp.broadcast_to(jnp.pad(shares, ((0, 0), *padding)), first_k.shape).astype(self.dtype)
-            answer = self_attention(q, first_k, values, tokens // frames).astype(jnp.float32)
-            reference = answer[..., : shares.shape[3]].mean(2).swapaxes(1, 2)
-            self.sow("intermediates", "reference_attention", reference)
-            # who is where is a decision: training does not go through it
-            labels = jax.lax.stop_gradient(person_labels(reference, jnp.arange(length) < tokens))
+            weights = (masks / masks.sum(2, keepdims=True)).swapaxes(1, 2)[:, :, None]
+            padding = (0, first_k.shape[1] - weights.shape[1]), (0, 0), (0, self.sizes.head_dim - weights.shape[3])
+            values = jnp.broadcast_to(jnp.pad(weights, ((0, 0), *padding)), first_k.shape).astype(self.dtype)
+            per_head = self_attention(q, first_k, values, tokens // frames).astype(jnp.float32)
+            attention_map = per_head[..., : weights.shape[3]].mean(2).swapaxes(1, 2)
+            self.sow("intermediates", "reference_attention", attention_map)
+            # assigning tokens to persons is a discrete decision: no gradient flows through it
+            labels = jax.lax.stop_gradient(person_labels(attention_map, jnp.arange(length) < tokens))
             labels = labels * persons.labelled[:, None]
         return self.per_token(self.o, y.reshape(batch, length, -1)), labels
 
-    def attend_text_image(self, x, kv: KeysValues, branches: Branches | None):
-        """Softmax over the text tokens plus a second softmax over the image tokens (Wan2.1 I2V)."""
+    def attend_text_image(self, x, kv: KeysValues, branches: BranchIndices | None):
+        """Attention to the text tokens plus separate attention to the image tokens (Wan2.1 I2V)."""
         q = self.heads(self.cross_norm_q(self.per_token(self.cross_q, x)))
         of_image = lambda part: jnp.broadcast_to(part, (x.shape[0], *part.shape[1:]))
         y = cross_attention(q, of_image(kv.image_k), of_image(kv.image_v))
@@ -224,8 +226,8 @@ class Block(nn.Module):
         y = y + cross_attention(q, of_text(kv.text_k), of_text(kv.text_v))
         return self.per_token(self.cross_o, y.reshape(x.shape))
 
-    def attend_audio(self, x, kv: KeysValues, branches: Branches | None, labels):
-        """The tokens of each latent frame attend to that frame's audio tokens alone."""
+    def attend_audio(self, x, kv: KeysValues, branches: BranchIndices | None, labels):
+        """Attention of each latent frame's tokens to that frame's audio tokens only."""
         q = self.heads(self.per_token(self.audio_q, x))
         if labels is not None:
             q = rotate(q, label_angles(labels, self.sizes.head_dim))
@@ -233,7 +235,7 @@ class Block(nn.Module):
         frames, tokens = kv.audio_k.shape[1:3]
         by_frame = q.reshape(batch, length // frames, frames, *head).swapaxes(1, 2).reshape(-1, length // frames, *head)
         of_voice = lambda part: part if branches is None else part[branches.audio]
-        answers = lambda part: of_voice(part).reshape(batch * frames, tokens, *head)
-        y = attention(by_frame, answers(kv.audio_k), answers(kv.audio_v), shards=sequence_shards())
+        of_frame = lambda part: of_voice(part).reshape(batch * frames, tokens, *head)
+        y = attention(by_frame, of_frame(kv.audio_k), of_frame(kv.audio_v), shards=sequence_shards())
         y = y.reshape(batch, frames, length // frames, *head).swapaxes(1, 2)
         return self.per_token(self.audio_o, y.reshape(x.shape))

@@ -1,4 +1,4 @@
-"""The encoder of UMT5 (arXiv 2304.09151): T5 1.1 (arXiv 1910.10683) with a table of positions in EVERY layer."""
+"""UMT5 encoder (arXiv 2304.09151): T5 1.1 (arXiv 1910.10683) with a relative position bias in EVERY layer."""
 
 # B batch · S tokens · N heads · D width
 
@@ -13,10 +13,11 @@ from itjax.config import Umt5Sizes
 
 
 def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[np.ndarray, "length length"]:
-    """The bucket of key minus query position: [query, key] (T5, section 2.1).
+    """Bucket of each relative position (key - query), as [query, key] (T5, section 2.1).
 
-    Half of the buckets is for keys after the query. Of each half, the first half holds one distance each; the rest grow
-    logarithmically up to `max_distance`, and the last holds all beyond. In float32, as the weights were trained.
+    Half of the buckets are for keys after the query. Within each half, the first half of the buckets hold one distance
+    each; the rest grow logarithmically up to `max_distance`, and the last one holds everything beyond. Computed in
+    float32, as when the weights were trained.
     """
     offset = np.arange(length)[None] - np.arange(length)[:, None]
     half, distance = buckets // 2, np.abs(offset)
@@ -29,12 +30,12 @@ def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[np.nda
 
 
 def rms_norm(name: str) -> nn.RMSNorm:
-    """An RMSNorm with epsilon 1e-6, in float32."""
+    """RMSNorm with epsilon 1e-6, in float32."""
     return nn.RMSNorm(epsilon=1e-6, dtype=jnp.float32, name=name)
 
 
 class Block(nn.Module):
-    """Attention with a bias by distance and no scaling, then a gated MLP; the norms before."""
+    """A pre-norm layer: attention with a relative position bias and without scaling, then a gated MLP."""
 
     sizes: Umt5Sizes
     dtype: DTypeLike
@@ -43,12 +44,12 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "B S D"], mask: Int[Array, "B S"], buckets: Int[Array, "S S"]
     ) -> tuple[Float[Array, "B S D"], None]:
-        """One layer on the tokens; the second result is the scan's: nothing.
+        """Applies the layer; the second result is the scan output, which is unused.
 
         Args:
             x: states of the tokens.
-            mask: 1 for tokens, 0 for padding, which does not answer.
-            buckets: those of `relative_buckets`, rows of this layer's table of positions.
+            mask: 1 for tokens, 0 for padding, which is not attended to.
+            buckets: from `relative_buckets`; row numbers in this layer's table of position biases.
         """
         sizes = self.sizes
         dense = lambda width, name: nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)
@@ -57,15 +58,15 @@ class Block(nn.Module):
         y = rms_norm("norm1")(x)
         q, k, v = (dense(sizes.attention_width, name)(y).reshape(*x.shape[:-1], sizes.heads, -1) for name in ("q", "k", "v"))
         keys = mask[:, None, None].astype(bool)
-        seen = jax.nn.dot_product_attention(q, k, v, bias=bias, mask=keys, scale=1.0)
-        x = x + dense(sizes.width, "out")(seen.reshape(*x.shape[:-1], -1))
+        attended = jax.nn.dot_product_attention(q, k, v, bias=bias, mask=keys, scale=1.0)
+        x = x + dense(sizes.width, "out")(attended.reshape(*x.shape[:-1], -1))
         y = rms_norm("norm2")(x)
         hidden = dense(sizes.mlp, "fc1")(y) * nn.gelu(dense(sizes.mlp, "gate")(y), approximate=True)
         return x + dense(sizes.width, "fc2")(hidden), None
 
 
 class Umt5(nn.Module):
-    """Token ids -> states. Those of padding mean nothing: cut them off, or put zeros there."""
+    """Maps token ids to states. States of padding are meaningless: drop them or set them to zero."""
 
     sizes: Umt5Sizes
     dtype: DTypeLike = jnp.float32

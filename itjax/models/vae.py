@@ -1,7 +1,7 @@
-"""The causal video VAE of Wan2.1 (arXiv 2503.20314, section 4.1): encode and decode, one latent frame at a time.
+"""The causal video VAE of Wan2.1 (arXiv 2503.20314, section 4.1): encodes and decodes one latent frame at a time.
 
-Every convolution in time looks only backwards, so the network runs as a recurrence: a `cache` holds the last frames that
-each one has seen. The first latent frame stands for one pixel frame, each later one for four.
+All temporal convolutions are causal, so the network runs as a recurrence: a `cache` holds the last input frames of each
+convolution. The first latent frame represents one pixel frame, each later one four.
 """
 
 import flax.linen as nn
@@ -15,16 +15,16 @@ from itjax.models.attention import attention
 
 # B batch · F pixel frames, 1+4(T-1) · T latent frames · H W pixels · h w = H/8 W/8 · C channels
 
-MEAN = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+LATENT_MEAN = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
         0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921)  # fmt: skip
-STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+LATENT_STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
        3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)  # fmt: skip
 
 
 class Conv3D(nn.Module):
-    """3-D convolution without padding in time, as a 2-D one: the frames that it sees at once lie side by side in channels.
+    """3-D convolution without padding in time, computed in 2-D: the frames of a window are concatenated along channels.
 
-    XLA makes faster programs of it: on CPU three to eleven times (benchmarks/results/cpu_chunk.md). Not measured elsewhere.
+    This compiles to faster code: three to eleven times on CPU (benchmarks/results/cpu_chunk.md), not measured elsewhere.
     """
 
     features: int
@@ -34,13 +34,13 @@ class Conv3D(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B G H W D"]:
-        """G = (F - kernel_size[0]) // time_stride + 1 frames; height and width stay, zeros around them."""
+        """Returns G = (F - kernel_size[0]) // time_stride + 1 frames; zero padding keeps height and width."""
         taps, height, width = self.kernel_size
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (*self.kernel_size, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        last = x.shape[1] - taps  # the last window's first frame
-        seen = [x[:, tap : last + tap + 1 : self.time_stride] for tap in range(taps)]
-        frames = jnp.concatenate(seen, axis=-1).astype(self.dtype)
+        last = x.shape[1] - taps  # first frame of the last window
+        shifted = [x[:, tap : last + tap + 1 : self.time_stride] for tap in range(taps)]
+        frames = jnp.concatenate(shifted, axis=-1).astype(self.dtype)
         kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(height, width, -1, self.features).astype(self.dtype)
         y = jax.lax.conv_general_dilated(
             frames.reshape(-1, *frames.shape[2:]), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -49,14 +49,14 @@ class Conv3D(nn.Module):
 
 
 class CausalConv(nn.Module):
-    """3-D convolution that sees the frames before through its cache (zeros at the start)."""
+    """Causal 3-D convolution; the previous frames come from its cache (zeros at the start)."""
 
     features: int
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W D"]:
-        """As many frames as go in. The last two that were seen stay in the cache for the next call."""
+        """Returns as many frames as it gets. The last two inputs stay in the cache for the next call."""
         shape = (x.shape[0], 2, *x.shape[2:])
         before = self.variable("cache", "before", jnp.zeros, shape, x.dtype)
         x = jnp.concatenate([before.value, x], axis=1)
@@ -69,7 +69,7 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b C"]) -> Float[Array, "*b C"]:
-        """The channels of each position, brought to length √C and scaled by γ."""
+        """Normalises the channels of each position to length √C and scales them by γ."""
         gamma = self.param("gamma", nn.initializers.ones, (x.shape[-1],))
         y = x.astype(jnp.float32)
         length = jnp.maximum(jnp.linalg.norm(y, axis=-1, keepdims=True), 1e-12)
@@ -77,14 +77,14 @@ class Norm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Norm, SiLU and causal convolution, twice, added to the input (1x1x1 convolved where the channels change)."""
+    """Norm, SiLU and causal convolution, twice, plus the input (through a 1x1x1 convolution if the channels change)."""
 
     features: int
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W D"]:
-        """The frames with `features` channels."""
+        """Returns the frames with `features` channels."""
         y = CausalConv(self.features, self.dtype, name="conv1")(nn.silu(Norm(name="norm1")(x)))
         y = CausalConv(self.features, self.dtype, name="conv2")(nn.silu(Norm(name="norm2")(y)))
         if x.shape[-1] != self.features:
@@ -93,13 +93,13 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Single-head attention among the positions of each frame."""
+    """Single-head self-attention within each frame."""
 
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
-        """The frames, with what their own positions answer added."""
+        """Returns the frames plus the attention output."""
         channels = x.shape[-1]
         qkv = nn.Conv(3 * channels, (1, 1), dtype=self.dtype, name="to_qkv")(Norm(name="norm")(x))
         q, k, v = jnp.split(qkv.reshape(-1, x.shape[2] * x.shape[3], 1, 3 * channels), 3, axis=-1)
@@ -107,14 +107,14 @@ class AttentionBlock(nn.Module):
         return x + nn.Conv(channels, (1, 1), dtype=self.dtype, name="proj")(y)
 
 
-class Middle(nn.Module):
-    """What encoder and decoder have at the lowest resolution: a residual block, attention, a residual block."""
+class MiddleBlock(nn.Module):
+    """Lowest resolution of encoder and decoder: a residual block, attention, a residual block."""
 
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
-        """Frames of the shape that goes in."""
+        """Returns frames of the same shape."""
         x = ResidualBlock(x.shape[-1], self.dtype, name="res1")(x)
         x = AttentionBlock(self.dtype, name="attention")(x)
         return ResidualBlock(x.shape[-1], self.dtype, name="res2")(x)
@@ -128,18 +128,18 @@ class Downsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"], first: bool) -> Float[Array, "B G h w C"]:
-        """G = F/2 frames with `in_time`, else F. In the `first` step time is kept, and the cache filled."""
+        """Returns G = F/2 frames with `in_time`, else G = F. The `first` step keeps F, and fills the cache."""
         channels = x.shape[-1]
         padding = ((0, 1), (0, 1))
         x = nn.Conv(channels, (3, 3), 2, padding=padding, dtype=self.dtype, name="conv")(x)
         if not self.in_time:
             return x
         before = self.variable("cache", "before", jnp.zeros, (x.shape[0], 1, *x.shape[2:]), x.dtype)
-        seen = jnp.concatenate([before.value, x], axis=1)
+        frames = jnp.concatenate([before.value, x], axis=1)
         before.value = x[:, -1:]
         if first:
             return x
-        return Conv3D(channels, (3, 1, 1), self.dtype, time_stride=2, name="time_conv")(seen)
+        return Conv3D(channels, (3, 1, 1), self.dtype, time_stride=2, name="time_conv")(frames)
 
 
 class Upsample(nn.Module):
@@ -150,14 +150,14 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F h w C"], first: bool) -> Float[Array, "B G H W D"]:
-        """G = 2·F frames with `in_time`, else F. In the `first` step time is kept, and the cache left at zeros."""
+        """Returns G = 2·F frames with `in_time`, else G = F. The `first` step keeps F, and leaves the cache at zeros."""
         channels = x.shape[-1]
         if self.in_time:
             before = self.variable("cache", "before", jnp.zeros, (x.shape[0], 2, *x.shape[2:]), x.dtype)
             if not first:
-                seen = jnp.concatenate([before.value, x], axis=1)
-                before.value = seen[:, -2:]
-                x = Conv3D(2 * channels, (3, 1, 1), self.dtype, name="time_conv")(seen)
+                frames = jnp.concatenate([before.value, x], axis=1)
+                before.value = frames[:, -2:]
+                x = Conv3D(2 * channels, (3, 1, 1), self.dtype, name="time_conv")(frames)
                 x = x.reshape(*x.shape[:4], 2, channels)
                 x = jnp.moveaxis(x, 4, 2).reshape(x.shape[0], -1, *x.shape[2:4], channels)
         x = x.repeat(2, axis=2).repeat(2, axis=3)
@@ -165,14 +165,14 @@ class Upsample(nn.Module):
 
 
 class Encoder(nn.Module):
-    """1 frame (first) or 4 frames to one latent frame (the mean, not whitened)."""
+    """Maps 1 frame (first) or 4 frames to one latent frame (the mean, not normalised)."""
 
     sizes: VaeSizes
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W 3"], first: bool) -> Float[Array, "B 1 h w C"]:
-        """The latent frame of `x`, pixels in -1..1. `first`: whether it begins the video, one frame instead of four."""
+        """Encodes `x`, pixels in -1..1, to a latent frame. `first`: the start of the video, one frame instead of four."""
         sizes = self.sizes
         x = CausalConv(sizes.dim, self.dtype, name="conv_in")(x.astype(self.dtype))
         for level, multiplier in enumerate(sizes.multipliers):
@@ -180,25 +180,25 @@ class Encoder(nn.Module):
                 x = ResidualBlock(sizes.dim * multiplier, self.dtype, name=f"level{level}_res{i}")(x)
             if level < len(sizes.multipliers) - 1:
                 x = Downsample(sizes.time_downsample[level], self.dtype, name=f"level{level}_down")(x, first)
-        x = nn.silu(Norm(name="norm_out")(Middle(self.dtype, name="middle")(x)))
+        x = nn.silu(Norm(name="norm_out")(MiddleBlock(self.dtype, name="middle")(x)))
         x = CausalConv(2 * sizes.z_dim, self.dtype, name="conv_out")(x)
         moments = Conv3D(2 * sizes.z_dim, (1, 1, 1), jnp.float32, name="to_moments")(x)
         return moments[..., : sizes.z_dim]
 
 
 class Decoder(nn.Module):
-    """One latent frame (not whitened) to 1 frame (first) or 4 frames, in about -1..1."""
+    """Maps one latent frame (not normalised) to 1 frame (first) or 4 frames, in about -1..1."""
 
     sizes: VaeSizes
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, z: Float[Array, "B 1 h w C"], first: bool) -> Float[Array, "B F H W 3"]:
-        """The frames of the latent frame `z`. `first`: whether it begins the video, one frame instead of four."""
+        """Decodes the latent frame `z`. `first`: the start of the video, one frame instead of four."""
         sizes = self.sizes
         x = Conv3D(sizes.z_dim, (1, 1, 1), jnp.float32, name="from_latent")(z).astype(self.dtype)
         x = CausalConv(sizes.dim * sizes.multipliers[-1], self.dtype, name="conv_in")(x)
-        x = Middle(self.dtype, name="middle")(x)
+        x = MiddleBlock(self.dtype, name="middle")(x)
         for level, multiplier in enumerate(reversed(sizes.multipliers)):
             for i in range(sizes.num_res_blocks + 1):
                 x = ResidualBlock(sizes.dim * multiplier, self.dtype, name=f"level{level}_res{i}")(x)
@@ -210,7 +210,7 @@ class Decoder(nn.Module):
 
 
 def _recurrence(net: nn.Module, parameters: dict, first: Array, rest: Array) -> Array:
-    """`net` on the first part (it fills the cache), then on each of `rest` [T-1, ...] under one scan; joined in time."""
+    """Applies `net` to `first` (which fills the cache), then scans over `rest` [T-1, ...]; concatenates in time."""
     start, state = net.apply({"params": parameters}, first, True, mutable="cache")
 
     def step(cache, part):
@@ -225,19 +225,19 @@ def _recurrence(net: nn.Module, parameters: dict, first: Array, rest: Array) -> 
 def encode(
     parameters: dict, video: Float[Array, "B F H W 3"], sizes: VaeSizes, dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "B T h w C"]:
-    """Pixels in -1..1, 4(T-1)+1 frames, to whitened latents (their mean): (E(x) - MEAN) / STD, float32."""
+    """Encodes 4(T-1)+1 frames, pixels in -1..1, to normalised latents (the mean): (E(x) - MEAN) / STD, float32."""
     batch, frames, *rest = video.shape
     stride = sizes.time_stride
     later = jnp.moveaxis(video[:, 1:].reshape(batch, (frames - 1) // stride, stride, *rest), 1, 0)
     z = _recurrence(Encoder(sizes, dtype), parameters["encoder"], video[:, :1], later)
-    return (z - jnp.asarray(MEAN)) / jnp.asarray(STD)
+    return (z - jnp.asarray(LATENT_MEAN)) / jnp.asarray(LATENT_STD)
 
 
 def decode(
     parameters: dict, latents: Float[Array, "B T h w C"], sizes: VaeSizes, dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "B F H W 3"]:
-    """Whitened latents to 4(T-1)+1 frames, clamped to -1..1, float32."""
-    z = latents * jnp.asarray(STD) + jnp.asarray(MEAN)
+    """Decodes normalised latents to 4(T-1)+1 frames, clamped to -1..1, float32."""
+    z = latents * jnp.asarray(LATENT_STD) + jnp.asarray(LATENT_MEAN)
     later = jnp.moveaxis(z[:, 1:, None], 1, 0)
     return jnp.clip(_recurrence(Decoder(sizes, dtype), parameters["decoder"], z[:, :1], later), -1, 1)
 

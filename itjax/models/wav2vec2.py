@@ -1,7 +1,7 @@
-"""wav2vec 2.0 (arXiv 2006.11477), the base network with group norm: sound in, the outputs of all layers out.
+"""wav2vec 2.0 (arXiv 2006.11477), the base network with group norm: audio in, the outputs of all layers out.
 
-What depends on a whole track (the moments of the first layer, the grid of video frames) can come in by argument, so
-that the convolutions give of a window of a long track what they would give of the whole.
+Quantities of the whole track (the moments of the first layer, the grid of video frames) can be passed as arguments, so
+that the convolutions give the same result for a window of a long track as for the whole track.
 """
 
 # B batch · N samples · S convolution steps (20 ms) · F video frames · C convolution width · D width
@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from itjax.config import Wav2Vec2Sizes
 
 EPS = 1e-5
-STEPS_PER_BLOCK = 1 << 19  # first-layer steps whose patches are in memory at once: 40 MB in float64
+STEPS_PER_BLOCK = 1 << 19  # first-layer steps whose patches are held in memory at once: 40 MB in float64
 
 
 class Moments(NamedTuple):
@@ -29,20 +29,20 @@ class Moments(NamedTuple):
     variance: Float[Array, "B C"] | Float[np.ndarray, "B C"]
 
 
-class Grid(NamedTuple):
-    """Where F frames lie among the convolution steps: at `left` + `weight`, a sum that float32 would round."""
+class FrameGrid(NamedTuple):
+    """Positions of F frames among the convolution steps: `left` + `weight`, a sum that float32 would round."""
 
     left: Int[Array, " F"] | Int[np.ndarray, " F"]
     weight: Float[Array, " F"] | Float[np.ndarray, " F"]
 
 
-def frame_grid(frames: Int[np.ndarray, " F"], num_frames: int, num_steps: int) -> Grid:
-    """The places of `frames`, of `num_frames` in all, among `num_steps`; first and last coincide (align corners)."""
+def frame_grid(frames: Int[np.ndarray, " F"], num_frames: int, num_steps: int) -> FrameGrid:
+    """Positions of `frames`, out of `num_frames`, among `num_steps`; the first and the last coincide (align corners)."""
     left, rest = np.divmod(frames.astype(np.int64) * (num_steps - 1), max(num_frames - 1, 1))
-    return Grid(left.astype(np.int32), (rest / max(num_frames - 1, 1)).astype(np.float32))
+    return FrameGrid(left.astype(np.int32), (rest / max(num_frames - 1, 1)).astype(np.float32))
 
 
-def resample(features: Float[Array, "B S C"], grid: Grid) -> Float[Array, "B F C"]:
+def resample(features: Float[Array, "B S C"], grid: FrameGrid) -> Float[Array, "B F C"]:
     """Linear interpolation in time: (1 - weight)·features[left] + weight·features[left + 1]."""
     weight = jnp.asarray(grid.weight, features.dtype)[:, None]
     right = jnp.minimum(grid.left + 1, features.shape[1] - 1)
@@ -52,10 +52,10 @@ def resample(features: Float[Array, "B S C"], grid: Grid) -> Float[Array, "B F C
 def first_layer_moments(
     kernel: Float[np.ndarray, "K 1 C"], stride: int, read: Callable[[int, int], np.ndarray], num_samples: int
 ) -> Moments:
-    """The first layer's moments over a whole track, [1, C], from `read(start, stop)` of its samples, block by block.
+    """Moments of the first layer over a whole track, [1, C]; `read(start, stop)` returns its samples, block by block.
 
-    That layer is linear and has no bias. So with μ and Σ the mean and the covariance of its patches of K samples, the
-    outputs of a channel with weights w have the mean w·μ and the variance wᵀΣw, and no output need be computed.
+    The layer is linear without bias. With μ and Σ the mean and covariance of its input patches of K samples, the outputs
+    of a channel with weights w have mean w·μ and variance wᵀΣw, so no output needs to be computed.
     """
     size = kernel.shape[0]
     steps = (num_samples - size) // stride + 1
@@ -74,16 +74,16 @@ def first_layer_moments(
 
 
 def layer_norm(name: str) -> nn.LayerNorm:
-    """A LayerNorm with epsilon 1e-5, in float32, whose variance is taken about the mean (not as E[x²] - E[x]²)."""
+    """LayerNorm with epsilon 1e-5, in float32; the variance is computed as E[(x - E[x])²], not as E[x²] - E[x]²."""
     return nn.LayerNorm(epsilon=EPS, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
 class TimeNorm(nn.Module):
-    """Group norm with a group for each channel: every channel to mean 0 and variance 1 over time, in float32."""
+    """Group norm with one channel per group: every channel gets mean 0 and variance 1 over time, in float32."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "B S C"], moments: Moments | None) -> Float[Array, "B S C"]:
-        """`x` with its moments taken out, or with `moments`, those of the whole track, where `x` is a part of it."""
+        """Normalises `x` by its own moments, or by `moments` of the whole track if `x` is a window of it."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
         x = x.astype(jnp.float32)
@@ -92,14 +92,14 @@ class TimeNorm(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """Section 2, feature encoder: convolutions without bias or padding, GELU after each."""
+    """Feature encoder (section 2): convolutions without bias or padding, each followed by GELU."""
 
     sizes: Wav2Vec2Sizes
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, samples: Float[Array, "B N"], moments: Moments | None) -> Float[Array, "B S C"]:
-        """The features of the convolution steps. `moments`: those of the whole track, where `samples` is a part of it."""
+        """Features of the convolution steps. `moments`: those of the whole track, if `samples` is a window of it."""
         x = samples[..., None].astype(self.dtype)
         for i, (kernel, stride) in enumerate(zip(self.sizes.conv_kernels, self.sizes.conv_strides, strict=True)):
             x = nn.Conv(
@@ -112,21 +112,21 @@ class FeatureExtractor(nn.Module):
 
 
 class FeatureProjection(nn.Module):
-    """LayerNorm and a projection to the transformer's width."""
+    """LayerNorm and projection to the transformer's width."""
 
     sizes: Wav2Vec2Sizes
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, features: Float[Array, "B F C"]) -> Float[Array, "B F D"]:
-        """The features of each frame at the transformer's width."""
+        """Projects the features of each frame."""
         return nn.Dense(self.sizes.width, dtype=self.dtype, name="projection")(layer_norm("norm")(features))
 
 
 class PositionalConv(nn.Module):
-    """Relative positions as a grouped convolution and GELU (section 2, contextualized representations).
+    """Relative positional embedding: a grouped convolution and GELU (section 2, contextualized representations).
 
-    Its kernel is gain·v/|v|, with |v| taken for each place of the kernel (weight norm, arXiv 1602.07868).
+    The kernel is gain·v/|v|, with |v| computed per kernel position (weight norm, arXiv 1602.07868).
     """
 
     sizes: Wav2Vec2Sizes
@@ -134,7 +134,7 @@ class PositionalConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F D"]) -> Float[Array, "B F D"]:
-        """What is to be added to the frames `x`, of the same shape."""
+        """Returns the embedding to add to the frames `x`, of the same shape."""
         size, groups, width = self.sizes.position_kernel, self.sizes.position_groups, self.sizes.width
         direction = self.param("direction", nn.initializers.lecun_normal(), (size, width // groups, width))
         gain = self.param("gain", nn.initializers.ones, (size, 1, 1))
@@ -145,7 +145,7 @@ class PositionalConv(nn.Module):
             x,
             kernel.astype(self.dtype),
             window_strides=(1,),
-            padding=[(size // 2, (size - 1) // 2)],  # an even kernel would give one frame too many
+            padding=[(size // 2, (size - 1) // 2)],  # size // 2 on both sides gives one frame too many if size is even
             dimension_numbers=("NWC", "WIO", "NWC"),
             feature_group_count=groups,
         )
@@ -153,7 +153,7 @@ class PositionalConv(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer layer with the norms after the sums. Its output is also handed out, as the scan's result."""
+    """A post-norm transformer layer. Its output is both the carry and the output of the scan."""
 
     sizes: Wav2Vec2Sizes
     dtype: DTypeLike
@@ -162,29 +162,29 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "B F D"], mask: Bool[Array, "B F"] | None
     ) -> tuple[Float[Array, "B F D"], Float[Array, "B F D"]]:
-        """One layer on the frames: its output, carried on and handed out. Frames that `mask` leaves out are unheard."""
+        """Applies the layer; returns its output twice, as carry and scan output. Masked frames are not attended to."""
         dense = lambda width, name: nn.Dense(width, dtype=self.dtype, name=name)
         heads = lambda y: y.reshape(*y.shape[:-1], self.sizes.heads, -1)
         q, k, v = (heads(dense(self.sizes.width, name)(x)) for name in ("q", "k", "v"))
         keys = None if mask is None else mask[:, None, None]
-        seen = jax.nn.dot_product_attention(q, k, v, mask=keys).reshape(x.shape)
-        x = layer_norm("norm1")(x + dense(self.sizes.width, "out")(seen)).astype(self.dtype)
+        attended = jax.nn.dot_product_attention(q, k, v, mask=keys).reshape(x.shape)
+        x = layer_norm("norm1")(x + dense(self.sizes.width, "out")(attended)).astype(self.dtype)
         hidden = nn.gelu(dense(self.sizes.mlp, "fc1")(x), approximate=False)
         x = layer_norm("norm2")(x + dense(self.sizes.width, "fc2")(hidden)).astype(self.dtype)
         return x, x
 
 
 class Encoder(nn.Module):
-    """Positions, a norm, and the layers; the outputs of all of them."""
+    """Positional embedding, norm, and transformer layers; returns the outputs of all layers."""
 
     sizes: Wav2Vec2Sizes
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F D"], mask: Bool[Array, "B F"] | None) -> Float[Array, "B F layers D"]:
-        """The outputs of all layers. Frames that `mask` leaves out are zeros to begin with, and unheard."""
+        """Outputs of all layers. Frames for which `mask` is False are set to zero and not attended to."""
         if mask is not None:
-            x = jnp.where(mask[..., None], x, 0)  # beyond the track the convolution has to meet its own zero padding
+            x = jnp.where(mask[..., None], x, 0)  # beyond the track, the convolution must see zeros, like its own padding
         x = x + PositionalConv(self.sizes, self.dtype, name="positions")(x)
         x = layer_norm("norm")(x).astype(self.dtype)
         blocks = nn.scan(
@@ -199,28 +199,28 @@ class Encoder(nn.Module):
 
 
 class Wav2Vec2(nn.Module):
-    """Sound with mean 0 and variance 1 at 16 kHz -> the outputs of all layers for each video frame."""
+    """Maps audio at 16 kHz, with mean 0 and variance 1, to the outputs of all layers for each video frame."""
 
     sizes: Wav2Vec2Sizes
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
-        """Makes the three parts, which `convolve` (the first) and `encode` (the others) run."""
+        """Creates the three submodules; `convolve` runs the first, `encode` the other two."""
         self.feature_extractor = FeatureExtractor(self.sizes, self.dtype)
         self.feature_projection = FeatureProjection(self.sizes, self.dtype)
         self.encoder = Encoder(self.sizes, self.dtype)
 
     def convolve(self, samples: Float[Array, "B N"], moments: Moments | None = None) -> Float[Array, "B S C"]:
-        """The convolutions' features. `moments`: those of the whole track, where `samples` is a part of it."""
+        """Features of the convolutions. `moments`: those of the whole track, if `samples` is a window of it."""
         return self.feature_extractor(samples, moments)
 
     def encode(
         self, features: Float[Array, "B F C"], mask: Bool[Array, "B F"] | None = None
     ) -> Float[Array, "B F layers D"]:
-        """All layers' outputs. `mask` is False for frames outside the track; what comes out there means nothing."""
+        """Outputs of all layers. `mask` is False for frames outside the track, whose outputs are meaningless."""
         return self.encoder(self.feature_projection(features), mask)
 
     def __call__(self, samples: Float[Array, "B N"], num_frames: int) -> Float[Array, "B F layers D"]:
-        """A whole track. The features go to the video's rate BEFORE the transformer, unlike in the original."""
+        """Encodes a whole track. Features are resampled to the video's rate BEFORE the transformer, unlike the original."""
         features = self.convolve(samples)
         return self.encode(resample(features, frame_grid(np.arange(num_frames), num_frames, features.shape[1])))

@@ -1,1 +1,1 @@
-"""Where arrays live on many devices, and how they get there."""
+"""How arrays are sharded over devices and placed on them."""

@@ -1,4 +1,4 @@
-"""Puts an array on its devices part by part, so that the host never holds more of it than one device does."""
+"""Places an array on its devices shard by shard, so that the host never holds more of it than one device does."""
 
 from collections.abc import Callable
 
@@ -9,23 +9,23 @@ Index = tuple[slice, ...]
 
 
 def onto_shards(wanted: jax.ShapeDtypeStruct, read: Callable[[Index], np.ndarray]) -> jax.Array:
-    """The array that `wanted` describes, from `read(index)` of each part: replicas are read once.
+    """Builds the array described by `wanted`, calling `read(index)` once per distinct shard, even if it is replicated.
 
-    Without a sharding it goes to the first local device. Not by jax.make_array_from_callback, which asks for all parts
-    before it sends the first, and so has the whole array in host memory.
+    Without a sharding, the array goes to the first local device. jax.make_array_from_callback is not used: it requests
+    all shards before it transfers the first one, and so holds the whole array in host memory.
     """
     shape = tuple(wanted.shape)
     sharding = wanted.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     indices = sharding.addressable_devices_indices_map(shape)
-    devices: dict[tuple, list[jax.Device]] = {}  # by what they hold
+    devices_by_bounds: dict[tuple, list[jax.Device]] = {}  # shard bounds -> devices that hold this shard
     for device, index in indices.items():
-        bounds = tuple(part.indices(length)[:2] for part, length in zip(index or (), shape, strict=True))
-        devices.setdefault(bounds, []).append(device)
-    parts = {}
-    for bounds, holders in devices.items():
+        bounds = tuple(axis.indices(length)[:2] for axis, length in zip(index or (), shape, strict=True))
+        devices_by_bounds.setdefault(bounds, []).append(device)
+    shards = {}
+    for bounds, holders in devices_by_bounds.items():
         values = read(tuple(slice(*bound) for bound in bounds))
         for device in holders:
-            place = jax.sharding.SingleDeviceSharding(device, memory_kind=sharding.memory_kind)
-            parts[device] = jax.device_put(values, place)
-        jax.block_until_ready([parts[device] for device in holders])  # else all parts wait in host memory
-    return jax.make_array_from_single_device_arrays(shape, sharding, [parts[device] for device in indices])
+            target = jax.sharding.SingleDeviceSharding(device, memory_kind=sharding.memory_kind)
+            shards[device] = jax.device_put(values, target)
+        jax.block_until_ready([shards[device] for device in holders])  # otherwise all shards would queue in host memory
+    return jax.make_array_from_single_device_arrays(shape, sharding, [shards[device] for device in indices])

@@ -1,8 +1,8 @@
-"""Where arrays live: the mesh, how parameters are stored on it, and the constraints that activations carry.
+"""Sharding: the mesh, how parameters are stored on it, and the constraints on activations.
 
-Mesh axes: `data` splits videos (or training examples), `context` splits the tokens that ask in self-attention, `ulysses`
-splits tokens outside and heads inside self-attention (arXiv 2309.14509). Parameters are stored split over all devices
-(FSDP), each along its longest axis that divides; the compiler gathers them layer by layer.
+Mesh axes: `data` splits videos (or training examples), `context` splits tokens and, inside self-attention, the queries;
+`ulysses` splits tokens outside and heads inside self-attention (arXiv 2309.14509). Parameters are sharded over all devices
+(FSDP), each along one axis (`parameter_spec`); the compiler gathers them layer by layer.
 """
 
 import math
@@ -20,15 +20,14 @@ _SMALL = 2**14  # elements: smaller parameters (biases, norms) are not worth a g
 
 
 def make_mesh(ulysses: int = 0, context: int = 0, *, heads: int, devices: list | None = None) -> Mesh:
-    """The mesh of all devices for one video. Sizes of 0 are chosen: as many ways over heads as divide them, rest context.
+    """The mesh of all devices for one video. A size of 0 is automatic: `ulysses` as large as divides the heads comes first.
 
     Raises:
-        UserError: where ulysses does not divide the heads or the sizes do not divide the devices.
+        UserError: if `ulysses` does not divide the heads, or the sizes do not divide the number of devices.
     """
-    devices = devices or jax.devices()
-    count = len(devices)
+    count = len(devices or jax.devices())
     if min(ulysses, context) < 0:
-        raise UserError(f"--ulysses_size {ulysses}, --ring_size {context}: at least 1, or 0 to have them chosen")
+        raise UserError(f"--ulysses_size {ulysses}, --ring_size {context}: must be at least 1, or 0 for automatic")
     ulysses = ulysses or math.gcd(heads, max(1, count // (context or 1)))
     if heads % ulysses:
         raise UserError(f"--ulysses_size {ulysses} does not divide the {heads} attention heads")
@@ -37,18 +36,21 @@ def make_mesh(ulysses: int = 0, context: int = 0, *, heads: int, devices: list |
         raise UserError(f"--ulysses_size {ulysses} times --ring_size {context} does not divide the {count} device(s)")
     shape = (count // (ulysses * context), context, ulysses)
     # Auto axes: under the default (Explicit) every reshape would need its sharding spelled out
-    return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+    types = (AxisType.Auto,) * len(AXES)
+    if devices is None:
+        return jax.make_mesh(shape, AXES, axis_types=types)  # neighbours in the mesh are neighbours in the chip's torus
+    return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=types)
 
 
 def parameter_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
-    """How a parameter of this shape is stored on the mesh (see `parameter_spec`)."""
+    """The sharding of a stored parameter of this shape (see `parameter_spec`)."""
     return NamedSharding(mesh, parameter_spec(shape, mesh))
 
 
 def parameter_spec(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
-    """FSDP over the whole mesh: along the last axis if it divides, else the longest that does; replicated where small.
+    """FSDP over the whole mesh: along the last axis if divisible, else the longest divisible axis; replicated if small.
 
-    The last axis is the output features: of a torch Linear those are rows, so that a shard is one contiguous read.
+    The last axis is the output features, which are the rows of a torch Linear, so that a shard is one contiguous read.
     """
     axes = [axis for axis in range(len(shape)) if shape[axis] % mesh.size == 0]
     if mesh.size == 1 or not axes or math.prod(shape) < _SMALL:
@@ -58,30 +60,30 @@ def parameter_spec(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
 
 
 def with_shardings(tree, mesh: Mesh, dtype=None):
-    """ShapeDtypeStructs of `tree` with the sharding each is stored in, and another dtype where one is given."""
+    """ShapeDtypeStructs of `tree` with the sharding each parameter is stored in, and with `dtype` if given."""
     struct = lambda x: jax.ShapeDtypeStruct(x.shape, dtype or x.dtype, sharding=parameter_sharding(x.shape, mesh))
     return jax.tree.map(struct, tree)
 
 
 def constrain(x: jax.Array, *axes) -> jax.Array:
-    """`x` with its dimensions over the named mesh axes. Without a mesh (one device, tests) it is `x` itself."""
+    """Constrains the dimensions of `x` to the named mesh axes. Returns `x` itself without a mesh (one device, tests)."""
     mesh = jax.sharding.get_abstract_mesh()
     return x if mesh.empty or mesh.size == 1 else jax.lax.with_sharding_constraint(x, P(*axes))
 
 
 def sequence_shards() -> int:
-    """How many parts the tokens are split into under the current mesh (1 without one)."""
+    """Number of shards of the token axis on the current mesh (1 without one)."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in SEQUENCE)
 
 
 def axis_size(axis: str) -> int:
-    """Ways of one axis of the current mesh (1 without one)."""
+    """Size of one axis of the current mesh (1 without one)."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else mesh.shape[axis]
 
 
-def devices() -> int:
-    """Devices of the current mesh (1 without one)."""
+def device_count() -> int:
+    """Number of devices in the current mesh (1 without one)."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else mesh.size

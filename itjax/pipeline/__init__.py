@@ -1,1 +1,1 @@
-"""From a request to a video: what a command line, a server or an evaluation calls."""
+"""From a request to a video: the entry point for command lines, servers and evaluations."""

@@ -1,13 +1,12 @@
-"""From a request to a video file: prepares what the chunk loop takes, runs it, and keeps what it makes.
+"""From a request to a video file: prepares the inputs of the chunk loop, runs it, and saves its output.
 
-Everything that can be wrong with the user's input is found before the weights are read.
+The user's input is checked completely before the weights are read.
 """
 
 import hashlib
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -19,18 +18,20 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array
 from PIL import Image
-from tqdm import tqdm
 
 from itjax.conditioning import persons
 from itjax.conditioning.speech_features import FPS, frame_count
-from itjax.config import PictureSize, Sampler
-from itjax.errors import OutputError
+from itjax.config import Sampler
+from itjax.errors import OutputError, UserError
 from itjax.media import speech
 from itjax.media.resize import resize_and_crop
 from itjax.media.writer import VideoWriter, open_writer
+from itjax.parallel.sharding import make_mesh
 from itjax.pipeline import encoders
 from itjax.pipeline.inputs import SAME_END, Inputs, open_inputs
+from itjax.pipeline.process import default_dtype, exact_float32
 from itjax.pipeline.request import Request
+from itjax.progress import SILENT, Progress
 from itjax.sampling import chunk, rollout
 from itjax.sampling.chunk import Carry, ChunkInputs, Program, Reference
 from itjax.sampling.noise import NoiseFile, SeededNoise
@@ -39,94 +40,132 @@ from itjax.weights.sources import Weights
 
 
 class Settings(NamedTuple):
-    """How a request is carried out."""
+    """Output file and settings of a request.
 
-    sampler: Sampler
-    size: PictureSize
-    max_frames: int
-    seed: int
-    dtype: DTypeLike
-    save_file: Path
+    Attributes:
+        save_file: Path of the video, with or without .mp4.
+        sampler: Sampling settings.
+        size: Name of one of the preset's tables of video sizes.
+        max_frames: Maximum length of the video in frames.
+        seed: Seed of the noise.
+        dtype: Type of matrix products; None: bfloat16, on CPU float32.
+        resume: Continue an unfinished run of the same `save_file`.
+        noise: File with noise to use instead of the seed, e.g. from another implementation.
+        save_frames: .npy file to which the frames are saved as well, as float32 in -1..1.
+    """
+
+    save_file: str | Path
+    sampler: Sampler = Sampler()
+    size: str = "infinitetalk-480"
+    max_frames: int = 1000
+    seed: int = 42
+    dtype: DTypeLike | None = None
     resume: bool = False
     noise: Path | None = None
     save_frames: Path | None = None
 
 
-def dub(request: Request, settings: Settings, weights: Weights, mesh: Mesh) -> None:
-    """Makes the video, chunk by chunk.
+def dub(
+    request: Request, settings: Settings, weights: Weights, mesh: Mesh | None = None, progress: Progress = SILENT
+) -> Path:
+    """Generates the video chunk by chunk; returns its path.
+
+    Args:
+        request: prompt, source image or video, and speech.
+        settings: sampling settings and output file.
+        weights: an opened checkpoint.
+        mesh: the device mesh, from `itjax.parallel.sharding.make_mesh`; by default all devices.
+        progress: receives notices and opens a progress bar; by default nothing is printed.
 
     Raises:
-        UserError: where anything is not as it must be; every finished chunk is kept.
+        UserError: if the request or the settings are invalid.
+        OutputError: if a file cannot be written. Finished chunks stay saved.
     """
-    inputs = open_inputs(request, settings.size.table)
+    preset = weights.preset
+    if settings.size not in preset.sizes:
+        raise UserError(f"size {settings.size}: must be one of {', '.join(preset.sizes)} (preset {preset.name})")
+    dtype = jnp.dtype(settings.dtype or default_dtype())
+    settings = settings._replace(dtype=dtype)
+    mesh = make_mesh(heads=preset.networks.dit.num_heads) if mesh is None else mesh
+    inputs = open_inputs(request, preset.sizes[settings.size].table)
     chunks = plan([frame_count(len(track)) for track in inputs.tracks], settings.sampler, settings.max_frames)
-    noise = _noise(inputs, settings, weights)
+    noise = _open_noise(inputs, settings, weights)
     if isinstance(noise, NoiseFile):
         noise.check(chunks)
-    _tell(inputs, settings, chunks)
+    progress.notice(_summary(inputs, chunks))
+    _warn_if_cut_or_padded(inputs, settings, chunks)
     sound = speech.sound_track(request.sounds, request.audio_type)
     size = inputs.height, inputs.width
     fingerprint = _fingerprint(inputs, settings, weights)
     with open_writer(settings.save_file, size, FPS, sound, fingerprint, settings.resume, settings.save_frames) as writer:
         if writer.finished:
-            print(f"{writer.files.video} is finished already: nothing to do")
-            return
+            progress.notice(f"{writer.files.video} is already finished: nothing to do")
+            return writer.files.video
         if inputs.masks is not None:
-            _draw_persons(inputs, inputs.masks, writer.files.video)
-        with jax.set_mesh(mesh):
-            _make(inputs, settings, weights, mesh, noise, chunks, writer)
-        print(f"wrote {writer.finish()}")
+            progress.notice(f"persons are marked in {_save_marked_persons(inputs, inputs.masks, writer.files.video)}")
+        with jax.set_mesh(mesh), exact_float32(dtype):
+            _generate(inputs, settings, weights, mesh, noise, chunks, writer, progress)
+        video = writer.finish()
+        progress.notice(f"wrote {video}")
+        return video
 
 
-def _noise(inputs: Inputs, settings: Settings, weights: Weights) -> SeededNoise | NoiseFile:
+def _open_noise(inputs: Inputs, settings: Settings, weights: Weights) -> SeededNoise | NoiseFile:
     vae = weights.preset.networks.vae
     grid = inputs.height // vae.spatial_stride, inputs.width // vae.spatial_stride
     shape = (settings.sampler.num_latents, *grid, vae.z_dim)
     return NoiseFile(settings.noise, shape) if settings.noise else SeededNoise(settings.seed, shape)
 
 
-def _tell(inputs: Inputs, settings: Settings, chunks: list[ChunkPlan]) -> None:
-    frames = chunks[-1].start + chunks[-1].kept.stop
-    available = max(frame_count(len(track)) for track in inputs.tracks)
-    print(f"{frames} frames ({frames / FPS:.2f} s) of {inputs.width}x{inputs.height} in {_count(len(chunks), 'chunk')}")
-    if frames < available - SAME_END:
+def _total_frames(chunks: list[ChunkPlan]) -> int:
+    return chunks[-1].start + chunks[-1].kept.stop
+
+
+def _summary(inputs: Inputs, chunks: list[ChunkPlan]) -> str:
+    frames, count = _total_frames(chunks), f"{len(chunks)} chunk{'s' if len(chunks) > 1 else ''}"
+    return f"{frames} frames ({frames / FPS:.2f} s) of {inputs.width}x{inputs.height} in {count}"
+
+
+def _warn_if_cut_or_padded(inputs: Inputs, settings: Settings, chunks: list[ChunkPlan]) -> None:
+    """Warns if the video ends before the speech, or the source before the video."""
+    frames, speech_frames = _total_frames(chunks), max(frame_count(len(track)) for track in inputs.tracks)
+    if frames < speech_frames - SAME_END:
         warnings.warn(
-            f"the speech lasts {available / FPS:.2f} s, the video is cut to {frames / FPS:.2f} s "
-            "(--mode streaming with a larger --max_frame_num makes all of it)",
+            f"the speech lasts {speech_frames / FPS:.2f} s, but the video is cut to {frames / FPS:.2f} s "
+            "(for all of it, use --mode streaming and a larger --max_frame_num)",
             stacklevel=2,
         )
-    shown = inputs.source.num_frames
-    if shown is not None and shown < frames and settings.sampler.strategy != "i2v":  # which takes its first frame only
+    source_frames = inputs.source.num_frames
+    # i2v uses only the first frame of the source
+    if source_frames is not None and source_frames < frames and settings.sampler.strategy != "i2v":
         warnings.warn(
-            f"the source video has {shown / FPS:.2f} s, the video {frames / FPS:.2f} s: its last frame stays",
+            f"the source lasts {source_frames / FPS:.2f} s, the generated video {frames / FPS:.2f} s: "
+            "the last source frame is repeated",
             stacklevel=2,
         )
 
 
-def _draw_persons(inputs: Inputs, masks: np.ndarray, video: Path) -> None:
+def _save_marked_persons(inputs: Inputs, masks: np.ndarray, video: Path) -> Path:
+    """Saves the first frame with the persons marked, next to the video."""
     picture = resize_and_crop(inputs.source.frame(0), (inputs.height, inputs.width))
     path = video.with_suffix(".persons.png")
     try:
         Image.fromarray(persons.draw_masks(picture, masks)).save(path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
-    print(f"who is who: {path}")
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
 
 
 def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[str, str | int | float]:
-    """All that decides what the frames are."""
+    """Everything that determines the frames, to check on resuming that it is the same run."""
     request = inputs.request
     sampler = asdict(settings.sampler)
     if sampler["strategy"] == "soft":
-        del sampler["strategy"]  # so that runs begun when there was no other can be gone on with
+        del sampler["strategy"]  # so that runs started before there were other strategies can still be resumed
     files = [request.source, *request.sounds.values(), *(request.masks or ()), settings.noise]
     return {
         "prompt": request.prompt,
-        "files": ", ".join("none" if path is None else f"{path.name} {_digest(path)}" for path in files),
+        "files": ", ".join("none" if path is None else f"{Path(path).name} {_digest(path)}" for path in files),
         "audio_type": str(request.audio_type),
         "boxes": str(request.boxes),
         "sampler": str(sampler),
@@ -137,7 +176,7 @@ def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[s
     }
 
 
-def _digest(path: Path) -> str:
+def _digest(path: str | Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
@@ -145,51 +184,56 @@ def _digest(path: Path) -> str:
 # -- the loop ---------------------------------------------------------------------------------------------------------
 
 
-def _make(
+def _generate(
     inputs: Inputs, settings: Settings, weights: Weights, mesh: Mesh, noise: SeededNoise | NoiseFile,
-    chunks: list[ChunkPlan], writer: VideoWriter,
+    chunks: list[ChunkPlan], writer: VideoWriter, progress: Progress,
 ) -> None:  # fmt: skip
-    """Loads the networks and makes the chunks that `writer` does not have yet."""
-    program = Program(weights.preset.networks, settings.sampler, settings.dtype)
-    with _timed("words"):
+    """Loads the networks and generates the chunks that `writer` does not have yet."""
+    program = Program(weights.preset.networks, settings.sampler, jnp.dtype(settings.dtype))
+    with progress.stage("text encoder"):
         prompts = encoders.encode_prompts(weights, inputs.request.prompt, mesh, program)
-    with _timed("speech"):
+    with progress.stage("speech encoder"):
         features = encoders.encode_speech(weights, inputs.tracks, mesh, program.networks)
-    with _timed("pictures"):
+    with progress.stage("reference encoder"):
         encoder = encoders.open_reference_encoder(weights, mesh, program)
         picture, reference = _reference_at(encoder, inputs, 0)
-    with _timed("the DiT"):
-        invariants = encoders.invariants(weights, mesh, encoder, prompts, picture, inputs.masks, settings.size.teacache)
+    with progress.stage("DiT"):
+        teacache = weights.preset.sizes[settings.size].teacache
+        invariants = encoders.invariants(weights, mesh, encoder, prompts, picture, inputs.masks, teacache)
+    if settings.sampler.teacache_threshold is not None:
+        count = int(invariants.steps.run.sum())
+        progress.notice(f"TeaCache: the blocks run in {count} of {settings.sampler.steps} steps")
     carry = chunk.first_carry(picture, settings.sampler)
     if writer.state is not None:
         carry = Carry(**{name: jnp.asarray(value) for name, value in writer.state.items()})
-        print(f"going on after {writer.frames_done} frames")
+        progress.notice(f"resuming after {writer.frames_done} frames")
     window = program.networks.dit.audio.window
 
     def chunk_inputs() -> Iterator[ChunkInputs]:
         for current in remaining:
-            around = speech_windows(current, features, settings.sampler.frame_num, window)
-            shows = reference
+            windows = speech_windows(current, features, settings.sampler.frame_num, window)
+            current_reference = reference
             if current.number and reference is not None and not inputs.source.is_still:
-                shows = _reference_at(encoder, inputs, current.start)[1]
-            yield ChunkInputs(jnp.asarray(around), shows, jnp.asarray(noise.read(current.number)))
+                current_reference = _reference_at(encoder, inputs, current.start)[1]
+            yield ChunkInputs(jnp.asarray(windows), current_reference, jnp.asarray(noise.read(current.number)))
 
     remaining = chunks[writer.next_chunk :]
-    ends = [time.perf_counter()]
-    with tqdm(total=len(remaining) * settings.sampler.steps, unit="step", smoothing=0.1) as bar:
-        bar.set_description(f"chunk {writer.next_chunk + 1} of {len(chunks)}")
-        made = rollout.streamed(program, invariants, carry, chunk_inputs(), lambda step: bar.update())
-        for current, (state, output) in zip(remaining, made, strict=True):
+    times = [time.perf_counter()]
+    with progress.bar(len(remaining) * settings.sampler.steps, "step") as bar:
+        bar.describe(f"chunk {writer.next_chunk + 1} of {len(chunks)}")
+        results = rollout.streamed(program, invariants, carry, chunk_inputs(), lambda step: bar.advance())
+        for current, (state, output) in zip(remaining, results, strict=True):
             floats = np.asarray(output.frames)[current.kept] if settings.save_frames else None
-            kept = {name: np.asarray(value) for name, value in state._asdict().items()}
-            writer.append(np.asarray(output.pixels)[current.kept], floats, kept)
-            bar.set_description(f"chunk {min(current.number + 2, len(chunks))} of {len(chunks)}")
-            ends.append(time.perf_counter())
-    _tell_speed(ends, settings.sampler)
+            carry_arrays = {name: np.asarray(value) for name, value in state._asdict().items()}
+            writer.append(np.asarray(output.pixels)[current.kept], floats, carry_arrays)
+            bar.describe(f"chunk {min(current.number + 2, len(chunks))} of {len(chunks)}")
+            times.append(time.perf_counter())
+    if len(times) > 1:
+        progress.notice(_speed(times, settings.sampler))
 
 
 def _reference_at(encoder: encoders.ReferenceEncoder, inputs: Inputs, start: int) -> tuple[Array, Reference | None]:
-    """The picture at frame `start`, and what of the source the chunk that starts there is shown, by the strategy."""
+    """The source image at frame `start`, and the reference of the chunk that starts there (None with strategy i2v)."""
     sampler, size = encoder.program.sampler, (inputs.height, inputs.width)
     first = inputs.source.frame(start)
     if sampler.strategy == "i2v":
@@ -198,22 +242,13 @@ def _reference_at(encoder: encoders.ReferenceEncoder, inputs: Inputs, start: int
     return encoders.encode_frame(encoder, first, size, last)
 
 
-def _tell_speed(ends: list[float], sampler: Sampler) -> None:
-    """Seconds a chunk and frames a second; the first chunk, which waits for the compiler, by itself."""
-    seconds = np.diff(ends)
+def _speed(times: list[float], sampler: Sampler) -> str:
+    """Seconds per chunk and frames per second. The first chunk is separate, as it includes compilation."""
+    seconds = np.diff(times)
     if len(seconds) == 1:
-        print(f"{seconds[0]:.2f} s for one chunk, compilation included")
-    if len(seconds) > 1:
-        later = seconds[1:].mean()
-        print(
-            f"{later:.2f} s a chunk, {sampler.new_frames / later:.2f} frames a second "
-            f"(the first chunk, compilation included: {seconds[0]:.2f} s)"
-        )
-
-
-@contextmanager
-def _timed(what: str) -> Iterator[None]:
-    begun = time.perf_counter()
-    print(f"preparing {what} ...", end=" ", flush=True)
-    yield
-    print(f"{time.perf_counter() - begun:.1f} s")
+        return f"{seconds[0]:.2f} s for one chunk, including compilation"
+    later = seconds[1:].mean()
+    return (
+        f"{later:.2f} s per chunk, {sampler.new_frames / later:.2f} frames per second "
+        f"(first chunk, including compilation: {seconds[0]:.2f} s)"
+    )

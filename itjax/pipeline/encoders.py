@@ -1,6 +1,6 @@
-"""The loaded networks of a run: words and speech encoded, pictures shown, and all that the chunk loop holds fixed.
+"""Encodes the prompt, speech and reference images of a run, and builds the invariants of the chunk loop.
 
-The text encoder is the largest thing besides the DiT and is used once: it is read, used and freed before the DiT comes.
+The text encoder is the largest network besides the DiT and is used only once, so it is freed before the DiT is loaded.
 """
 
 from collections.abc import Sequence
@@ -21,21 +21,21 @@ from itjax.media.pictures import Picture
 from itjax.media.resize import resize_and_crop, to_unit
 from itjax.models.apply import apply
 from itjax.models.clip_pixels import clip_pixels
-from itjax.models.dit import DiT, TimeFeatures, sinusoid
+from itjax.models.dit import DiT, TimeFeatures, sinusoidal_embedding
 from itjax.models.umt5 import Umt5
 from itjax.models.wav2vec2 import Wav2Vec2
 from itjax.sampling import chunk, teacache
 from itjax.sampling.chunk import Invariants, Program, Reference
 from itjax.sampling.color import color_statistics
 from itjax.sampling.denoise import EulerSteps
-from itjax.sampling.schedule import times
-from itjax.weights.sources import Weights, free
+from itjax.sampling.schedule import euler_times
+from itjax.weights.sources import Weights, free_device_memory
 
-# U prompts · X tokens of a prompt · D width · S tokens of a frame
+# U prompts · X tokens per prompt · D width · S tokens per latent frame
 
 
 class ReferenceEncoder(NamedTuple):
-    """How reference pictures are encoded: the program, and the parameters of VAE and CLIP."""
+    """The encoder of reference images: the program, and the parameters of VAE and CLIP."""
 
     program: Program
     parameters: dict
@@ -43,7 +43,7 @@ class ReferenceEncoder(NamedTuple):
 
 @partial(jax.jit, static_argnums=0)
 def prompt_states(net: Umt5, parameters: dict, ids: Array, mask: Array) -> Float[Array, "U X D"]:
-    """States of tokenised prompts, zero beyond each prompt's end.
+    """The text encoder's output for tokenised prompts, zero after each prompt's end.
 
     The DiT attends to these zeros, as the official code does.
     """
@@ -51,27 +51,27 @@ def prompt_states(net: Umt5, parameters: dict, ids: Array, mask: Array) -> Float
 
 
 def encode_prompts(weights: Weights, prompt: str, mesh: Mesh, program: Program) -> Float[Array, "2 X D"]:
-    """States of the prompt and of the official negative prompt, zero beyond their ends."""
+    """The encoded prompt and official negative prompt, zero after their ends."""
     networks = program.networks
     ids, mask = tokenize(load_tokenizer(weights.tokenizer), [prompt, NEGATIVE_PROMPT], networks.dit.text_len)
     parameters = weights.read("umt5", mesh, program.dtype)
     states = prompt_states(Umt5(networks.umt5, program.dtype), parameters, jnp.asarray(ids), jnp.asarray(mask))
     states = jax.block_until_ready(states.astype(jnp.float32))
-    free(parameters)
+    free_device_memory(parameters)
     return states
 
 
 def encode_speech(
     weights: Weights, tracks: Sequence[Float32[np.ndarray, " _"]], mesh: Mesh, networks: Networks
 ) -> list[SpeechFeatures]:
-    """The features of each person's track; long ones are encoded window by window, as the chunks come to them."""
-    # float32 always: it is small, and lips are all that it is for
+    """The features of each person's track. Long tracks are encoded in windows, when the chunks reach them."""
+    # always float32: the network is small, and lip sync depends on it alone
     parameters = weights.read("wav2vec2", mesh, jnp.float32)
     return [speech_features(Wav2Vec2(networks.wav2vec2), parameters, track) for track in tracks]
 
 
 def open_reference_encoder(weights: Weights, mesh: Mesh, program: Program) -> ReferenceEncoder:
-    """Reads VAE and CLIP, with which reference pictures are encoded."""
+    """Loads VAE and CLIP, which encode reference images."""
     return ReferenceEncoder(program, {name: weights.read(name, mesh, program.dtype) for name in ("vae", "clip")})
 
 
@@ -81,16 +81,16 @@ def _reference(program: Program, parameters: dict, picture: Array, clip_picture:
 
 
 def to_picture(frame: Picture, size: Size) -> Float[Array, "h w 3"]:
-    """A source frame as the video's picture, in -1..1."""
+    """A source frame, resized and cropped to the video's size, in -1..1."""
     return jnp.asarray(to_unit(resize_and_crop(frame, size)))
 
 
 def encode_frame(
     encoder: ReferenceEncoder, frame: Picture, size: Size, last: Picture | None = None
 ) -> tuple[Array, Reference]:
-    """A source frame as the video's picture in -1..1 [height, width, 3], and as the DiT is shown it.
+    """A source frame at the video's size in -1..1 [height, width, 3], and the reference encoded from it.
 
-    `last`: the source's frame at the chunk's end, where that is shown as well.
+    `last`: the source frame at the chunk's end, if that is also part of the reference (strategy fl2v).
     """
     first = to_picture(frame, size)
     clip_picture = clip_pixels(first, encoder.program.networks.clip.image)
@@ -104,19 +104,20 @@ def _time_features(net: DiT, parameters: dict, sinusoids: Float[Array, "n F"]) -
 
 
 def euler_steps(program: Program, parameters: dict, coefficients: tuple[float, ...]) -> EulerSteps:
-    """The steps of every chunk, with the features of their times, and the step cache's decisions."""
+    """The Euler steps, the same for every chunk: times, time features, and which steps TeaCache runs."""
     sampler: Sampler = program.sampler
-    t = times(sampler.steps, float(sampler.shift))
-    features = _time_features(program.net, parameters, jnp.asarray(sinusoid(t[:-1], program.networks.dit.freq_dim)))
+    t = euler_times(sampler.steps, float(sampler.shift))
+    features = _time_features(
+        program.net, parameters, jnp.asarray(sinusoidal_embedding(t[:-1], program.networks.dit.freq_dim))
+    )
     run = np.ones(sampler.steps, bool)
     if sampler.teacache_threshold is not None:
         run = teacache.schedule(np.asarray(features.blocks), coefficients, sampler.teacache_threshold)
-        print(f"TeaCache: the blocks run in {run.sum()} of {sampler.steps} steps")
     return EulerSteps(jnp.asarray(t[:-1]), jnp.asarray(t[1:]), features, jnp.asarray(run))
 
 
 def token_masks(masks: Float32[np.ndarray, "G h w"]) -> Float[Array, "G S"]:
-    """Masks on the latent grid to masks of tokens (2x2 patches, nearest)."""
+    """Converts masks from the latent grid to tokens (2x2 patches, nearest neighbour)."""
     return jnp.asarray(masks[:, ::2, ::2].reshape(len(masks), -1), jnp.float32)
 
 
@@ -124,10 +125,10 @@ def invariants(
     weights: Weights, mesh: Mesh, encoder: ReferenceEncoder, prompts: Array, picture: Array,
     masks: np.ndarray | None, coefficients: tuple[float, ...],
 ) -> Invariants:  # fmt: skip
-    """What the chunk loop holds: the DiT is read here, last. `picture`: the first reference, whose colours are kept."""
+    """Loads the DiT, the last network, and builds the chunk loop's invariants. Colours are matched to those of `picture`."""
     program = encoder.program
     dit = weights.read("dit", mesh, program.dtype)
     steps = euler_steps(program, dit, coefficients)
-    where = None if masks is None else token_masks(masks)
+    persons = None if masks is None else token_masks(masks)
     clip = encoder.parameters["clip"] if program.sampler.strategy == "i2v" else None
-    return Invariants(dit, encoder.parameters["vae"], prompts, steps, jax.jit(color_statistics)(picture), where, clip)
+    return Invariants(dit, encoder.parameters["vae"], prompts, steps, jax.jit(color_statistics)(picture), persons, clip)

@@ -1,4 +1,4 @@
-"""The media that a request names, opened and checked: everything that can be wrong with them is found here."""
+"""Opens and checks the media files of a request."""
 
 import warnings
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from itjax.media import pictures, speech
 from itjax.media.picture_sizes import choose_size
 from itjax.pipeline.request import Request
 
-SAME_END = 6  # frames: tracks that end so near each other are taken to end together, as the official code does
+SAME_END = 6  # frames: tracks whose ends differ by no more than this count as equally long, as in the official code
 
 
 class Inputs(NamedTuple):
-    """The request's media, opened and checked. `masks`: persons and background on the latent grid, with two persons."""
+    """The request's media, opened and checked. `masks`: two persons and the background on the latent grid, or None."""
 
     request: Request
     source: pictures.ImageSource | pictures.VideoSource
@@ -28,14 +28,14 @@ class Inputs(NamedTuple):
 
 
 def open_inputs(request: Request, table: SizeTable) -> Inputs:
-    """Opens the media that a request names.
+    """Opens the media files of a request.
 
     Raises:
-        UserError: for anything that is not as it must be.
+        UserError: if a file is missing or unreadable, or boxes or masks are invalid.
     """
     source = pictures.open_source(request.source)
     height, width = choose_size(*source.size, table)
-    tracks = _same_end(speech.prepare_tracks(request.sounds, request.audio_type))
+    tracks = _padded_to_longest(speech.prepare_tracks(request.sounds, request.audio_type))
     masks = None
     images = None if request.masks is None else [pictures.load_image(path) for path in request.masks]
     if len(tracks) == 2 or request.boxes is not None or images is not None:
@@ -43,15 +43,15 @@ def open_inputs(request: Request, table: SizeTable) -> Inputs:
     return Inputs(request, source, height, width, tracks, masks if len(tracks) == 2 else None)
 
 
-def _same_end(tracks: list[np.ndarray]) -> list[np.ndarray]:
-    """Tracks of clearly different length with silence after the shorter one: nobody's speech is cut off.
+def _padded_to_longest(tracks: list[np.ndarray]) -> list[np.ndarray]:
+    """Pads the shorter track with silence if the lengths clearly differ, so that nobody's speech is cut off.
 
-    The official code makes chunks until the first track ends and cuts the video to the last one.
+    The official code generates chunks until the first person's track ends, and cuts the video to the last person's.
     """
     lengths = [frame_count(len(track)) for track in tracks]
     if max(lengths) - min(lengths) <= SAME_END:
         return tracks
     longest = max(map(len, tracks))
     seconds = " and ".join(f"{n / FPS:.2f} s" for n in lengths)
-    warnings.warn(f"the persons' tracks last {seconds}: the shorter one is silent after its end", stacklevel=2)
+    warnings.warn(f"the persons' tracks last {seconds}: the shorter one is padded with silence", stacklevel=2)
     return [np.pad(track, (0, longest - len(track))) for track in tracks]

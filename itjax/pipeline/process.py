@@ -1,15 +1,25 @@
-"""What each of our commands does before JAX runs anything. Knows no network and no flag."""
+"""JAX settings of the process: compilation cache, default dtype and precision. Independent of networks and flags."""
 
+import contextlib
 import os
-from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import platformdirs
+from jax.typing import DTypeLike
 
 
-def prepare_jax(dtype: str) -> None:
-    """A persistent compilation cache, and true float32 products where float32 is asked for."""
+def keep_compiled_programs() -> None:
+    """Enables JAX's persistent compilation cache, which JAX_COMPILATION_CACHE_DIR moves to another folder. For commands."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "itjax" / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-    if dtype == "float32":
-        jax.config.update("jax_default_matmul_precision", "highest")
+        jax.config.update("jax_compilation_cache_dir", str(platformdirs.user_cache_path("itjax") / "xla"))
+
+
+def default_dtype() -> str:
+    """The default type of matrix products: bfloat16, on CPU float32."""
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def exact_float32(dtype: DTypeLike) -> contextlib.AbstractContextManager[None]:
+    """Computes float32 matrix products in this block at full precision, if `dtype` is float32; by default it is reduced."""
+    return jax.default_matmul_precision("highest") if jnp.dtype(dtype) == jnp.float32 else contextlib.nullcontext()

@@ -1,8 +1,8 @@
-"""What a user asks for: prompt, source, voices, and who is where. From the official input JSON, or from plain flags."""
+"""A request: prompt, source, speech and positions of the persons; can be read from the official input JSON."""
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,44 +12,50 @@ KNOWN = ("prompt", "cond_video", "cond_image", "cond_audio", "tts_audio", "audio
 
 
 class Request(NamedTuple):
-    """One video to be made. `sounds` maps persons, in order, to their files (None: one who is silent throughout).
+    """The inputs of one video.
 
-    `boxes` are [top, left, bottom, right].
+    Attributes:
+        prompt: Description of the video.
+        source: Source image or video.
+        sounds: Audio file of each person, in order; None: the person is silent.
+        audio_type: Two persons: "para" (simultaneously) or "add" (one after the other).
+        boxes: [top, left, bottom, right] of each person, in pixels of the source.
+        masks: Mask image of each person, instead of boxes.
     """
 
     prompt: str
-    source: Path
-    sounds: dict[str, Path | None]
+    source: str | Path
+    sounds: Mapping[str, str | Path | None]
     audio_type: str | None = None
     boxes: list[list[float]] | None = None
-    masks: list[Path] | None = None
+    masks: Sequence[str | Path] | None = None
 
 
 def from_json(path: str | Path) -> Request:
-    """The request in an input JSON of the official form (and `mask`: a picture a person, in place of `bbox`).
+    """Reads a request from a JSON file in the official format (plus `mask`: one image per person, instead of `bbox`).
 
-    Files are looked for beside the JSON, then in the current folder (the official examples mean the latter).
+    Relative paths are tried relative to the JSON file's folder, then to the current one (as in the official examples).
 
     Raises:
-        UserError: that names what is missing, not readable or not understood.
+        UserError: if a file or key is missing, or a value is invalid.
     """
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise UserError(f"--input_json {path}: there is no such file") from None
+        raise UserError(f"--input_json {path}: no such file") from None
     except (OSError, ValueError) as error:
         raise UserError(f"--input_json {path} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"--input_json {path}: an object with prompt, cond_video and cond_audio is expected")
+        raise UserError(f"--input_json {path}: must be an object with the keys prompt, cond_video and cond_audio")
     if content.get("tts_audio") and not content.get("cond_audio"):
-        raise UserError(f"{path}: speech from text (tts_audio) is not made here; give sound files as cond_audio")
+        raise UserError(f"{path}: text-to-speech (tts_audio) is not supported; provide audio files in cond_audio")
     source = "cond_image" if "cond_image" in content and "cond_video" not in content else "cond_video"
     missing = [key for key in ("prompt", source, "cond_audio") if key not in content]
     if missing:
-        raise UserError(f"{path}: the key {', '.join(missing)} is missing; it has {', '.join(content) or 'none'}")
+        raise UserError(f"{path}: missing key(s) {', '.join(missing)}; the file has {', '.join(content) or 'none'}")
     if unknown := [key for key in content if key not in KNOWN]:
-        warnings.warn(f"{path}: no meaning is known for {', '.join(unknown)}; left out", stacklevel=2)
+        warnings.warn(f"{path}: ignoring unknown key(s) {', '.join(unknown)}", stacklevel=2)
     sounds = _by_person(path, "cond_audio", content["cond_audio"])
     audio_type = content.get("audio_type")
     find = lambda key, name: _file(path, key, name)
@@ -65,14 +71,14 @@ def from_json(path: str | Path) -> Request:
 
 
 def _by_person(path: Path, key: str, value: Any) -> dict[str, Any]:
-    """{person: value}, persons in the order of their names as the official code has them."""
+    """{person: value}, sorted by the persons' names as in the official code."""
     if not isinstance(value, Mapping) or not value:
-        raise UserError(f'{path}: {key} must be {{"person1": ..., "person2": ...}}, and is {json.dumps(value)}')
+        raise UserError(f'{path}: {key} must be {{"person1": ..., "person2": ...}}, not {json.dumps(value)}')
     return {person: value[person] for person in sorted(value)}
 
 
 def _each(path: Path, key: str, value: Any, persons: list[str]) -> list | None:
-    """One entry a person, or None where the key is absent. Raises UserError where persons and entries differ."""
+    """One entry per person; None if there is no such key. Raises UserError if the persons differ from cond_audio's."""
     if value is None:
         return None
     entries = _by_person(path, key, value)
@@ -82,11 +88,11 @@ def _each(path: Path, key: str, value: Any, persons: list[str]) -> list | None:
 
 
 def _boxes(path: Path, value: Any, persons: list[str]) -> list[list[float]] | None:
-    """Four numbers a person; whether they make sense is for the picture to say."""
+    """Four numbers per person. Whether they fit the image is checked later, when it is opened."""
     boxes = _each(path, "bbox", value, persons)
     for person, box in zip(persons, boxes or (), strict=False):
         if not isinstance(box, list) or [type(n) in (int, float) for n in box] != [True] * 4:
-            raise UserError(f"{path}: bbox.{person} must be [top, left, bottom, right], and is {json.dumps(box)}")
+            raise UserError(f"{path}: bbox.{person} must be [top, left, bottom, right], not {json.dumps(box)}")
     return boxes
 
 
@@ -97,12 +103,12 @@ def _mask_files(path: Path, value: Any, persons: list[str]) -> list[Path] | None
 
 def _text(path: Path, key: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{path}: {key} must be a text, and is {json.dumps(value)}")
+        raise UserError(f"{path}: {key} must be a string, not {json.dumps(value)}")
     return value
 
 
 def _sound(path: Path, person: str, name: Any) -> Path | None:
-    """The person's file; the official JSON writes "None" for one who is silent."""
+    """The person's audio file; None for a silent person, as which the official JSON has "None"."""
     return None if name in (None, "None") else _file(path, f"cond_audio.{person}", name)
 
 
@@ -111,4 +117,4 @@ def _file(path: Path, key: str, name: Any) -> Path:
     for candidate in (path.parent / name, Path(name)):
         if candidate.exists():
             return candidate
-    raise UserError(f"{path}: {key}: there is no file {name}, neither beside the JSON nor in the current folder")
+    raise UserError(f"{path}: {key}: there is no file {name}, neither next to the JSON file nor in the current folder")

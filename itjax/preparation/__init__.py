@@ -1,1 +1,1 @@
-"""Training data: a folder of videos with sound becomes the records that `itjax.records` reads (see `__main__`)."""
+"""Prepares training data: converts a folder of videos with audio to `itjax.records` (see `__main__`)."""

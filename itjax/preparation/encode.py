@@ -1,7 +1,7 @@
-"""The networks that make records, on all devices: batches are split over the mesh's `data` axis. Knows no files.
+"""Encodes clips with the networks on all devices: batches are split over the mesh's `data` axis. No file access.
 
-The image networks are whole on every device (a few GB at most), so that no batch waits for a gather; the text encoder
-is split over all of them. Speech is little work next to pictures: every device does all of it.
+The image networks are replicated on every device (a few GB at most), which avoids gathering parameters for each batch; the
+text encoder is sharded over all devices. Speech is little work compared with images, so every device encodes all of it.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -17,7 +17,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float16, Float32, Int, UInt8
 
 from itjax.conditioning.prompt import load_tokenizer, tokenize
-from itjax.conditioning.speech_features import LONG, LONGEST_WHOLE, SpeechFeatures, WindowSizes, frame_count
+from itjax.conditioning.speech_features import (
+    LONG_TRACK_WINDOWS,
+    MAX_SINGLE_WINDOW_FRAMES,
+    SpeechFeatures,
+    WindowSizes,
+    frame_count,
+)
 from itjax.config import Networks, Sampler
 from itjax.media.containers import FRAME_RATE
 from itjax.models import vae
@@ -28,15 +34,16 @@ from itjax.models.wav2vec2 import Wav2Vec2
 from itjax.pipeline.encoders import prompt_states
 from itjax.records import SPEECH_MARGIN, Layout, chunk_starts, reference_frames
 from itjax.sampling.chunk import Program
-from itjax.weights.sources import Weights, free
+from itjax.weights.sources import Weights, free_device_memory
 
 # B batch over all devices · F frames · T latent frames · h w latent grid · P persons · N layers of the speech encoder
 
-WHOLE = tuple(seconds * FRAME_RATE for seconds in (5, 10, 20, 45, 90)) + (LONGEST_WHOLE,)  # frames: lengths to compile for
+# frames: lengths of tracks for which the speech encoder is compiled
+WHOLE = tuple(seconds * FRAME_RATE for seconds in (5, 10, 20, 45, 90)) + (MAX_SINGLE_WINDOW_FRAMES,)
 
 
 class Encoders(NamedTuple):
-    """The networks of pictures and speech. `batch`: how many chunks or pictures go in at once, on all devices together."""
+    """The image and speech encoders. `batch`: number of chunks or images encoded at once, over all devices."""
 
     program: Program
     parameters: dict
@@ -46,7 +53,7 @@ class Encoders(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """What a clip's pictures become (see `itjax.records.Clip`)."""
+    """The latents and CLIP tokens of a clip (see `itjax.records.Clip`)."""
 
     chunks: Float16[np.ndarray, "n T h w C"]
     references: Float16[np.ndarray, "m T h w C"]
@@ -55,18 +62,18 @@ class Pictures(NamedTuple):
 
 
 def program_of(networks: Networks, layout: Layout, dtype: DTypeLike) -> Program:
-    """The part of a run's program that encoding reads: sizes, frames of a chunk, the type of matrix products."""
+    """A `Program` with the settings that encoding uses: network sizes, frames per chunk, dtype of matrix products."""
     return Program(networks, Sampler(frame_num=layout.frame_num, motion_frames=1), dtype)
 
 
 def open_encoders(weights: Weights, mesh: Mesh, program: Program, batch: int) -> Encoders:
-    """Reads VAE, CLIP and wav2vec2. `batch`: chunks at once on each device."""
-    whole = NamedSharding(mesh, P())
-    read = lambda name, dtype: jax.device_put(weights.read(name, mesh, dtype), whole)
-    pictures = read("vae", program.dtype)
-    free(pictures.pop("decoder"))
-    parameters = {"vae": pictures, "clip": read("clip", program.dtype)}
-    # float32 always, as in a run of inference: lips are all that it is for
+    """Loads VAE, CLIP and wav2vec2. `batch`: chunks encoded at once on each device."""
+    replicated = NamedSharding(mesh, P())
+    read = lambda name, dtype: jax.device_put(weights.read(name, mesh, dtype), replicated)
+    vae_parameters = read("vae", program.dtype)
+    free_device_memory(vae_parameters.pop("decoder"))
+    parameters = {"vae": vae_parameters, "clip": read("clip", program.dtype)}
+    # always float32, as in inference: lip sync depends on it alone
     return Encoders(program, parameters, read("wav2vec2", jnp.float32), mesh, batch * mesh.shape["data"])
 
 
@@ -74,28 +81,28 @@ def open_encoders(weights: Weights, mesh: Mesh, program: Program, batch: int) ->
 
 
 def encode_pictures(encoders: Encoders, pixels: UInt8[np.ndarray, "F H W 3"], layout: Layout) -> Pictures:
-    """All latents and tokens of a clip's frames."""
+    """All latents and CLIP tokens of a clip."""
     program, parameters = encoders.program, encoders.parameters
-    starts, shown = chunk_starts(len(pixels), layout), reference_frames(len(pixels), layout)
+    starts, references = chunk_starts(len(pixels), layout), reference_frames(len(pixels), layout)
 
     def latents(firsts: Int[np.ndarray, " _"], places: tuple[int, ...]) -> Float16[np.ndarray, "_ T h w C"]:
-        """Of a chunk from each of `firsts` on, which shows its frames at `places` and zeros elsewhere."""
+        """Latents of the chunks that start at `firsts`, with their frames only at the indices `places`, else zeros."""
         make = lambda i: (pixels[firsts[i][:, None] + np.asarray(places)],)
-        run = lambda x: (_latents(program, parameters["vae"], _film(layout.frame_num, places, x)),)
+        run = lambda x: (_latents(program, parameters["vae"], _place_frames(layout.frame_num, places, x)),)
         return _in_batches(encoders, run, make, len(firsts))[0]
 
     tokens = lambda x: (_tokens(program, parameters["clip"], x),)
     return Pictures(
         chunks=latents(starts, tuple(range(layout.frame_num))),
-        references=latents(shown, (0,)),
-        clip_tokens=_in_batches(encoders, tokens, lambda i: (pixels[shown[i]],), len(shown))[0],
+        references=latents(references, (0,)),
+        clip_tokens=_in_batches(encoders, tokens, lambda i: (pixels[references[i]],), len(references))[0],
         ends=latents(starts, (0, layout.frame_num - 1)) if layout.ends else None,
     )
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _film(frame_num: int, places: tuple[int, ...], pixels: UInt8[Array, "B k H W 3"]) -> Float[Array, "B F H W 3"]:
-    """The k pictures at their places, zeros elsewhere. Apart from the VAE, which so is compiled once for all kinds."""
+def _place_frames(frame_num: int, places: tuple[int, ...], pixels: UInt8[Array, "B k H W 3"]) -> Float[Array, "B F H W 3"]:
+    """A chunk with k images at their places, else zeros. Separate from the VAE, which is thus compiled only once."""
     batch, _, *picture = pixels.shape
     return jnp.zeros((batch, frame_num, *picture)).at[:, places].set(_to_unit(pixels))
 
@@ -112,32 +119,32 @@ def _tokens(program: Program, parameters: dict, pixels: UInt8[Array, "B H W 3"])
 
 
 def _to_unit(pixels: UInt8[Array, "*b"]) -> Float[Array, "*b"]:
-    """0..255 -> -1..1, on the device: bytes travel faster than floats."""
+    """0..255 -> -1..1, on the device, because transferring bytes is faster than transferring floats."""
     return (pixels.astype(jnp.float32) / 255 - 0.5) * 2
 
 
 def _in_batches(
     encoders: Encoders, run: Callable[..., tuple[Array, ...]], make: Callable[[Int[np.ndarray, " B"]], tuple], count: int
 ) -> tuple[np.ndarray, ...]:
-    """`run` on `make`(numbers) for all numbers below `count`, joined. The last batch is filled up with its last entry.
+    """Concatenates `run`(*`make`(indices)) over all indices below `count`. Pads the last batch with its last entry.
 
-    One batch is computed while the next one is put together, and no more wait on the devices.
+    One batch is computed while the next one is prepared; no more than these two are on the devices.
     """
     split = NamedSharding(encoders.mesh, P("data"))
 
-    def started() -> Iterator[tuple[Array, ...]]:
+    def results() -> Iterator[tuple[Array, ...]]:
         for start in range(0, count, encoders.batch):
             numbers = np.arange(start, start + encoders.batch).clip(max=count - 1)
             yield run(*(jax.device_put(np.ascontiguousarray(x), split) for x in make(numbers)))
 
     done: list[tuple[np.ndarray, ...]] = []
-    under_way: tuple[Array, ...] | None = None
-    for batch in started():
-        if under_way is not None:
-            done.append(tuple(np.asarray(x) for x in under_way))
-        under_way = batch
-    assert under_way is not None, "a clip holds a chunk at least"
-    done.append(tuple(np.asarray(x) for x in under_way))
+    pending: tuple[Array, ...] | None = None
+    for batch in results():
+        if pending is not None:
+            done.append(tuple(np.asarray(x) for x in pending))
+        pending = batch
+    assert pending is not None, "a clip contains at least one chunk"
+    done.append(tuple(np.asarray(x) for x in pending))
     return tuple(np.concatenate(parts)[:count] for parts in zip(*done, strict=True))
 
 
@@ -145,33 +152,33 @@ def _in_batches(
 
 
 def open_speech(encoders: Encoders, track: Float32[np.ndarray, " _"]) -> SpeechFeatures:
-    """The features of a whole track, as a run of inference computes them.
+    """The features of a whole track, as in inference.
 
-    That would compile a program for every length of track; so a short one lies in a window of one of a few lengths,
-    masked beyond its end.
+    Inference compiles a program for each track length. Here, to avoid this, a short track is padded to one of a few lengths
+    and masked after its end.
     """
     num_frames = frame_count(len(track))
     core = next((length for length in WHOLE if num_frames <= length), None)
-    windows = LONG if core is None else WindowSizes(core=core, context=0)
+    windows = LONG_TRACK_WINDOWS if core is None else WindowSizes(core=core, context=0)
     network = Wav2Vec2(encoders.program.networks.wav2vec2)
     return SpeechFeatures(network, encoders.speech, track, windows)
 
 
 def encode_speech(tracks: Sequence[SpeechFeatures], start: int, stop: int) -> Float16[np.ndarray, "P F N C"]:
-    """The features of frames start - SPEECH_MARGIN .. stop + SPEECH_MARGIN - 1; beyond the track its edges repeat."""
+    """Features of frames start - SPEECH_MARGIN .. stop + SPEECH_MARGIN - 1; beyond the track, its edge frames repeat."""
 
-    def of(track: SpeechFeatures) -> Float32[np.ndarray, "F N C"]:
+    def encode(track: SpeechFeatures) -> Float32[np.ndarray, "F N C"]:
         frames = np.arange(start - SPEECH_MARGIN, stop + SPEECH_MARGIN).clip(0, track.num_frames - 1)
         return track.window(int(frames[0]), int(frames[-1]) + 1)[frames - frames[0]]
 
-    return np.stack([of(track) for track in tracks]).astype(np.float16)
+    return np.stack([encode(track) for track in tracks]).astype(np.float16)
 
 
 # -- text -------------------------------------------------------------------------------------------------------------
 
 
 def token_counts(weights: Weights, texts: Sequence[str]) -> list[int]:
-    """How many tokens each text has, its end token included; at least one."""
+    """Number of tokens of each text, including the end token; at least one."""
     text_len = weights.preset.networks.dit.text_len
     tokenizer = load_tokenizer(weights.tokenizer)
     return [int(tokenize(tokenizer, [text], text_len)[1].sum()) for text in texts]
@@ -180,7 +187,7 @@ def token_counts(weights: Weights, texts: Sequence[str]) -> list[int]:
 def encode_texts(
     weights: Weights, texts: Sequence[str], mesh: Mesh, program: Program, batch: int
 ) -> Generator[Float32[np.ndarray, "X Dt"]]:
-    """The states of each text, zero beyond its end. The encoder is read for it and freed after the last one."""
+    """Yields each encoded text, zero after its end. Loads the text encoder, and frees it after the last text."""
     networks = program.networks
     tokenizer = load_tokenizer(weights.tokenizer)
     parameters = weights.read("umt5", mesh, program.dtype)
@@ -194,7 +201,7 @@ def encode_texts(
         for start in range(0, len(texts), encoders.batch):
             part = texts[start : start + encoders.batch]
             ids, mask = tokenize(tokenizer, part, networks.dit.text_len)
-            make = lambda numbers: (ids[numbers], mask[numbers])  # noqa: B023  (called within this turn)
+            make = lambda numbers: (ids[numbers], mask[numbers])  # noqa: B023  (called within this iteration)
             yield from _in_batches(encoders, run, make, len(part))[0]
     finally:
-        free(parameters)
+        free_device_memory(parameters)

@@ -1,7 +1,7 @@
-"""The folder of a dataset in the making: what it is made from, what was found so far, and which shards are to be made.
+"""The work folder of an unfinished dataset: its arguments, the scan of the videos so far, and the plan of the shards.
 
-Everything in it is whole or absent, and the shards follow from the scan alone: so a run that was killed goes on, and
-one missing shard can be made again by itself.
+All files are written atomically, and the shards depend only on the scan. Therefore a killed run can continue, and a single
+missing shard can be recreated.
 """
 
 import contextlib
@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from itjax.config import Networks
-from itjax.disk import atomic_path, output_errors
+from itjax.disk import atomic_path, lock_folder, output_errors
 from itjax.errors import UserError
-from itjax.media import journal, run_files
+from itjax.media import journal
 from itjax.media.containers import FRAME_RATE
 from itjax.preparation.clips import Scanned, scanned_from_json
 from itjax.records import SPEECH_MARGIN, Layout, chunk_starts, reference_frames
 
-WORK = "preparation"  # folder of what follows
+WORK = "preparation"  # the work folder; contains the files of the next line
 ARGUMENTS, SCAN, TEXTS = "arguments.json", "scan.jsonl", "texts.safetensors"
 SKIPPED = "skipped.jsonl"
-TOLD = 10  # differences that are told one by one
+TOLD = 10  # maximum number of differences listed in an error message
 
 
 class Piece(NamedTuple):
-    """A clip to be made: frames start..stop-1 of a video, by its number."""
+    """A clip to encode: frames start..stop-1 of the video with this index."""
 
     video: int
     start: int
@@ -34,7 +34,7 @@ class Piece(NamedTuple):
 
 
 class PlannedShard(NamedTuple):
-    """A shard to be made: its path within the dataset, the key of its bucket, and its clips."""
+    """A shard to write: its path within the dataset, the key of its bucket, and its clips."""
 
     path: str
     bucket: tuple[int, int, int]  # height, width, persons
@@ -43,20 +43,20 @@ class PlannedShard(NamedTuple):
 
 @contextlib.contextmanager
 def opened(out: Path, arguments: Mapping[str, str]) -> Iterator[Path]:
-    """The work folder of the dataset `out`, made where there is none, and held against other processes.
+    """Yields the work folder of the dataset `out`, created if necessary, and locks it against other processes.
 
     Raises:
-        UserError: where `out` is something else, was begun with other arguments, or another process holds it.
-        OutputError: where the disk refuses.
+        UserError: if `out` is something else, was started with different arguments, or is locked by another process.
+        OutputError: if a file cannot be written.
     """
     work = out / WORK
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; name a folder for the dataset")
+        raise UserError(f"{out} is a file; choose a folder for the dataset")
     if out.exists() and not work.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} has other things in it: name a new folder, or an empty one")
+        raise UserError(f"{out} contains other files: choose a new or empty folder")
     with output_errors(out):
         work.mkdir(parents=True, exist_ok=True)
-    lock = run_files.lock(run_files.Files(out, out, None))
+    lock = lock_folder(out, f"Another process is writing {out}. Wait for it to finish, or stop it.")
     try:
         _check_arguments(work / ARGUMENTS, out, arguments)
         yield work
@@ -74,15 +74,15 @@ def _check_arguments(path: Path, out: Path, arguments: Mapping[str, str]) -> Non
         raise UserError(f"{path} cannot be read ({error}). To start over, delete {out}.") from error
     if changed := journal.differences(before, arguments).splitlines():
         more = [f"  and {len(changed) - TOLD} more"] if len(changed) > TOLD else []
-        said = "\n".join(changed[:TOLD] + more)
+        listing = "\n".join(changed[:TOLD] + more)
         raise UserError(
-            f"{out} was begun with something else:\n{said}\n"
-            "Go on with the same arguments and files, or name another folder, or delete this one."
+            f"{out} was started with different arguments or files:\n{listing}\n"
+            "Use the same arguments and files to continue, choose another folder, or delete this one."
         )
 
 
 def forget(work: Path) -> None:
-    """Takes back what was begun: where nothing came of it, the next start may have other files and arguments."""
+    """Deletes the arguments and the scan, so that after a run without usable clips the next one may have others."""
     with output_errors(work):
         for name in (SCAN, ARGUMENTS):
             (work / name).unlink(missing_ok=True)
@@ -90,15 +90,15 @@ def forget(work: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     with atomic_path(path) as temporary, output_errors(path):
-        # bytes of a file's name that are no UTF-8 become \udc80 to \udcff, which JSON reads as what they were
+        # non-UTF-8 bytes of a file name are written as \udc80 to \udcff, from which JSON restores them
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 class ScanFile:
-    """What was found in each video, one line a video, in their order; a line that a kill cut off does not count.
+    """The scan results so far, one line per video, in order. An incomplete last line, left by a kill, is ignored.
 
     Raises:
-        UserError: where a line is not ours.
+        UserError: if the file or a line cannot be read.
     """
 
     def __init__(self, path: Path):
@@ -111,13 +111,13 @@ class ScanFile:
                 self.scanned.append(scanned_from_json(json.loads(line)))
                 self._bytes += len(line)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} cannot be read ({error!r}). Delete it: the videos are looked through again.") from error
+            raise UserError(f"{path} cannot be read ({error!r}). Delete it to scan the videos again.") from error
 
     def append(self, scanned: Scanned) -> None:
-        """Adds the line of the next video, on the disk when this returns.
+        """Appends the next video's line; durable when this returns.
 
         Raises:
-            OutputError: where the disk refuses.
+            OutputError: if writing fails.
         """
         line = json.dumps(scanned.to_json()).encode() + b"\n"
         with output_errors(self._path):
@@ -127,7 +127,7 @@ class ScanFile:
 
 
 def write_skipped(out: Path, scanned: Sequence[Scanned]) -> None:
-    """skipped.jsonl: a line for each stretch of video that was left out, in frames, with the reason."""
+    """Writes skipped.jsonl: one line per skipped range of frames, with the reason."""
     lines = [
         {"file": video.name, "start": start, "stop": stop, "reason": reason}
         for video in scanned
@@ -137,7 +137,7 @@ def write_skipped(out: Path, scanned: Sequence[Scanned]) -> None:
 
 
 def tell_skipped(video: Scanned) -> Iterator[str]:
-    """A line for people about each stretch that was left out."""
+    """One line of text per skipped range of frames."""
     for start, stop, reason in video.skipped:
         if start is None or stop is None:
             yield f"  skipped {video.name}: {reason}"
@@ -146,28 +146,28 @@ def tell_skipped(video: Scanned) -> Iterator[str]:
 
 
 def plan_shards(scanned: Sequence[Scanned], networks: Networks, layout: Layout, limit: int) -> list[PlannedShard]:
-    """All shards, bucket after bucket: clips in the order of their videos, each shard up to about `limit` bytes."""
+    """All shards, bucket by bucket: clips in the order of the videos, at most about `limit` bytes per shard."""
     shards: list[PlannedShard] = []
     for bucket in sorted({(v.height, v.width, v.persons) for v in scanned if v.clips}):
         groups: list[list[Piece]] = [[]]
-        filled = 0
+        shard_bytes = 0
         for number, video in enumerate(scanned):
             if (video.height, video.width, video.persons) != bucket:
                 continue
             for start, stop in video.clips:
                 nbytes = clip_bytes(networks, layout, bucket, stop - start)
-                if groups[-1] and filled + nbytes > limit:
+                if groups[-1] and shard_bytes + nbytes > limit:
                     groups.append([])
-                    filled = 0
+                    shard_bytes = 0
                 groups[-1].append(Piece(number, start, stop))
-                filled += nbytes
+                shard_bytes += nbytes
         name = "{}x{}-p{}".format(*bucket)
         shards += [PlannedShard(f"{name}/{i:05d}.arrayrecord", bucket, tuple(pieces)) for i, pieces in enumerate(groups)]
     return shards
 
 
 def clip_bytes(networks: Networks, layout: Layout, bucket: tuple[int, int, int], num_frames: int) -> int:
-    """Bytes of a clip, but for its text (at most a few MB)."""
+    """Size of a clip in bytes, without its text (at most a few MB)."""
     height, width, persons = bucket
     vae, speech = networks.vae, networks.dit.audio
     chunks, references = len(chunk_starts(num_frames, layout)), len(reference_frames(num_frames, layout))
@@ -175,6 +175,6 @@ def clip_bytes(networks: Networks, layout: Layout, bucket: tuple[int, int, int],
     cells = times * (height // vae.spatial_stride) * (width // vae.spatial_stride)
     latents = cells * vae.z_dim
     tokens = networks.clip.tokens * networks.clip.width
-    heard = persons * (num_frames + 2 * SPEECH_MARGIN) * speech.layers * speech.channels
-    shown = latents * (chunks * (1 + layout.ends) + references) + cells * chunks * layout.regions
-    return 2 * (shown + tokens * references + heard)
+    speech_values = persons * (num_frames + 2 * SPEECH_MARGIN) * speech.layers * speech.channels
+    latent_values = latents * (chunks * (1 + layout.ends) + references) + cells * chunks * layout.regions
+    return 2 * (latent_values + tokens * references + speech_values)

@@ -1,4 +1,4 @@
-"""From a folder of videos to a dataset: look through the videos, encode captions, then clips, shard by shard."""
+"""Converts a folder of videos to a dataset: scans the videos, encodes the captions, then the clips, shard by shard."""
 
 import contextlib
 import hashlib
@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -18,7 +17,6 @@ import safetensors
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Float16, Float32, UInt8
-from tqdm import tqdm
 
 from itjax import records
 from itjax.conditioning.prompt import NEGATIVE_PROMPT
@@ -27,6 +25,7 @@ from itjax.disk import check_output
 from itjax.errors import UserError
 from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
 from itjax.pipeline.encoders import token_masks
+from itjax.pipeline.process import exact_float32
 from itjax.preparation import encode, folder
 from itjax.preparation.clips import (
     Limits,
@@ -42,17 +41,19 @@ from itjax.preparation.clips import (
 from itjax.preparation.encode import Encoders
 from itjax.preparation.folder import Piece, PlannedShard
 from itjax.preparation.videos import Video, find_videos, signatures
+from itjax.progress import SILENT, Progress
 from itjax.records import Bucket, Clip, Dataset, Layout, Shard
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.sources import Weights
-from itjax.weights.torch_writer import Tensor, write_safetensors
+from itjax.weights.torch_writer import write_safetensors
 
-SCANNERS = 8  # videos looked through at once, at most
+SCANNERS = 8  # maximum number of videos scanned at once
 A = TypeVar("A")
 B = TypeVar("B")
 
 
 class Settings(NamedTuple):
-    """How records are made. `size`: name of the preset's table of picture sizes. `batch`: chunks at once on a device."""
+    """Settings of the preparation. `size`: one of the preset's tables of video sizes. `batch`: chunks per device at once."""
 
     layout: Layout
     size: str
@@ -62,19 +63,21 @@ class Settings(NamedTuple):
     dtype: DTypeLike
 
 
-def prepare(source: Path, out: Path, settings: Settings, weights: Weights, mesh: Mesh) -> Dataset:
-    """Makes the dataset `out`, or goes on with it; gives it.
+def prepare(
+    source: Path, out: Path, settings: Settings, weights: Weights, mesh: Mesh, progress: Progress = SILENT
+) -> Dataset:
+    """Makes the dataset `out`, or continues an interrupted one; returns it.
 
     Raises:
-        UserError: where no clip is usable, a file is not what it was, or `out` is something else or was begun with other
-            arguments.
-        OutputError: where the disk refuses.
+        UserError: if no clip is usable, a file has changed since the scan, or `out` is something else or was started with
+            different arguments.
+        OutputError: if a file cannot be written.
     """
     videos = find_videos(source, out)
     layout = replace(settings.layout, regions=any(video.region for video in videos))
     settings, networks = settings._replace(layout=layout), weights.preset.networks
     with folder.opened(out, arguments_of(settings, weights, videos)) as work:
-        scanned = scan_all(videos, settings, weights, folder.ScanFile(work / folder.SCAN))
+        scanned = scan_all(videos, settings, weights, folder.ScanFile(work / folder.SCAN), progress)
         folder.write_skipped(out, scanned)
         if not any(video.clips for video in scanned):
             reasons = "\n".join(line for video in scanned for line in folder.tell_skipped(video))
@@ -82,18 +85,19 @@ def prepare(source: Path, out: Path, settings: Settings, weights: Weights, mesh:
             raise UserError(f"{source}: no usable clip in {len(videos)} file(s):\n{reasons}")
         shards = folder.plan_shards(scanned, networks, layout, settings.shard_bytes)
         missing = [shard for shard in shards if not (out / shard.path).is_file()]
-        if missing or not (out / records.PROMPTS).is_file():
+        if missing or not (out / records.PROMPTS_FILE).is_file():
             _check_disk(out, missing, settings, weights)
-            make(videos, scanned, missing, out, work, settings, weights, mesh)
+            with exact_float32(settings.dtype):
+                make(videos, scanned, missing, out, work, settings, weights, mesh, progress)
         dataset = Dataset(out, weights.preset, layout, weights.encoders, _buckets(shards))
         records.write_dataset(dataset)
         (work / folder.TEXTS).unlink(missing_ok=True)
-    _tell(dataset)
+    progress.notice(_summary(dataset))
     return dataset
 
 
 def arguments_of(settings: Settings, weights: Weights, videos: Sequence[Video]) -> dict[str, str]:
-    """All that decides what the records are."""
+    """Everything that determines the records."""
     layout, limits = settings.layout, settings.limits
     files = {f"file {name}": value for name, value in signatures(videos).items()}
     return {
@@ -122,42 +126,44 @@ def _check_disk(out: Path, shards: Sequence[PlannedShard], settings: Settings, w
 
 
 def _buckets(shards: Sequence[PlannedShard]) -> tuple[Bucket, ...]:
-    of = lambda key: [shard for shard in shards if shard.bucket == key]
-    listed = lambda shard: Shard(shard.path, tuple(piece.stop - piece.start for piece in shard.pieces))
+    shards_of = lambda key: [shard for shard in shards if shard.bucket == key]
+    to_shard = lambda shard: Shard(shard.path, tuple(piece.stop - piece.start for piece in shard.pieces))
     keys = dict.fromkeys(shard.bucket for shard in shards)
-    return tuple(Bucket(*key, tuple(listed(shard) for shard in of(key))) for key in keys)
+    return tuple(Bucket(*key, tuple(to_shard(shard) for shard in shards_of(key))) for key in keys)
 
 
-def _tell(dataset: Dataset) -> None:
+def _summary(dataset: Dataset) -> str:
     frames = [frames for bucket in dataset.buckets for frames in bucket.num_frames]
     chunks = sum(len(records.chunk_starts(n, dataset.layout)) for n in frames)
-    print(f"{dataset.folder}: {len(frames)} clips of {sum(frames) / FRAME_RATE:.1f} s, {chunks} chunks, in", end=" ")
-    print(", ".join(f"{bucket.name} ({len(bucket.num_frames)})" for bucket in dataset.buckets))
+    buckets = ", ".join(f"{bucket.name} ({len(bucket.num_frames)})" for bucket in dataset.buckets)
+    return f"{dataset.folder}: {len(frames)} clips of {sum(frames) / FRAME_RATE:.1f} s, {chunks} chunks, in {buckets}"
 
 
-# -- looking through the videos ---------------------------------------------------------------------------------------
+# -- scanning ---------------------------------------------------------------------------------------------------------
 
 
-def scan_all(videos: Sequence[Video], settings: Settings, weights: Weights, found: folder.ScanFile) -> list[Scanned]:
-    """What each video has to give; those that were looked through before are not again."""
+def scan_all(
+    videos: Sequence[Video], settings: Settings, weights: Weights, found: folder.ScanFile, progress: Progress
+) -> list[Scanned]:
+    """Scans all videos except those in `found`, from an earlier run; returns all results."""
     table, stop = weights.preset.sizes[settings.size].table, threading.Event()
     done = len(found.scanned)
     if done:
-        print(f"{done} of {len(videos)} files were looked through before")
+        progress.notice(f"{done} of {len(videos)} files were already scanned")
     results = in_order(lambda video: scan(video, table, settings.limits, stop), videos[done:], SCANNERS, stop)
     with contextlib.closing(results):
         for result in results:
             found.append(result)
-            print(f"[{len(found.scanned)}/{len(videos)}] {result.name}: {len(result.clips)} clip(s)")
+            progress.notice(f"[{len(found.scanned)}/{len(videos)}] {result.name}: {len(result.clips)} clip(s)")
             for line in folder.tell_skipped(result):
-                print(line)
+                progress.notice(line)
     return found.scanned
 
 
 def in_order(call: Callable[[A], B], items: Iterable[A], most: int, stop: threading.Event) -> Generator[B]:
-    """`call` of each item, in their order, some at once in threads; only a few results wait.
+    """Yields `call`(item) for each item in order, computed ahead in threads; only a few results are buffered.
 
-    `stop` is set at the end, also where the waiting is broken off (Ctrl-C): those under way can end soon.
+    `stop` is set at the end, also on interruption (Ctrl-C), so that running calls can end soon.
     """
     threads = min(most, os.cpu_count() or 1)
     waiting: deque[Future[B]] = deque()
@@ -179,7 +185,7 @@ def in_order(call: Callable[[A], B], items: Iterable[A], most: int, stop: thread
 
 
 class Loaded(NamedTuple):
-    """A clip as the networks take it. `tracks` are those of the whole video, the same objects for all its clips."""
+    """The networks' inputs for a clip. `tracks` are those of the whole video, the same objects for all its clips."""
 
     piece: Piece
     pixels: UInt8[np.ndarray, "F H W 3"]
@@ -190,12 +196,12 @@ class Loaded(NamedTuple):
 
 def make(
     videos: Sequence[Video], scanned: Sequence[Scanned], shards: Sequence[PlannedShard], out: Path, work: Path,
-    settings: Settings, weights: Weights, mesh: Mesh,
+    settings: Settings, weights: Weights, mesh: Mesh, progress: Progress,
 ) -> None:  # fmt: skip
-    """Writes the prompts and the shards. Captions come first: their encoder is the largest network."""
+    """Writes the prompts and the shards. Texts come first, so that their encoder, the largest network, is freed early."""
     program = encode.program_of(weights.preset.networks, settings.layout, settings.dtype)
     captions = list(dict.fromkeys(video.caption for video in scanned if video.clips))
-    _make_texts(captions, out, work / folder.TEXTS, program, settings, weights, mesh)
+    _encode_captions(captions, out, work / folder.TEXTS, program, settings, weights, mesh)
     if not shards:
         return
     encoders = encode.open_encoders(weights, mesh, program, settings.batch)
@@ -205,21 +211,21 @@ def make(
     with safetensors.safe_open(work / folder.TEXTS, "numpy") as texts, contextlib.closing(loaded):
         text_of = lambda caption: texts.get_tensor(str(captions.index(caption)))
         clips = encode_clips(loaded, scanned, text_of, encoders, settings)
-        with tqdm(total=total, unit="frame", smoothing=0.1) as bar:
+        with progress.bar(total, "frame") as bar:
             for shard in shards:
                 (out / shard.path).parent.mkdir(exist_ok=True)
-                made = []
+                shard_records = []
                 for piece in shard.pieces:
-                    made.append(records.to_records(next(clips)))
-                    bar.update(piece.stop - piece.start)
-                records.write_shard(out / shard.path, made)
+                    shard_records.append(records.to_records(next(clips)))
+                    bar.advance(piece.stop - piece.start)
+                records.write_shard(out / shard.path, shard_records)
 
 
-def _make_texts(
+def _encode_captions(
     captions: list[str], out: Path, path: Path, program, settings: Settings, weights: Weights, mesh: Mesh
 ) -> None:
-    """The states of "" and the negative prompt for the dataset, those of the captions for the time of the making."""
-    if path.is_file() and (out / records.PROMPTS).is_file():
+    """Encodes texts: "" and the negative prompt into the dataset, the captions into the temporary file `path`."""
+    if path.is_file() and (out / records.PROMPTS_FILE).is_file():
         return
     texts = ["", NEGATIVE_PROMPT, *captions]
     counts = encode.token_counts(weights, captions)
@@ -228,18 +234,18 @@ def _make_texts(
     with contextlib.closing(states):
         records.write_null_prompts(out, np.stack([next(states), next(states)]))
 
-        def cut(number: int) -> Float16[np.ndarray, "X Dt"]:  # called in the order of the captions
+        def cut(number: int) -> Float16[np.ndarray, "X Dt"]:  # must be called in the order of the captions
             return _finite(next(states)[: counts[number]].astype(np.float16), captions[number] or "no caption")
 
-        half = np.dtype(np.float16)
-        write_safetensors(path, [Tensor(str(i), (count, width), half, partial(cut, i)) for i, count in enumerate(counts)])
+        lazy = lambda number, count: LazyTensor((count, width), np.dtype(np.float16), lambda _: cut(number))
+        write_safetensors(path, {str(number): lazy(number, count) for number, count in enumerate(counts)})
 
 
 def read_clips(videos: Sequence[Video], scanned: Sequence[Scanned], pieces: Iterable[Piece]) -> Iterator[Loaded]:
-    """The clips' pictures and sound, one clip at a time.
+    """Reads the images and audio of the clips, one clip at a time.
 
     Raises:
-        UserError: where a file is not what it was.
+        UserError: if a file can no longer be read.
     """
     current = None
     for piece in pieces:
@@ -247,24 +253,24 @@ def read_clips(videos: Sequence[Video], scanned: Sequence[Scanned], pieces: Iter
         if current != piece.video:
             current = piece.video
             source = open_video(video)
-            tracks = [_as_long_as(scanned[piece.video].clips[-1][1], track) for track in load_tracks(video)]
+            tracks = [_padded_to(scanned[piece.video].clips[-1][1], track) for track in load_tracks(video)]
             masks, region = load_masks(video, source.size, size), open_region(video, source.size)
-        marked = None if region is None else load_region(region, piece.start, piece.stop, size)
-        yield Loaded(piece, load_pixels(source, piece.start, piece.stop, size), tracks, masks, marked)
+        brightness = None if region is None else load_region(region, piece.start, piece.stop, size)
+        yield Loaded(piece, load_pixels(source, piece.start, piece.stop, size), tracks, masks, brightness)
 
 
-def _as_long_as(num_frames: int, track: Float32[np.ndarray, " _"]) -> Float32[np.ndarray, " _"]:
-    """The track with silence after its end, where the pictures go on."""
+def _padded_to(num_frames: int, track: Float32[np.ndarray, " _"]) -> Float32[np.ndarray, " _"]:
+    """The track, padded with silence if it is shorter than the video."""
     return np.pad(track, (0, max(0, num_frames * SAMPLE_RATE // FRAME_RATE - len(track))))
 
 
 def ahead(items: Iterator[A]) -> Generator[A]:
-    """The items (none of them None), the next one made in a thread meanwhile."""
-    make: Callable[[], A | None] = lambda: next(items, None)
+    """Yields the items (none of which may be None); a thread produces the next one in advance."""
+    produce: Callable[[], A | None] = lambda: next(items, None)
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(make)
-        while (item := coming.result()) is not None:
-            coming = thread.submit(make)
+        future = thread.submit(produce)
+        while (item := future.result()) is not None:
+            future = thread.submit(produce)
             yield item
 
 
@@ -272,27 +278,27 @@ def encode_clips(
     loaded: Iterable[Loaded], scanned: Sequence[Scanned], text_of: Callable[[str], np.ndarray], encoders: Encoders,
     settings: Settings,
 ) -> Iterator[Clip]:  # fmt: skip
-    """The records of the clips, in their order."""
+    """Yields the encoded clips, in order."""
     layout = settings.layout
-    heard: tuple[int, list[SpeechFeatures]] | None = None
+    speech: tuple[int, list[SpeechFeatures]] | None = None
     for piece, pixels, tracks, masks, region in loaded:
         video = scanned[piece.video]
-        if heard is None or heard[0] != piece.video:
-            heard = piece.video, [encode.open_speech(encoders, track) for track in tracks]
+        if speech is None or speech[0] != piece.video:
+            speech = piece.video, [encode.open_speech(encoders, track) for track in tracks]
         name = f"{video.name}[{piece.start}:{piece.stop}]"
-        seen = encode.encode_pictures(encoders, pixels, layout)
+        encoded = encode.encode_pictures(encoders, pixels, layout)
         yield Clip(
             name=name,
             num_frames=len(pixels),
             chunk_starts=records.chunk_starts(len(pixels), layout),
-            chunks=_finite(seen.chunks, name),
+            chunks=_finite(encoded.chunks, name),
             reference_frames=records.reference_frames(len(pixels), layout),
-            references=_finite(seen.references, name),
-            clip_tokens=_finite(seen.clip_tokens, name),
-            speech=_finite(encode.encode_speech(heard[1], piece.start, piece.stop), name),
+            references=_finite(encoded.references, name),
+            clip_tokens=_finite(encoded.clip_tokens, name),
+            speech=_finite(encode.encode_speech(speech[1], piece.start, piece.stop), name),
             text=text_of(video.caption),
-            ends=None if seen.ends is None else _finite(seen.ends, name),
-            regions=chunk_regions(region, seen.chunks.shape, layout, len(pixels)) if layout.regions else None,
+            ends=None if encoded.ends is None else _finite(encoded.ends, name),
+            regions=chunk_regions(region, encoded.chunks.shape, layout, len(pixels)) if layout.regions else None,
             masks=None if masks is None else np.asarray(token_masks(masks), np.float16),
         )
 
@@ -300,10 +306,9 @@ def encode_clips(
 def chunk_regions(
     region: Float32[np.ndarray, "F h w"] | None, shape: tuple[int, ...], layout: Layout, num_frames: int
 ) -> Float16[np.ndarray, "n T h w"]:
-    """How much of each latent cell of each chunk lies in the region, for chunks of latents of `shape` [n, T, h, w, C].
+    """The fraction of each latent cell inside the region, for chunks whose latents have the shape [n, T, h, w, C].
 
-    The first latent stands for one frame; the others for four, of which the brightest counts. Zeros where a video has no
-    region.
+    The first latent covers one frame, the others four each, of which the maximum is taken. Zeros if a video has no region.
     """
     regions, times = np.zeros(shape[:4], np.float16), shape[1]
     if region is not None:
@@ -315,7 +320,7 @@ def chunk_regions(
 
 
 def _finite(values: Float16[np.ndarray, "*b"], what: str) -> Float16[np.ndarray, "*b"]:
-    """`values`, which a network made. Raises UserError where they are no numbers: training would not survive them."""
+    """Returns `values` from a network. Raises UserError if they are not finite, because training on them would fail."""
     if not np.isfinite(values).all():
-        raise UserError(f"{what}: the networks made numbers of it that are infinite or none. Convert the checkpoint again.")
+        raise UserError(f"{what}: the networks' output is NaN or infinite. Convert the checkpoint again.")
     return values

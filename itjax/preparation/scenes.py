@@ -1,4 +1,4 @@
-"""Scenes: where a video is cut, found by PySceneDetect on frames at 25 a second, and pieces of bearable length."""
+"""Detects cuts with PySceneDetect on frames at 25 per second, and splits scenes into pieces of limited length."""
 
 import itertools
 import math
@@ -14,13 +14,14 @@ from itjax.media.containers import FRAME_RATE
 
 Picture = UInt8[np.ndarray, "H W 3"]
 
-THRESHOLD = 27.0  # mean change of hue, saturation and brightness (0..255) that is a cut: PySceneDetect's own
+THRESHOLD = 27.0  # mean change of hue, saturation and brightness (0..255) that counts as a cut: PySceneDetect's default
 
 
 def find_scenes(frames: Iterable[Picture]) -> list[range]:
-    """The scenes of a video, in frames: together they are all of it.
+    """The scenes of a video as ranges of frames, which together cover all of it.
 
-    Every cut counts, also one right after another: a chunk across a cut teaches more wrong than a lost flash of light.
+    Every detected cut counts, even directly after another one: training on a chunk across a cut is worse than losing a few
+    frames around a flash of light.
     """
     detector = ContentDetector(threshold=THRESHOLD, min_scene_len=0)
     edges, count, size = [0], 0, None
@@ -33,9 +34,9 @@ def find_scenes(frames: Iterable[Picture]) -> list[range]:
 
 
 def pieces(scene: range, least: int, most: int) -> Iterator[range]:
-    """The scene in as few equal pieces as `most` allows.
+    """Splits the scene into as few equal pieces of at most `most` frames as possible.
 
-    Where those had less than `least` frames, in pieces of `most` frames and a rest.
+    If these would be shorter than `least` frames, splits it into pieces of `most` frames and a remainder instead.
     """
     count = math.ceil(len(scene) / most)
     if count > 1 and len(scene) // count < least:
@@ -47,7 +48,7 @@ def pieces(scene: range, least: int, most: int) -> Iterator[range]:
 
 
 def _small(frame: Picture) -> tuple[int, int]:
-    """(width, height) to look for cuts at: about 256 pixels wide, as PySceneDetect does."""
+    """(width, height) for cut detection: about 256 pixels wide, as in PySceneDetect."""
     height, width = frame.shape[:2]
     factor = compute_downscale_factor(width)
     return max(1, round(width / factor)), max(1, round(height / factor))

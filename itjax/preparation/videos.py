@@ -1,4 +1,4 @@
-"""The files of a folder: which are videos, and what lies beside each (caption, voices, boxes, region). Opens no video."""
+"""Finds the videos in a folder and the files next to each (caption, voices, boxes, region). Opens no video."""
 
 import json
 import warnings
@@ -14,7 +14,7 @@ REGIONS = (".region.mp4", ".region.png")
 
 
 class Video(NamedTuple):
-    """A video and what lies beside it; None where there is nothing. `name` is its path within the folder."""
+    """A video and the files next to it (None if missing). `name` is its path within the folder."""
 
     name: str
     path: Path
@@ -25,44 +25,44 @@ class Video(NamedTuple):
 
     @property
     def persons(self) -> int:
-        """2 where a voice lies beside the video, else 1."""
+        """Number of persons: 2 if there is a separate voice file, else 1."""
         return 2 if any(self.voices) else 1
 
 
 def find_videos(folder: Path, leave_out: Path) -> list[Video]:
-    """Every file in `folder` and below that is neither hidden nor something beside a video, sorted by name.
+    """All files in `folder` and its subfolders except hidden ones and companions of a video, sorted by name.
 
-    What lies in `leave_out` (the dataset) does not count.
+    Files in `leave_out` (the dataset) are ignored.
 
     Raises:
-        UserError: where there is no such folder, nothing in it, or it lies in `leave_out`.
+        UserError: if the folder does not exist, contains no videos, or is inside `leave_out`.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder. Name the folder that the videos are in.")
+        raise UserError(f"{folder}: no such folder. It should be the folder with the videos.")
     if folder.resolve().is_relative_to(leave_out.resolve()):
-        raise UserError(f"{leave_out}: the videos are in it; name a folder of its own for the dataset")
+        raise UserError(f"{leave_out} contains the videos: choose a separate folder for the dataset")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
     files = [path for path in files if not path.resolve().is_relative_to(leave_out.resolve())]
     videos = [_video(path, folder) for path in files if not path.name.lower().endswith((CAPTION, BOXES, *VOICES, *REGIONS))]
     if not videos:
-        raise UserError(f"{folder}: there is no video in this folder, nor in those below it.")
+        raise UserError(f"{folder}: there are no videos in this folder or its subfolders.")
     used = {path for video in videos for path in (video.path, *_companions(video))}
     for path in files:
         if path not in used:
-            warnings.warn(f"{path} lies beside no video of its name: it is not used", stacklevel=2)
+            warnings.warn(f"{path} is ignored: there is no video with the same name next to it", stacklevel=2)
     return videos
 
 
 def signatures(videos: Iterable[Video]) -> dict[str, str]:
-    """{name: size and time} of all files: enough to notice that one was changed."""
+    """{name: size and modification time} of all files, to detect changes."""
     folder_of = {video.name: video.path.parents[len(Path(video.name).parts) - 1] for video in videos}
-    about = {}
+    signature_of = {}
     for video in videos:
         for path in (video.path, *_companions(video)):
             stat = path.stat()
             name = path.relative_to(folder_of[video.name]).as_posix()
-            about[name] = f"{stat.st_size} bytes of {datetime.fromtimestamp(stat.st_mtime, UTC).replace(tzinfo=None)}"
-    return about
+            signature_of[name] = f"{stat.st_size} bytes of {datetime.fromtimestamp(stat.st_mtime, UTC).replace(tzinfo=None)}"
+    return signature_of
 
 
 def _companions(video: Video) -> list[Path]:
@@ -70,10 +70,10 @@ def _companions(video: Video) -> list[Path]:
 
 
 def read_caption(video: Video) -> str:
-    """The caption, "" where there is none.
+    """The caption, or "" if there is none.
 
     Raises:
-        UserError: where the file is no text.
+        UserError: if the file cannot be read as UTF-8 text.
     """
     if video.caption is None:
         return ""
@@ -84,12 +84,12 @@ def read_caption(video: Video) -> str:
 
 
 def read_boxes(video: Video) -> list | None:
-    """The two persons' boxes, as input JSONs have them; whether they make sense is for the picture to say.
+    """The two persons' boxes, in the format of the input JSON. Whether they fit the image is checked later.
 
-    None where there is no file: then each person has a half of the picture.
+    None if there is no file: then each person has one half of the image.
 
     Raises:
-        UserError: where the file is not of that form.
+        UserError: if the file has another format.
     """
     if video.boxes is None:
         return None
@@ -98,23 +98,25 @@ def read_boxes(video: Video) -> list | None:
         boxes = content["bbox"]
         return [boxes[person] for person in ("person1", "person2")]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        wanted = '{"bbox": {"person1": [top, left, bottom, right], "person2": [...]}}'
-        raise UserError(f"{video.boxes} cannot be read ({error!r}): it must be {wanted}") from error
+        expected = '{"bbox": {"person1": [top, left, bottom, right], "person2": [...]}}'
+        raise UserError(f"{video.boxes} cannot be read ({error!r}): it must be {expected}") from error
 
 
 def check_voices(video: Video) -> None:
-    """Checks that what lies beside the video fits together.
+    """Checks that the files next to the video are consistent.
 
     Raises:
-        UserError: where one voice of two is missing, or boxes are given for one person.
+        UserError: if one of two voices is missing, or there are boxes for a single person.
     """
     for voice, ending in zip(video.voices, VOICES, strict=True):
         if voice is None and video.persons == 2:
             raise UserError(
-                f"{Path(video.name).stem}{ending} is missing: two persons need a voice each (a silent one counts)"
+                f"{Path(video.name).stem}{ending} is missing: two persons need one voice file each (it may be silent)"
             )
     if video.boxes is not None and video.persons == 1:
-        raise UserError(f"{video.boxes.name} has boxes of persons, but their voices (NAME.1.wav, NAME.2.wav) are missing")
+        raise UserError(
+            f"{video.boxes.name} has boxes for two persons, but their voices (NAME.1.wav, NAME.2.wav) are missing"
+        )
 
 
 def _video(path: Path, folder: Path) -> Video:

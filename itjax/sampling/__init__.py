@@ -1,1 +1,1 @@
-"""The chunk loop on arrays: schedule, guidance, denoising, chunks and their plan, colour. Knows no files but noise."""
+"""The chunk loop on arrays: schedule, guidance, denoising, chunks, chunk plan, colour. Reads no files except noise."""

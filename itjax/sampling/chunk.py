@@ -1,8 +1,8 @@
-"""One chunk of video, as pure functions: begin, denoise step by step, finish; `chunk_step` is all of it for `lax.scan`.
+"""One chunk of video as pure functions: begin, denoise step by step, finish; `chunk_step` is all of them for `lax.scan`.
 
-Knows no files. The compiled functions serve the first chunk and all later ones: the first fills its context with copies
-of the reference and pins only the first latent of them (the VAE is causal, so that one is the reference's own latent).
-The strategies i2v and fl2v (`itjax.config.Sampler`) pin the first latent of what the chunk is shown, in every chunk.
+No file access. The same compiled functions serve the first chunk and all later ones: the first fills its context with
+copies of the reference and pins only the first context latent (the VAE is causal, so it is the reference's own latent).
+The strategies i2v and fl2v (`itjax.config.Sampler`) pin the first latent of the reference in every chunk.
 """
 
 from typing import NamedTuple
@@ -18,22 +18,22 @@ from itjax.models.apply import apply
 from itjax.models.clip import Clip
 from itjax.models.clip_pixels import clip_pixels
 from itjax.models.dit import DiT
-from itjax.models.dit_block import Branches, Persons
+from itjax.models.dit_block import BranchIndices, Persons
 from itjax.parallel.sharding import constrain
 from itjax.sampling import denoise
 from itjax.sampling.color import ColorStatistics, match_colors
 from itjax.sampling.denoise import Conditions, Context, DenoisingState, EulerSteps
-from itjax.sampling.guidance import guide
+from itjax.sampling.guidance import make_guide
 
-# P persons · G persons and background · F frames of a chunk · M context frames
-# T latent frames · U prompts · h w latent grid · S tokens of a frame
+# P persons · G persons and background · F frames per chunk · M context frames
+# T latent frames · U prompts · h w latent grid · S tokens per latent frame
 
 
 class Reference(NamedTuple):
-    """What the DiT is shown of the reference picture.
+    """The DiT's conditioning on the reference picture.
 
-    VAE latents of [picture, zeros ...], CLIP tokens, and the mask that tells pictures (1) from zeros: a channel for each of
-    the four frames of a latent.
+    VAE latents of [picture, zeros ...], CLIP tokens, and a mask that is 1 for pictures and 0 for zeros, with one channel
+    for each of a latent's four frames.
     """
 
     latents: Float[Array, "T h w C"]
@@ -42,9 +42,9 @@ class Reference(NamedTuple):
 
 
 class Invariants(NamedTuple):
-    """What does not change from chunk to chunk.
+    """Inputs that are the same for all chunks.
 
-    `clip`: the image encoder's parameters, where chunks show their own frames (strategy i2v).
+    `clip`: the image encoder's parameters; only needed if generated frames become references (strategy i2v).
     """
 
     dit: dict
@@ -57,10 +57,10 @@ class Invariants(NamedTuple):
 
 
 class ChunkInputs(NamedTuple):
-    """What is new in each chunk.
+    """Inputs of one chunk.
 
-    `windows`: speech features around each frame, for each person. `reference`: None where the chunk shows the last frame
-    that was generated (strategy i2v), or the picture if there is none yet.
+    `windows`: speech features around each frame, per person. `reference`: None if the reference is the last generated frame
+    (strategy i2v), which in the first chunk is the source picture.
     """
 
     windows: Float[Array, "*n P F W N C"]
@@ -69,14 +69,14 @@ class ChunkInputs(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """What a chunk hands to the next: its last frames in -1..1, and how many of their latents hold."""
+    """State passed to the next chunk: the last frames in -1..1, and how many of the context latents are pinned."""
 
     frames: Float[Array, "M H W 3"]
     pinned_latents: Int[Array, ""]
 
 
-class Output(NamedTuple):
-    """A finished chunk: all its frames (context included) as 8-bit pixels and in -1..1, and its latents."""
+class ChunkOutput(NamedTuple):
+    """A finished chunk: all frames (including context) as 8-bit pixels and in -1..1, and the latents."""
 
     pixels: UInt8[Array, "*n F H W 3"]
     frames: Float[Array, "*n F H W 3"]
@@ -84,7 +84,7 @@ class Output(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The static half of a run: networks, settings, and the type that matrix products are in."""
+    """The static part of a run: network sizes, sampling settings, and the dtype of matrix products."""
 
     networks: Networks
     sampler: Sampler
@@ -102,52 +102,54 @@ class Program(NamedTuple):
 
 
 def first_carry(picture: Float[Array, "H W 3"], sampler: Sampler) -> Carry:
-    """The carry into the first chunk: copies of the reference, of which one latent holds."""
+    """The carry into the first chunk: copies of the reference, with one latent pinned."""
     return Carry(jnp.tile(picture, (sampler.motion_frames, 1, 1, 1)), jnp.asarray(1, jnp.int32))
 
 
 def constrain_carry(carry: Carry) -> Carry:
-    """The carry whole on every device of a mesh: where one chunk leaves it, and the next one looks for it."""
+    """Replicates the carry on all devices, so that it has the same sharding at the start and end of a chunk."""
     return jax.tree.map(constrain, carry)
 
 
-def begin(program: Program, invariants: Invariants, carry: Carry, chunk: ChunkInputs) -> tuple[DenoisingState, Conditions]:
-    """Everything that depends on the chunk but not on the time step, and the state before the first step."""
+def begin_chunk(
+    program: Program, invariants: Invariants, carry: Carry, chunk: ChunkInputs
+) -> tuple[DenoisingState, Conditions]:
+    """The state before the first step, and everything that depends on the chunk but not on the time step."""
     net, sampler = program.net, program.sampler
     reference = last_frame(program, invariants, carry) if chunk.reference is None else chunk.reference
     two_persons = invariants.masks is not None
-    # distinct voices: the persons' own, and silence (zeros before the adapter), which knows no persons
+    # the distinct audio inputs: the persons' voices, and silence (zeros before the adapter), which belongs to no person
     windows = jnp.stack([chunk.windows, jnp.zeros_like(chunk.windows)])
     voiced = jnp.asarray([1.0, 0.0])
     text = invariants.prompts, reference.clip[None], windows, voiced if two_persons else None
     keys_values = apply(net, invariants.dit, *text, method="keys_values")
-    branches = branches_of(sampler)
+    branches = guidance_branches(sampler)
     persons = None if invariants.masks is None else Persons(invariants.masks, voiced[branches.audio])
     if sampler.strategy == "soft":
         context = vae.encode(invariants.vae, carry.frames[None], program.networks.vae, program.dtype)[0]
-    else:  # the VAE is causal: the first latent that is shown is that of the chunk's first frame alone
+    else:  # the VAE is causal: the reference's first latent encodes the chunk's first frame alone
         context = reference.latents[: sampler.context_latents]
     mask = jnp.broadcast_to(reference.mask[:, None, None], (*chunk.noise.shape[:-1], 4))
     mask_and_reference = jnp.concatenate([mask, reference.latents], axis=-1)
     conditions = Conditions(mask_and_reference, keys_values, branches, persons, Context(context, carry.pinned_latents))
-    return denoise.start(chunk.noise, net, conditions.context, sampler), conditions
+    return denoise.initial_state(chunk.noise, net, conditions.context, sampler), conditions
 
 
-def branches_of(sampler: Sampler) -> Branches:
-    """Prompts (0 the user's, 1 the negative) and voices (0 theirs, 1 silence) of the guidance branches."""
+def guidance_branches(sampler: Sampler) -> BranchIndices:
+    """Indices of prompts (0 the user's, 1 the negative) and audio (0 voices, 1 silence) of the guidance branches."""
     text, audio = ((0, 0), (0, 1)) if sampler.branches == 2 else ((0, 1, 1), (0, 0, 1))
-    return Branches(jnp.asarray(text, jnp.int32), jnp.asarray(audio, jnp.int32))
+    return BranchIndices(jnp.asarray(text, jnp.int32), jnp.asarray(audio, jnp.int32))
 
 
 def denoise_step(
     program: Program, invariants: Invariants, state: DenoisingState, step: EulerSteps, conditions: Conditions
 ) -> DenoisingState:
     """One Euler step."""
-    return denoise.euler_step(program.net, invariants.dit, guide(program.sampler), state, step, conditions)
+    return denoise.euler_step(program.net, invariants.dit, make_guide(program.sampler), state, step, conditions)
 
 
-def finish(program: Program, invariants: Invariants, latents: Float[Array, "T h w C"]) -> tuple[Carry, Output]:
-    """Latents to frames with the reference's colours, and what the next chunk goes on from."""
+def finish_chunk(program: Program, invariants: Invariants, latents: Float[Array, "T h w C"]) -> tuple[Carry, ChunkOutput]:
+    """Decodes the latents, matches the frames to the reference's colours, and builds the next chunk's carry."""
     sampler = program.sampler
     frames = vae.decode(invariants.vae, latents[None], program.networks.vae, program.dtype)[0]
     if sampler.color_strength > 0:
@@ -155,19 +157,19 @@ def finish(program: Program, invariants: Invariants, latents: Float[Array, "T h 
     pixels = jnp.round((jnp.clip(frames, -1, 1) + 1) * 127.5).astype(jnp.uint8)
     pinned = jnp.asarray(sampler.context_latents, jnp.int32)
     carry = Carry(frames[-sampler.motion_frames :], pinned)
-    return constrain_carry(carry), Output(pixels, frames, latents)
+    return constrain_carry(carry), ChunkOutput(pixels, frames, latents)
 
 
-def chunk_step(program: Program, invariants: Invariants, carry: Carry, chunk: ChunkInputs) -> tuple[Carry, Output]:
-    """A whole chunk, as the body of a `lax.scan` over chunks."""
-    state, conditions = begin(program, invariants, carry, chunk)
+def chunk_step(program: Program, invariants: Invariants, carry: Carry, chunk: ChunkInputs) -> tuple[Carry, ChunkOutput]:
+    """One whole chunk, as the body of a `lax.scan` over chunks."""
+    state, conditions = begin_chunk(program, invariants, carry, chunk)
     body = lambda state, step: (denoise_step(program, invariants, state, step, conditions), None)
     state, _ = jax.lax.scan(body, state, invariants.steps)
-    return finish(program, invariants, state.latent)
+    return finish_chunk(program, invariants, state.latent)
 
 
 def last_frame(program: Program, invariants: Invariants, carry: Carry) -> Reference:
-    """The last frame of the chunk before as the only reference; in the first chunk that is the picture."""
+    """Encodes the last frame of the previous chunk as the only reference; in the first chunk it is the source picture."""
     picture = carry.frames[-1]
     parameters = {"vae": invariants.vae, "clip": invariants.clip}
     return encode_reference(program, parameters, picture, clip_pixels(picture, program.networks.clip.image))
@@ -180,9 +182,10 @@ def encode_reference(
     clip_picture: Float[Array, "s s 3"],
     last: Float[Array, "H W 3"] | None = None,
 ) -> Reference:
-    """Latents of [picture, zeros ...] over the chunk, and CLIP tokens. `parameters`: those of "vae" and "clip".
+    """Encodes the reference: latents of [picture, zeros ...] over the chunk, and CLIP tokens.
 
-    With `last`, a picture in -1..1 as the other one, the latents are those of [picture, zeros ..., last] (strategy fl2v).
+    `parameters`: those of "vae" and "clip". With `last`, a picture in -1..1 like `picture`, the latents encode
+    [picture, zeros ..., last] (strategy fl2v).
     """
     frames = jnp.zeros((program.sampler.frame_num, *picture.shape)).at[0].set(picture)
     if last is not None:
@@ -193,10 +196,10 @@ def encode_reference(
 
 
 def reference_mask(num_latents: int, with_last: bool = False) -> Float[Array, "{num_latents} 4"]:
-    """1 for the frames of each latent that are pictures, 0 for zeros.
+    """1 for frames of a latent that are pictures, 0 for frames that are zeros.
 
-    The first latent's one frame counts as four; of the last latent's four frames the last one is the picture (as in Wan's
-    network for first and last frames).
+    The first latent's single frame fills all four channels; of the last latent's four frames, only the last is a picture
+    (as in Wan's first-last-frame model).
     """
     mask = jnp.zeros((num_latents, 4)).at[0].set(1)
     return mask.at[-1, -1].set(1) if with_last else mask

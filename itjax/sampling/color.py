@@ -1,4 +1,4 @@
-"""Colour correction: frames are moved to the reference's mean and deviation in CIE Lab (Reinhard et al., 2001)."""
+"""Colour correction: frames get the reference's mean and standard deviation in CIE Lab (Reinhard et al., 2001)."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class ColorStatistics(NamedTuple):
 
 
 def lab_from_rgb(rgb: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:
-    """CIE Lab (D65) of sRGB in 0..1."""
+    """Converts sRGB in 0..1 to CIE Lab (D65)."""
     linear = jnp.where(rgb > 0.04045, jnp.power(jnp.maximum((rgb + 0.055) / 1.055, 1e-12), 2.4), rgb / 12.92)
     xyz = linear @ _RGB_TO_XYZ.T.astype(np.float32) / _WHITE
     f = jnp.where(xyz > 0.008856, jnp.cbrt(xyz), 7.787 * xyz + 16.0 / 116.0)
@@ -29,7 +29,7 @@ def lab_from_rgb(rgb: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:
 
 
 def rgb_from_lab(lab: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:
-    """CIE Lab (D65) to sRGB, clipped to 0..1."""
+    """Converts CIE Lab (D65) to sRGB, clipped to 0..1."""
     y = (lab[..., 0] + 16.0) / 116.0
     x = lab[..., 1] / 500.0 + y
     z = jnp.maximum(y - lab[..., 2] / 200.0, 0.0)
@@ -41,13 +41,13 @@ def rgb_from_lab(lab: Float[Array, "*b 3"]) -> Float[Array, "*b 3"]:
 
 
 def color_statistics(picture: Float[Array, "H W 3"]) -> ColorStatistics:
-    """Statistics of a picture in -1..1."""
+    """Lab statistics of a picture in -1..1."""
     lab = lab_from_rgb((picture + 1) / 2).reshape(-1, 3)
     return ColorStatistics(lab.mean(0), lab.std(0))
 
 
 def match_colors(frames: Float[Array, "F H W 3"], target: ColorStatistics, strength: float) -> Float[Array, "F H W 3"]:
-    """Each frame (in -1..1) with the target's Lab statistics, blended: (1-strength)·frame + strength·matched."""
+    """Matches each frame (in -1..1) to the target's Lab statistics: (1-strength)·frame + strength·matched."""
     lab = lab_from_rgb((frames + 1) / 2)
     mean, std = lab.mean((1, 2), keepdims=True), lab.std((1, 2), keepdims=True)
     # a flat channel has no contrast to stretch: it takes the target's mean

@@ -1,4 +1,4 @@
-"""From noise to latents: Euler steps under guidance, some of which a step cache may skip. Knows no files and no pixels."""
+"""From noise to latents: guided Euler steps, some of which TeaCache may skip. No files, no pixels."""
 
 from functools import partial
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from itjax.config import Sampler
 from itjax.models.apply import apply
 from itjax.models.dit import DiT, TimeFeatures
-from itjax.models.dit_block import Branches, KeysValues, Persons
+from itjax.models.dit_block import BranchIndices, KeysValues, Persons
 from itjax.parallel.sharding import SEQUENCE, constrain
 from itjax.sampling.guidance import Guide, Momentum
 
@@ -18,7 +18,7 @@ from itjax.sampling.guidance import Guide, Momentum
 
 
 class EulerSteps(NamedTuple):
-    """The Euler steps: their times (1000 .. 0), the features of them, and whether the blocks run or are skipped."""
+    """The Euler steps: times (1000 .. 0), time features, and whether each step runs the blocks or skips them."""
 
     t: Float[Array, "*steps"]
     t_next: Float[Array, "*steps"]
@@ -27,24 +27,24 @@ class EulerSteps(NamedTuple):
 
 
 class Context(NamedTuple):
-    """Latents of the frames that the chunk goes on from, and how many of them hold (one in the first chunk)."""
+    """Latents of the context frames, and how many of them are pinned (one in the first chunk)."""
 
     latents: Float[Array, "M h w C"]
     pinned: Int[Array, ""]
 
 
 class Conditions(NamedTuple):
-    """All that the DiT is told in a chunk besides the noisy latent and the time."""
+    """All inputs of the DiT in a chunk except the noisy latent and the time."""
 
     mask_and_reference: Float[Array, "T h w Cc"]
     keys_values: KeysValues
-    branches: Branches
+    branches: BranchIndices
     persons: Persons | None
     context: Context
 
 
 class DenoisingState(NamedTuple):
-    """What goes from step to step: the latent, APG's buffers, and what the blocks last added (None without TeaCache)."""
+    """State passed between steps: the latent, APG's momentum, and the blocks' last residual (None without TeaCache)."""
 
     latent: Float[Array, "T h w C"]
     momentum: Momentum
@@ -52,20 +52,20 @@ class DenoisingState(NamedTuple):
 
 
 def pin(latent: Float[Array, "T h w C"], context: Context) -> Float[Array, "T h w C"]:
-    """The latent with its first frames replaced by those of the context that hold."""
-    most = len(context.latents)
-    keep = (jnp.arange(most) < context.pinned)[:, None, None, None]
-    return latent.at[:most].set(jnp.where(keep, context.latents, latent[:most]))
+    """Replaces the first latent frames with the pinned context latents."""
+    num_context = len(context.latents)
+    is_pinned = (jnp.arange(num_context) < context.pinned)[:, None, None, None]
+    return latent.at[:num_context].set(jnp.where(is_pinned, context.latents, latent[:num_context]))
 
 
 def constrain_state(state: DenoisingState) -> DenoisingState:
-    """The state where every step finds and leaves it on a mesh: a step that moved it would be compiled once more."""
+    """Keeps the state's sharding the same at the start and end of a step: otherwise the next step would be recompiled."""
     residual = None if state.residual is None else constrain(state.residual, "data", SEQUENCE, None)
     return DenoisingState(constrain(state.latent), constrain(state.momentum), residual)
 
 
-def start(noise: Float[Array, "T h w C"], net: DiT, context: Context, sampler: Sampler) -> DenoisingState:
-    """Before the first step: noise, pinned, and empty buffers."""
+def initial_state(noise: Float[Array, "T h w C"], net: DiT, context: Context, sampler: Sampler) -> DenoisingState:
+    """The state before the first step: noise with the context pinned, and zero buffers."""
     momentum = jnp.zeros((sampler.branches - 1 if sampler.apg else 0, *noise.shape))
     residual = None
     if sampler.teacache_threshold is not None:
@@ -76,7 +76,7 @@ def start(noise: Float[Array, "T h w C"], net: DiT, context: Context, sampler: S
 def velocities(
     net: DiT, parameters: dict, state: DenoisingState, step: EulerSteps, conditions: Conditions
 ) -> tuple[Float[Array, "B T h w C"], Float[Array, "B L D"] | None]:
-    """The velocity noise - data of each branch, and what the blocks added to the tokens (where a step cache keeps it)."""
+    """The velocity (noise - data) of each branch, and the blocks' residual (None without TeaCache)."""
     call = partial(apply, net, parameters)
     batch = lambda x: jnp.broadcast_to(x, (len(conditions.branches.text), *x.shape))
     latents = batch(state.latent)
@@ -99,7 +99,7 @@ def velocities(
 def euler_step(
     net: DiT, parameters: dict, guide: Guide, state: DenoisingState, step: EulerSteps, conditions: Conditions
 ) -> DenoisingState:
-    """One Euler step (rectified flow, arXiv 2209.03003), pinned: z += (t' - t)/1000 · v, with v = noise - data."""
+    """One Euler step (rectified flow, arXiv 2209.03003), then pinning: z += (t' - t)/1000 · v with v = noise - data."""
     predicted, residual = velocities(net, parameters, state, step, conditions)
     velocity, momentum = guide(predicted, state.momentum)
     latent = state.latent + (step.t_next - step.t) / 1000 * velocity

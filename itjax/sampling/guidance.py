@@ -1,7 +1,7 @@
-"""How the velocities of the guidance branches become one. Knows no network: branches come in as a batch.
+"""Combines the velocities of the guidance branches, which are the batch axis. Independent of the network.
 
-With three branches they are c: prompt and voice, n: negative prompt and voice, u: negative prompt and silence; with two
-c and d: prompt and silence.
+Three branches are c (prompt and voice), n (negative prompt and voice) and u (negative prompt and silence); two are c and
+d (prompt and silence).
 """
 
 from collections.abc import Callable
@@ -18,27 +18,27 @@ Guide = Callable[[Velocities, Momentum], tuple[Float[Array, "T h w C"], Momentum
 
 
 def differences(velocities: Velocities) -> Momentum:
-    """From branch to branch: c - n and n - u, or c - d."""
+    """Differences of consecutive branches: c - n and n - u, or c - d."""
     return velocities[:-1] - velocities[1:]
 
 
 def classifier_free(velocities: Velocities, text_scale: float, audio_scale: float) -> Float[Array, "T h w C"]:
     """Classifier-free guidance: v = u + s_text·(c - n) + s_audio·(n - u), or v = d + s_audio·(c - d)."""
-    steps = differences(velocities)
+    deltas = differences(velocities)
     if len(velocities) == 2:
-        return velocities[1] + audio_scale * steps[0]
-    return velocities[2] + text_scale * steps[0] + audio_scale * steps[1]
+        return velocities[1] + audio_scale * deltas[0]
+    return velocities[2] + text_scale * deltas[0] + audio_scale * deltas[1]
 
 
 def adaptive_projected(
     velocities: Velocities, momentum: Momentum, text_scale: float, audio_scale: float, apg: Apg
 ) -> tuple[Float[Array, "T h w C"], Momentum]:
-    """Adaptive projected guidance (arXiv 2410.02416), of which v and the momentum buffers are returned.
+    """Adaptive projected guidance (arXiv 2410.02416); returns v and the new momentum buffers.
 
     v = c + (s_text-1)·apg(c - n) + (s_audio-1)·apg(n - u), or c + (s_audio-1)·apg(c - d).
 
-    Each difference joins a momentum buffer, is scaled down to the norm threshold, and loses its part parallel to c; norms
-    are over the whole latent.
+    Each difference is accumulated in a momentum buffer, scaled down to the norm threshold, and projected orthogonally to c;
+    norms are over the whole latent.
     """
     axes = (-4, -3, -2, -1)
     norm = lambda x: jnp.sqrt(jnp.square(x).sum(axes, keepdims=True))
@@ -51,8 +51,8 @@ def adaptive_projected(
     return velocities[0] + (text_scale - 1) * update[0] + (audio_scale - 1) * update[1], momentum
 
 
-def guide(sampler: Sampler) -> Guide:
-    """The guidance that the settings ask for, with its buffers threaded through (untouched without APG)."""
+def make_guide(sampler: Sampler) -> Guide:
+    """The guidance function for the settings. Without APG it returns the momentum buffers unchanged."""
     scales = sampler.text_scale, sampler.audio_scale
     if sampler.apg is None:
         return lambda velocities, momentum: (classifier_free(velocities, *scales), momentum)

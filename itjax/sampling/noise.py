@@ -1,4 +1,4 @@
-"""Noise for each chunk: drawn from the seed and the chunk's number, or read from a file made elsewhere."""
+"""Noise for each chunk: drawn from the seed and the chunk's number, or read from a file."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from itjax.sampling.plan import ChunkPlan
 
 
 class SeededNoise(NamedTuple):
-    """Normal noise that depends on the seed and the chunk's number alone, so a resumed run draws the same."""
+    """Normal noise that depends only on the seed and the chunk's number, so a resumed run draws the same noise."""
 
     seed: int
     shape: tuple[int, ...]
@@ -28,16 +28,16 @@ class SeededNoise(NamedTuple):
 
 
 class NoiseFile(NamedTuple):
-    """Noise made elsewhere: noise_0, noise_1 ..., each [C, T, h, w]. `shape` is what a chunk takes, [T, h, w, C]."""
+    """Noise from a file with tensors noise_0, noise_1 ..., each [C, T, h, w]. `shape` is that of a chunk, [T, h, w, C]."""
 
     path: Path
     shape: tuple[int, ...]
 
     def check(self, chunks: list[ChunkPlan]) -> None:
-        """Checks, before the work, that the file has the noise of all chunks.
+        """Checks, before any sampling, that the file has the noise of all chunks.
 
         Raises:
-            UserError: where a chunk's noise is missing or of another shape.
+            UserError: If the file cannot be read, or a chunk's noise is missing or has the wrong shape.
         """
         expected = (self.shape[-1], *self.shape[:-1])
         try:
@@ -48,11 +48,11 @@ class NoiseFile(NamedTuple):
         for chunk in chunks:
             name = f"noise_{chunk.number}"
             if name not in shapes:
-                raise UserError(f"--noise {self.path} has no {name}, and {len(chunks)} chunks are to be made")
+                raise UserError(f"--noise {self.path} has no {name}, but {len(chunks)} chunks will be generated")
             if shapes[name] != expected:
-                raise UserError(f"--noise {self.path}: {name} is {list(shapes[name])}, expected {list(expected)}")
+                raise UserError(f"--noise {self.path}: {name} has shape {list(shapes[name])}, expected {list(expected)}")
 
     def read(self, number: int) -> Float[np.ndarray, "T h w C"]:
-        """The noise of chunk `number`, its axes in our order."""
+        """The noise of chunk `number`, channels last."""
         with safe_open(self.path, "numpy") as file:
             return np.moveaxis(file.get_tensor(f"noise_{number}").astype(np.float32), 0, -1)

@@ -1,4 +1,4 @@
-"""Which frames each chunk makes and which speech it hears: the official loop's arithmetic, without its arrays."""
+"""The frames and the speech of each chunk: the arithmetic of the official loop, without arrays."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -8,12 +8,12 @@ from jaxtyping import Float, Int
 
 from itjax.config import Sampler
 
-# P persons · F frames of a chunk · W window · N layers of the speech encoder · C its width
+# P persons · F frames per chunk · W window · N layers of the speech encoder · C its width
 
 
 @runtime_checkable
 class Features(Protocol):
-    """Speech features of one person, readable in parts (`itjax.conditioning.speech_features.SpeechFeatures`)."""
+    """Speech features of one person, readable by frame range (`itjax.conditioning.speech_features.SpeechFeatures`)."""
 
     num_frames: int
 
@@ -22,7 +22,7 @@ class Features(Protocol):
 
 
 class ChunkPlan(NamedTuple):
-    """Chunk `number` covers frames start .. start + F - 1; of its F frames, those in `kept` are new and wanted."""
+    """Chunk `number` covers frames start .. start + F - 1; `kept` selects those that are appended to the video."""
 
     number: int
     start: int
@@ -31,19 +31,19 @@ class ChunkPlan(NamedTuple):
 
 
 def total_frames(num_frames: Sequence[int], sampler: Sampler, max_frames: int) -> int:
-    """Length of the whole video: the last person's track, the frame limit, or what the first person's chunks make."""
-    made, step = sampler.frame_num, sampler.new_frames
+    """Frames of the video: the minimum of the last person's track, the limit, and the chunks of the first person's track."""
+    generated, step = sampler.frame_num, sampler.new_frames
     limit = min(max_frames, num_frames[0])
-    if max_frames > sampler.frame_num:  # beyond one chunk, chunks are made until the first person's track ends
-        made += step * max(0, -(-(limit - made) // step))
-    return max(1, min(made, max_frames, num_frames[-1]))
+    if max_frames > sampler.frame_num:  # beyond one chunk, chunks are added until the first person's track ends
+        generated += step * max(0, -(-(limit - generated) // step))
+    return max(1, min(generated, max_frames, num_frames[-1]))
 
 
 def plan(num_frames: Sequence[int], sampler: Sampler, max_frames: int) -> list[ChunkPlan]:
-    """The chunks of a video for tracks of `num_frames` each.
+    """The chunks of a video for speech tracks of `num_frames` frames each.
 
-    The chunk whose speech reaches the end of the first track (or the limit) is the last. The first chunk counts as one
-    that reaches beyond the end only where it does: the official code looks at the ends of the later ones alone.
+    A chunk is the last if it reaches the end of the first track (or the limit). The first chunk is the last only if it
+    extends beyond that end: the official code does not check the first chunk's end.
     """
     total = total_frames(num_frames, sampler, max_frames)
     chunks, done, number = [], 0, 0
@@ -61,10 +61,10 @@ def plan(num_frames: Sequence[int], sampler: Sampler, max_frames: int) -> list[C
 
 
 def window_indices(chunk: ChunkPlan, num_frames: int, frame_num: int, window: int) -> Int[np.ndarray, "F W"]:
-    """For each frame of a chunk, the track's frames around it.
+    """Indices of the track's frames around each frame of a chunk.
 
-    Before the start the first frame is repeated. Beyond the end the last frame is, but in the last chunk the track goes
-    on backwards (the official code appends its own last features, flipped).
+    Before its start, the track is padded with its first frame. Beyond its end, it is padded with its last frame, but in the
+    last chunk it is mirrored (the official code appends the last features, flipped).
     """
     half = window // 2
     indices = chunk.start + np.arange(frame_num)[:, None] + np.arange(-half, half + 1)
@@ -76,7 +76,7 @@ def window_indices(chunk: ChunkPlan, num_frames: int, frame_num: int, window: in
 def speech_windows(
     chunk: ChunkPlan, features: Sequence[Features], frame_num: int, window: int
 ) -> Float[np.ndarray, "P F W N C"]:
-    """The speech around each frame of a chunk, for each person."""
+    """The speech features around each frame of a chunk, per person."""
     parts = []
     for track in features:
         indices = window_indices(chunk, track.num_frames, frame_num, window)

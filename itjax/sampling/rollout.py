@@ -1,4 +1,4 @@
-"""Chunk after chunk: two drivers of the same functions. `scanned` is one program; `streamed` has constant memory."""
+"""Generates chunk after chunk, in two ways: `scanned` is a single program, `streamed` needs constant memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -6,23 +6,23 @@ from typing import Any
 import jax
 
 from itjax.sampling import chunk
-from itjax.sampling.chunk import Carry, ChunkInputs, Invariants, Output, Program
+from itjax.sampling.chunk import Carry, ChunkInputs, ChunkOutput, Invariants, Program
 
-_begin = jax.jit(chunk.begin, static_argnums=0)
+_begin = jax.jit(chunk.begin_chunk, static_argnums=0)
 _denoise_step = jax.jit(chunk.denoise_step, static_argnums=0, donate_argnums=2)
-_finish = jax.jit(chunk.finish, static_argnums=0)
+_finish = jax.jit(chunk.finish_chunk, static_argnums=0)
 _constrain_carry = jax.jit(chunk.constrain_carry)
 
 
-def scanned(program: Program, invariants: Invariants, carry: Carry, chunks: ChunkInputs) -> tuple[Carry, Output]:
-    """All chunks in one `lax.scan`.
+def scanned(program: Program, invariants: Invariants, carry: Carry, chunks: ChunkInputs) -> tuple[Carry, ChunkOutput]:
+    """Generates all chunks in one `lax.scan`.
 
-    `chunks` are stacked on a leading axis, except for their reference: one serves all (or None: each is shown the last frame
-    of the one before).
+    `chunks` is stacked on a leading axis, except for the reference, which is shared by all chunks (None: each chunk's
+    reference is the last frame of the previous one).
     """
     reference = chunks.reference
 
-    def step(carry: Carry, inputs) -> tuple[Carry, Output]:
+    def step(carry: Carry, inputs) -> tuple[Carry, ChunkOutput]:
         windows, noise = inputs
         return chunk.chunk_step(program, invariants, carry, ChunkInputs(windows, reference, noise))
 
@@ -35,11 +35,11 @@ def streamed(
     carry: Carry,
     chunks: Iterable[ChunkInputs],
     on_step: Callable[[int], object] = lambda step: None,
-) -> Iterator[tuple[Carry, Output]]:
-    """One chunk at a time, for any number of them; each is handed out with the carry that the next one starts from.
+) -> Iterator[tuple[Carry, ChunkOutput]]:
+    """Generates any number of chunks, one at a time; yields each with the carry into the next one.
 
-    The steps are dispatched one by one (a host callback inside a compiled loop would keep it out of the persistent
-    compilation cache), so `on_step` hears of each as it ends, and an interrupt is heeded between two.
+    The steps are dispatched one by one (a host callback inside a compiled loop would keep the loop out of the persistent
+    compilation cache): `on_step` is called after each step, and an interrupt takes effect between two steps.
     """
     steps = [jax.tree.map(lambda x, i=i: x[i], invariants.steps) for i in range(len(invariants.steps.t))]
     carry = _constrain_carry(carry)
@@ -54,6 +54,6 @@ def streamed(
 
 
 def compiled_programs() -> int:
-    """How many programs the streamed driver has compiled in this process (a test holds it still over chunks)."""
+    """Number of programs that `streamed` has compiled in this process (tests check that it stays constant)."""
     functions: tuple[Any, ...] = (_begin, _denoise_step, _finish)
     return sum(function._cache_size() for function in functions)

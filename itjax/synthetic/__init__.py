@@ -1,1 +1,1 @@
-"""Drawn faces that talk: video, sound and prompt of which everything is known, from a seed."""
+"""Drawn faces that talk: video, sound and prompt with full ground truth, generated from a seed."""

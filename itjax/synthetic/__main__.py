@@ -1,12 +1,12 @@
-"""Videos of drawn people who talk, with the truth about each.
+"""Generates videos of drawn people who talk, with ground truth.
 
     python -m itjax.synthetic drawn/ --clips 20 --seconds 10
     python -m itjax.preparation drawn/videos dataset/ --checkpoint weights/itjax
 
-OUT/videos holds what `itjax.preparation` takes: NAME.mp4 with its sound, NAME.txt with its prompt, NAME.region.mp4 with
-the mouths in white (where training may count its errors more), and for two persons their voices and boxes.
-OUT/truth/NAME.json says what is known: words, phonemes and their times, how the mouth stands in each frame, where it is, how
-head and camera move. The same flags give the same clips. What is there already is kept.
+OUT/videos holds the input of `itjax.preparation`: NAME.mp4 with its sound, NAME.txt with its prompt, NAME.region.mp4 with
+the mouths in white (where training may weight the loss higher), and for two persons their voices and boxes.
+OUT/truth/NAME.json holds the ground truth: words, phonemes and their times, mouth shape and position in each frame, motion
+of head and camera. The same flags give the same clips. Existing clips are kept.
 """
 
 import argparse
@@ -20,51 +20,52 @@ import soundfile
 from jaxtyping import UInt8
 
 from itjax.disk import atomic_path, output_errors, write_text
-from itjax.errors import OutputError, UserError
 from itjax.media.containers import SAMPLE_RATE
 from itjax.media.video_file import write_video
 from itjax.synthetic import clip as clips
 from itjax.synthetic.clip import Clip
-from itjax.synthetic.face import Seen
+from itjax.synthetic.face import FacePositions
+from itjax.terminal import run_command
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command. Returns the exit status: 2 for what the user can mend, 3 where the disk refuses."""
-    args = _parser().parse_args(arguments)
-    try:
-        written, began, (height, width) = 0, time.monotonic(), args.size
-        for number in range(args.clips):
-            name = f"{'held' if args.held_out else 'drawn'}{args.seed:04d}-{number:05d}"
-            if not (args.out / "truth" / f"{name}.json").is_file():
-                clip = clips.make((args.seed, number), args.seconds, height, width, args.persons, args.held_out)
-                write(clip, args.out, name)
-                written += clip.num_frames
-        seconds = time.monotonic() - began
-        print(f"{args.out}: {args.clips} clips, {written} frames written in {seconds:.1f} s", end="")
-        print(f" ({written / seconds:.0f} frames/s)" if written else "")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3 if isinstance(error, OutputError) else 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+def main(arguments: list[str] | None = None, program: str = "python -m itjax.synthetic") -> int:
+    """Returns the exit status: 0 for success, 2 for a user error, 3 if a file cannot be written, 130 if interrupted."""
+    args = _parser(program).parse_args(arguments)
+    return run_command(program, lambda: draw(args), "stopped; run the same command again to continue")
 
 
-def _parser() -> argparse.ArgumentParser:
+def draw(args: argparse.Namespace) -> None:
+    """Writes the clips that are not there yet, and prints how many frames a second that was."""
+    written, began, (height, width) = 0, time.monotonic(), args.size
+    for number in range(args.clips):
+        name = f"{'held' if args.held_out else 'drawn'}{args.seed:04d}-{number:05d}"
+        if not (args.out / "truth" / f"{name}.json").is_file():
+            clip = clips.make((args.seed, number), args.seconds, height, width, args.persons, args.held_out)
+            write(clip, args.out, name)
+            written += clip.num_frames
+    seconds = time.monotonic() - began
+    speed = f" ({written / seconds:.0f} frames/s)" if written else ""
+    print(f"{args.out}: {args.clips} clips, {written} frames written in {seconds:.1f} s{speed}")
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
     description, _, more = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
-        "python -m itjax.synthetic", description=description, epilog=more, formatter_class=argparse.RawTextHelpFormatter
+        program, description=description, epilog=more, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder; made where it is missing")
-    parser.add_argument("--clips", type=_positive(int), default=10, metavar="N", help="how many (default %(default)s)")
-    parser.add_argument("--seconds", type=_positive(float), default=10.0, metavar="S", help="of each (default %(default)s)")
+    parser.add_argument("out", type=Path, metavar="OUT", help="output folder, created if it does not exist")
+    parser.add_argument(
+        "--clips", type=_positive(int), default=10, metavar="N", help="number of clips (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=_positive(float), default=10.0, metavar="S", help="length of each clip (default %(default)s)"
+    )
     parser.add_argument(
         "--size", type=_even, nargs=2, default=(128, 128), metavar=("HEIGHT", "WIDTH"), help="in pixels (default 128 128)"
     )
-    parser.add_argument("--persons", type=int, choices=(1, 2), default=1, help="two stand side by side (default 1)")
-    parser.add_argument("--seed", type=int, default=0, help="another one gives other clips (default %(default)s)")
-    parser.add_argument("--held_out", action="store_true", help="with voices and words that no other clip has")
+    parser.add_argument("--persons", type=int, choices=(1, 2), default=1, help="number of persons, side by side (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default %(default)s)")
+    parser.add_argument("--held_out", action="store_true", help="use voices and words that no other clip has")
     return parser
 
 
@@ -72,7 +73,7 @@ def _positive(kind):
     def parse(text: str):
         value = kind(text)
         if value <= 0:
-            raise argparse.ArgumentTypeError(f"{text} is not positive")
+            raise argparse.ArgumentTypeError(f"{text}: must be positive")
         return value
 
     return parse
@@ -81,52 +82,52 @@ def _positive(kind):
 def _even(text: str) -> int:
     value = int(text)
     if value < 16 or value % 2:
-        raise argparse.ArgumentTypeError(f"{text}: an even number of pixels, 16 at least")
+        raise argparse.ArgumentTypeError(f"{text}: must be an even number of pixels, at least 16")
     return value
 
 
 def write(clip: Clip, out: Path, name: str) -> None:
-    """Writes a clip's files, the truth last: where it is, the others are whole.
+    """Writes a clip's files, the ground truth last: if it exists, the others are complete.
 
     Raises:
-        OutputError: where the disk refuses.
+        OutputError: If a file cannot be written.
     """
-    shown = list(clips.frames(clip))
-    seen = [places for _, places in shown]
+    drawn = list(clips.frames(clip))
+    seen = [places for _, places in drawn]
     videos, truth = out / "videos", out / "truth"
     for folder in (videos, truth):
         with output_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-    write_video(videos / f"{name}.mp4", np.stack([picture for picture, _ in shown]), clip.sound)
+    write_video(videos / f"{name}.mp4", np.stack([picture for picture, _ in drawn]), clip.sound)
     write_video(videos / f"{name}.region.mp4", regions(seen, clip.height, clip.width), None)
     write_text(videos / f"{name}.txt", clip.scene.prompt + "\n")
     if len(clip.spoken) == 2:
-        for number, said in enumerate(clip.spoken, start=1):
+        for number, spoken in enumerate(clip.spoken, start=1):
             path = videos / f"{name}.{number}.wav"
             with atomic_path(path) as temporary, output_errors(path):
-                soundfile.write(temporary, said.speech.samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+                soundfile.write(temporary, spoken.speech.samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
         write_text(videos / f"{name}.json", json.dumps({"bbox": boxes(seen, clip.height, clip.width)}))
     write_text(truth / f"{name}.json", json.dumps(clips.truth(clip, seen), ensure_ascii=False))
 
 
-def regions(seen: list[tuple[Seen, ...]], height: int, width: int) -> UInt8[np.ndarray, "F H W 3"]:
-    """White where a mouth may be, black elsewhere."""
+def regions(seen: list[tuple[FacePositions, ...]], height: int, width: int) -> UInt8[np.ndarray, "F H W 3"]:
+    """Frames that are white where a mouth may be, black elsewhere."""
     pixels = np.zeros((len(seen), height, width, 3), np.uint8)
     for frame, people in zip(pixels, seen, strict=True):
-        for who in people:
-            left, top, right, bottom = who.mouth_area
+        for person in people:
+            left, top, right, bottom = person.mouth_area
             frame[max(0, int(top)) : max(0, int(bottom) + 1), max(0, int(left)) : max(0, int(right) + 1)] = 255
     return pixels
 
 
-def boxes(seen: list[tuple[Seen, ...]], height: int, width: int) -> dict[str, list[int]]:
-    """[top, left, bottom, right] in pixels of each person, over all frames: the head, and what is below it."""
-    found = {}
+def boxes(seen: list[tuple[FacePositions, ...]], height: int, width: int) -> dict[str, list[int]]:
+    """[top, left, bottom, right] in pixels of each person over all frames: the head and everything below it."""
+    boxes_by_person = {}
     for number in range(len(seen[0])):
-        heads = np.array([at[number].head_box for at in seen])
+        heads = np.array([people[number].head_box for people in seen])
         (left, top), right = heads[:, :2].min(0), heads[:, 2].max()
-        found[f"person{number + 1}"] = [max(0, int(top)), max(0, int(left)), height, min(width, int(right) + 1)]
-    return found
+        boxes_by_person[f"person{number + 1}"] = [max(0, int(top)), max(0, int(left)), height, min(width, int(right) + 1)]
+    return boxes_by_person
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From phonemes to how a mouth stands in each frame of video."""
+"""From phonemes to mouth shapes, one per video frame."""
 
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,17 +11,17 @@ from itjax.synthetic.voice import Phoneme
 # F video frames · T steps of the fine grid
 
 FINE_RATE = 200  # Hz: phonemes are 30 to 150 ms long
-SMOOTHING = 0.12  # seconds: a mouth is on its way from one sound to the next (coarticulation)
-CLOSING = 0.06  # seconds: lips meet and part faster than that
+SMOOTHING = 0.12  # seconds: the mouth moves gradually from one sound to the next (coarticulation)
+CLOSING = 0.06  # seconds: lips close and open faster than that
 
 
-Track: TypeAlias = Any  # a number, or over time an array of one a frame
+Track: TypeAlias = Any  # a number, or an array with one value per frame
 
 
 class Mouth(NamedTuple):
-    """How a mouth stands, each between 0 and 1; over time, arrays of as many frames."""
+    """The shape of a mouth, each parameter in 0..1; over time, arrays with one value per frame."""
 
-    jaw: Track  # how far it is open
+    jaw: Track  # opening
     width: Track  # 0 narrow, 1 spread
     rounding: Track  # how far the lips are pushed forward
     teeth: Track
@@ -30,7 +30,7 @@ class Mouth(NamedTuple):
 
 REST = Mouth(0.0, 0.45, 0.0, 0.0, 0.0)
 
-# by the first letter of the IPA symbol: vowels by height and rounding, consonants by where they are made
+# by the first letter of the IPA symbol: vowels by height and rounding, consonants by place of articulation
 SHAPES = {
     "a": Mouth(0.95, 0.55, 0.0, 0.4, 0.2), "ɑ": Mouth(1.0, 0.45, 0.0, 0.25, 0.1), "ɒ": Mouth(0.85, 0.3, 0.4, 0.2, 0.1),
     "æ": Mouth(0.9, 0.7, 0.0, 0.5, 0.3), "ʌ": Mouth(0.7, 0.5, 0.0, 0.35, 0.2), "ɐ": Mouth(0.6, 0.5, 0.0, 0.35, 0.2),
@@ -48,31 +48,31 @@ SHAPES = {
     "x": Mouth(0.35, 0.5, 0.0, 0.3, 0.2), "h": Mouth(0.45, 0.5, 0.0, 0.3, 0.1), "ʔ": Mouth(0.2, 0.5, 0.0, 0.3, 0.1),
     "p": Mouth(0.0, 0.4, 0.1, 0.0, 0.0), "b": Mouth(0.0, 0.4, 0.1, 0.0, 0.0), "m": Mouth(0.0, 0.45, 0.0, 0.0, 0.0),
 }  # fmt: skip
-SHUT = ("p", "b", "m")  # sounds that no open mouth can make
-GLIDES = {"aɪ": "ɪ", "aʊ": "ʊ", "eɪ": "ɪ", "oʊ": "ʊ", "əʊ": "ʊ", "ɔɪ": "ɪ", "dʒ": "ʒ", "tʃ": "ʃ"}  # they end as another
+LIP_CLOSURES = ("p", "b", "m")  # sounds that need closed lips
+GLIDES = {"aɪ": "ɪ", "aʊ": "ʊ", "eɪ": "ɪ", "oʊ": "ʊ", "əʊ": "ʊ", "ɔɪ": "ɪ", "dʒ": "ʒ", "tʃ": "ʃ"}  # their final sounds
 
 
 def shape_of(symbol: str) -> Mouth:
-    """A sound nobody listed looks like the weakest vowel; silence is a mouth at rest."""
+    """The mouth shape of a phoneme. Unlisted sounds look like schwa; silence is a mouth at rest."""
     return SHAPES.get(symbol[0], SHAPES["ə"]) if symbol else REST
 
 
 def track(phonemes: tuple[Phoneme, ...], num_frames: int) -> Mouth:
-    """The mouth in each frame at 25 frames/s: frame f is the mean of the 40 ms from f/25 s on. At rest after the end."""
+    """The mouth in each frame at 25 frames/s: frame f is the mean of the 40 ms from f/25 s. Then at rest."""
     fine = np.tile(np.asarray(REST), (num_frames * FINE_RATE // FRAME_RATE, 1))
     shut = np.zeros(len(fine))
-    for symbol, start, stop in _halved(phonemes):
-        place = slice(round(start * FINE_RATE), round(stop * FINE_RATE))
-        fine[place] = shape_of(symbol)
-        shut[place] = float(symbol[:1] in SHUT)
+    for symbol, start, stop in _split(phonemes):
+        steps = slice(round(start * FINE_RATE), round(stop * FINE_RATE))
+        fine[steps] = shape_of(symbol)
+        shut[steps] = float(symbol[:1] in LIP_CLOSURES)
     fine, shut = _smoothed(fine, SMOOTHING), np.minimum(1, 1.5 * _smoothed(shut[:, None], CLOSING))
     fine[:, 0] *= 1 - shut[:, 0]
     frames = fine.reshape(num_frames, FINE_RATE // FRAME_RATE, -1).mean(1).astype(np.float32)
     return Mouth(*frames.T)
 
 
-def _halved(phonemes: tuple[Phoneme, ...]) -> list[Phoneme]:
-    """With diphthongs and affricates as the two sounds they are."""
+def _split(phonemes: tuple[Phoneme, ...]) -> list[Phoneme]:
+    """Splits diphthongs and affricates into their two sounds."""
     parts: list[Phoneme] = []
     for symbol, start, stop in phonemes:
         if symbol[:2] in GLIDES:
@@ -92,10 +92,10 @@ def _smoothed(values: Float[np.ndarray, "T C"], seconds: float) -> Float[np.ndar
 
 
 def at(mouth: Mouth, frame: int) -> Mouth:
-    """How it stands in one frame."""
+    """The mouth shape in one frame."""
     return Mouth(*(float(values[frame]) for values in mouth))
 
 
-def still(num_frames: int) -> Mouth:
-    """A mouth that says nothing."""
+def rest_track(num_frames: int) -> Mouth:
+    """A mouth at rest in all frames."""
     return Mouth(*(np.full(num_frames, value, np.float32) for value in REST))

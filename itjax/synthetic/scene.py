@@ -1,4 +1,4 @@
-"""What a drawn clip shows: people, a wall behind them, how they and the camera move. Everything is drawn from a seed."""
+"""The scene of a drawn clip: people, the wall behind them, motion of people and camera. All of it is randomly generated."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from itjax.media.containers import FRAME_RATE
-from itjax.synthetic.face import Color, Identity, Look, Pose, Seen, darker, draw, mixed
+from itjax.synthetic.face import Color, FacePositions, Identity, Look, Pose, darken, draw, mix
 from itjax.synthetic.mouth import Mouth, at
 
-# F frames · H W pixels · the world: its y goes from 0 to 1 over the picture's height while the camera is at rest
+# F frames · H W pixels · world units: y is 0 to 1 over the picture's height while the camera is at rest
 
-FINER = 3  # drawn at so many times the size and made small again: edges are smooth
+SUPERSAMPLING = 3  # supersampling factor, for smooth edges
 
 SKINS = {
     "pale": (244, 214, 196), "light": (232, 190, 162), "tan": (205, 155, 118), "brown": (150, 103, 74),
@@ -34,7 +34,7 @@ MOODS = {"smiling": (0.9, 0.35), "serious": (-0.5, -0.8), "surprised": (0.0, 1.0
 
 
 class Person(NamedTuple):
-    """Someone in a scene. `pose` and `look` hold a value a frame."""
+    """A person in a scene. `pose` and `look` hold one value per frame."""
 
     identity: Identity
     mood: str
@@ -43,7 +43,7 @@ class Person(NamedTuple):
 
 
 class Wall(NamedTuple):
-    """What is behind them: a colour, and boxes (left, top, right, bottom in the world) of colours of their own."""
+    """The background: a colour, and boxes (left, top, right, bottom in world units) with their own colours."""
 
     name: str
     color: Color
@@ -51,7 +51,7 @@ class Wall(NamedTuple):
 
 
 class Camera(NamedTuple):
-    """Where it looks and how near it is, a value a frame: what lies at (x, y) in the world is seen at `zoom`*(x + pan)."""
+    """Pan and zoom, one value per frame: world point x is seen at `zoom`*(x + pan)."""
 
     pan_x: Float[np.ndarray, " F"]
     pan_y: Float[np.ndarray, " F"]
@@ -68,7 +68,7 @@ class Scene(NamedTuple):
 
 
 def identity(rng: np.random.Generator) -> tuple[Identity, str]:
-    """Somebody, and how a prompt would name them."""
+    """A random identity, and its description in a prompt."""
     woman = bool(rng.random() < 0.5)
     pick = lambda choices: choices[rng.integers(len(choices))]
     skin, hair = pick(list(SKINS.values())), pick(list(HAIRS))
@@ -81,7 +81,7 @@ def identity(rng: np.random.Generator) -> tuple[Identity, str]:
         hair=_near(rng, HAIRS[hair], 8.0),
         hair_style=style,
         eyes=pick(EYES),
-        lips=mixed(skin, (188, 62, 72), 0.75 if woman else 0.55),
+        lips=mix(skin, (188, 62, 72), 0.75 if woman else 0.55),
         clothes=_near(rng, COLORS[worn], 10.0),
         glasses=glasses,
         beard=beard,
@@ -93,7 +93,7 @@ def identity(rng: np.random.Generator) -> tuple[Identity, str]:
         mouth=rng.uniform(0.26, 0.33),
     )
     hair_words = "no hair" if style == "no" else f"{style} {hair} hair"
-    extras = [words for there, words in ((glasses, "glasses"), (beard, "a beard")) if there]
+    extras = [words for present, words in ((glasses, "glasses"), (beard, "a beard")) if present]
     listed = ", ".join([hair_words, *extras[:-1]]) + (f" and {extras[-1]}" if extras else "")
     return who, f"a {'woman' if woman else 'man'} with {listed} in {worn}"
 
@@ -103,18 +103,18 @@ def _near(rng: np.random.Generator, color: Color, spread: float) -> Color:
 
 
 def drift(rng: np.random.Generator, num_frames: int, seconds: float, amplitude: float) -> Float[np.ndarray, " F"]:
-    """A smooth random path about 0, with a new direction about every `seconds`."""
-    step = seconds * FRAME_RATE
-    knots = rng.normal(0, amplitude, int(num_frames / step) + 5).clip(-2 * amplitude, 2 * amplitude)
-    where = np.arange(num_frames) / step + rng.random()
-    first, t = where.astype(int), where % 1
-    a, b, c, d = (knots[first + i] for i in range(4))
-    # a uniform cubic B-spline: it has no corners
+    """A smooth random track around 0 that changes direction about every `seconds`."""
+    frames_per_knot = seconds * FRAME_RATE
+    knots = rng.normal(0, amplitude, int(num_frames / frames_per_knot) + 5).clip(-2 * amplitude, 2 * amplitude)
+    position = np.arange(num_frames) / frames_per_knot + rng.random()
+    knot, t = position.astype(int), position % 1
+    a, b, c, d = (knots[knot + i] for i in range(4))
+    # a uniform cubic B-spline: smooth, without corners
     return ((1 - t) ** 3 * a + (3 * t**3 - 6 * t**2 + 4) * b + (-3 * t**3 + 3 * t**2 + 3 * t + 1) * c + t**3 * d) / 6
 
 
 def blinks(rng: np.random.Generator, num_frames: int) -> Float[np.ndarray, " F"]:
-    """How far the eyes are open: shut for a moment every two to five seconds."""
+    """Eye opening per frame: a blink every two to five seconds."""
     is_open, frame = np.ones(num_frames), rng.integers(10, 80)
     while frame < num_frames:
         for offset, value in enumerate((0.5, 0.05, 0.05, 0.5)):
@@ -125,9 +125,9 @@ def blinks(rng: np.random.Generator, num_frames: int) -> Float[np.ndarray, " F"]
 
 
 def person(rng: np.random.Generator, num_frames: int, x: float, size: float, liveliness: float) -> tuple[Person, str]:
-    """Somebody about `x` in the world, and how a prompt would name them.
+    """A random person around `x` (world units), and its description in a prompt.
 
-    `size`: half height of the head. `liveliness`: how much the head moves; eyes and brows move in any case.
+    `size`: half height of the head. `liveliness`: scale of the head's motion; eyes and brows always move.
     """
     who, words = identity(rng)
     mood = list(MOODS)[rng.integers(len(MOODS))]
@@ -153,7 +153,7 @@ def person(rng: np.random.Generator, num_frames: int, x: float, size: float, liv
 def wall(rng: np.random.Generator) -> Wall:
     """A light wall with one to three boxes on it."""
     name = list(COLORS)[rng.integers(len(COLORS))]
-    color = _near(rng, darker(COLORS[name], -0.25), 6.0)
+    color = _near(rng, darken(COLORS[name], -0.25), 6.0)
     boxes = []
     for _ in range(rng.integers(1, 4)):
         left, top, width, height = (
@@ -162,12 +162,12 @@ def wall(rng: np.random.Generator) -> Wall:
             rng.uniform(0.1, 0.4),
             rng.uniform(0.1, 0.4),
         )
-        boxes.append(((left, top, left + width, top + height), _near(rng, darker(color, rng.uniform(-0.4, 0.4)), 10.0)))
+        boxes.append(((left, top, left + width, top + height), _near(rng, darken(color, rng.uniform(-0.4, 0.4)), 10.0)))
     return Wall(name, color, tuple(boxes))
 
 
 def camera(rng: np.random.Generator, num_frames: int, liveliness: float) -> Camera:
-    """At rest in half of the clips."""
+    """A random camera motion; in half of the clips the camera is at rest."""
     moves = liveliness * float(rng.random() < 0.5)
     pan_x, pan_y = (drift(rng, num_frames, 2.0, 0.06 * moves) for _ in range(2))
     return Camera(pan_x, pan_y, 1 + drift(rng, num_frames, 2.5, 0.08 * moves))
@@ -176,47 +176,46 @@ def camera(rng: np.random.Generator, num_frames: int, liveliness: float) -> Came
 def scene(
     rng: np.random.Generator, num_frames: int, persons: int = 1, aspect: float = 1.0, liveliness: float = 1.0
 ) -> Scene:
-    """One person in the middle, or two side by side.
+    """A random scene: one person in the middle, or two side by side.
 
-    `aspect`: width by height. `liveliness`: how much heads and camera move, 0 holds them still; eyes and brows move in any
-    case.
+    `aspect`: width / height. `liveliness`: scale of the motion of heads and camera, 0 for none; eyes and brows always move.
     """
-    behind = wall(rng)
+    background = wall(rng)
     if persons == 1:
-        everybody = [person(rng, num_frames, aspect / 2, rng.uniform(0.27, 0.34), liveliness)]
-        who = everybody[0][1]
-        prompt = f"{who}, {everybody[0][0].mood}, is talking in front of a {behind.name} wall."
+        people = [person(rng, num_frames, aspect / 2, rng.uniform(0.27, 0.34), liveliness)]
+        words = people[0][1]
+        prompt = f"{words}, {people[0][0].mood}, is talking in front of a {background.name} wall."
     else:
         size = min(0.30, 0.17 * aspect)
-        everybody = [person(rng, num_frames, aspect * at_x, size, 0.7 * liveliness) for at_x in (0.27, 0.73)]
-        (left, left_words), (right, right_words) = everybody
+        people = [person(rng, num_frames, aspect * at_x, size, 0.7 * liveliness) for at_x in (0.27, 0.73)]
+        (left, left_words), (right, right_words) = people
         prompt = (
             f"on the left {left_words}, {left.mood}; on the right {right_words}, {right.mood}; "
-            f"they are talking in front of a {behind.name} wall."
+            f"they are talking in front of a {background.name} wall."
         )
-    return Scene(tuple(each for each, _ in everybody), behind, camera(rng, num_frames, liveliness), prompt)
+    return Scene(tuple(member for member, _ in people), background, camera(rng, num_frames, liveliness), prompt)
 
 
 def frame(
     shown: Scene, number: int, mouths: tuple[Mouth, ...], height: int, width: int
-) -> tuple[UInt8[np.ndarray, "{height} {width} 3"], tuple[Seen, ...]]:
-    """Draws a frame. `mouths`: one of each person, over time. Also where each person's face is, in its pixels."""
-    zoom = float(shown.camera.zoom[number]) * height * FINER
+) -> tuple[UInt8[np.ndarray, "{height} {width} 3"], tuple[FacePositions, ...]]:
+    """Draws a frame; returns it with the positions of each person's face. `mouths`: one per person, over time."""
+    zoom = float(shown.camera.zoom[number]) * height * SUPERSAMPLING
     aspect = width / height
-    # the zoom keeps the middle of the picture where it is
+    # zooming keeps the centre of the picture fixed
     origin = (
-        (float(shown.camera.pan_x[number]) - aspect / 2) * zoom + width * FINER / 2,
-        (float(shown.camera.pan_y[number]) - 0.5) * zoom + height * FINER / 2,
+        (float(shown.camera.pan_x[number]) - aspect / 2) * zoom + width * SUPERSAMPLING / 2,
+        (float(shown.camera.pan_y[number]) - 0.5) * zoom + height * SUPERSAMPLING / 2,
     )
-    picture = np.full((height * FINER, width * FINER, 3), shown.wall.color, np.uint8)
+    picture = np.full((height * SUPERSAMPLING, width * SUPERSAMPLING, 3), shown.wall.color, np.uint8)
     for (left, top, right, bottom), color in shown.wall.boxes:
         first, last = ((round(x * zoom + origin[0]), round(y * zoom + origin[1])) for x, y in ((left, top), (right, bottom)))
         cv2.rectangle(picture, first, last, color, cv2.FILLED)
     seen = []
-    for who, mouth in zip(shown.people, mouths, strict=True):
-        pose = Pose(*(float(values[number]) for values in who.pose))
-        look = Look(*(float(values[number]) for values in who.look))
-        found = draw(picture, who.identity, pose, at(mouth, number), look, zoom, origin)
-        seen.append(Seen(*(tuple(value / FINER for value in place) for place in found)))  # type: ignore[arg-type]
-    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    return small, tuple(seen)
+    for member, mouth in zip(shown.people, mouths, strict=True):
+        pose = Pose(*(float(values[number]) for values in member.pose))
+        look = Look(*(float(values[number]) for values in member.look))
+        positions = draw(picture, member.identity, pose, at(mouth, number), look, zoom, origin)
+        seen.append(FacePositions(*(tuple(value / SUPERSAMPLING for value in place) for place in positions)))  # type: ignore[arg-type]
+    downsampled = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    return downsampled, tuple(seen)

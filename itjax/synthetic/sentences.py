@@ -1,4 +1,4 @@
-"""Sentences to be said: of few words, many sounds. Which of them are held out is a matter of their words."""
+"""Random sentences: few words, many sounds. Held-out sentences use words of their own."""
 
 import numpy as np
 
@@ -19,12 +19,12 @@ ENDINGS = (
     "yesterday morning", "before the storm", "near the bridge", "without a word", "for the first time", "every summer",
     "in the middle of the night", "on the way home", "because it was cheap", "after all these years", "with both hands",
 )  # fmt: skip
-# said on their own, with sounds that the parts above have few of
+# complete utterances, with sounds that are rare in the parts above
 PHRASES = (
     "oh yes", "how strange", "I do not think so", "thank you very much", "what a voice", "please be careful", "why not",
     "that is beautiful", "we should go", "maybe tomorrow", "look at that", "he is right", "wait a moment", "good evening",
 )  # fmt: skip
-# words that no training sentence has; held-out sentences are made of these alone
+# absent from all training sentences; held-out sentences use only these
 HELD_OUT_SUBJECTS = ("a strange visitor", "the baker", "my grandmother", "the judge")
 HELD_OUT_VERBS = ("borrowed", "remembered", "could not move", "painfully avoided")
 HELD_OUT_OBJECTS = ("a pair of gloves", "the mountain path", "purple flowers", "my favourite film")
@@ -33,7 +33,7 @@ HELD_OUT_ENDINGS = ("at half past three", "from far away", "behind the church", 
 
 
 def sentence(rng: np.random.Generator, held_out: bool = False) -> str:
-    """Who did what, and often when or how."""
+    """A random sentence: who did what, and often when or how."""
     pick = lambda choices: choices[rng.integers(len(choices))]
     parts: tuple[tuple[str, ...], ...]
     if held_out:
@@ -45,6 +45,6 @@ def sentence(rng: np.random.Generator, held_out: bool = False) -> str:
 
 
 def phrase(rng: np.random.Generator, held_out: bool = False) -> str:
-    """A few words that stand alone."""
+    """A random short utterance."""
     phrases = HELD_OUT_PHRASES if held_out else PHRASES
     return phrases[rng.integers(len(phrases))]

@@ -1,6 +1,6 @@
-"""Speech of which every phoneme's time is known, by espeak-ng, whose library and data a package carries.
+"""Speech synthesis with the time of every phoneme, by espeak-ng, whose library and data come with a Python package.
 
-The command line tool prints no times for all voices; the library tells them while it speaks.
+The command-line tool does not print the times for all voices; the library reports them during synthesis.
 """
 
 import _ctypes
@@ -16,7 +16,7 @@ from jaxtyping import Float32
 from itjax.errors import UserError
 from itjax.media.containers import SAMPLE_RATE
 
-# voices by name, some of which no training clip has
+# espeak-ng voices; the held-out ones are in no training clip
 TRAIN_VOICES = (
     "en-us+m1", "en-us+m2", "en-us+m4", "en-us+m7", "en-us+f1", "en-us+f3", "en-us+f4", "en-us+Andy", "en-us+Annie",
     "en-gb-x-rp+m5", "en-gb-x-rp+f5", "en-us+steph", "en-us+victor", "en-us+john",
@@ -24,7 +24,7 @@ TRAIN_VOICES = (
 HELD_OUT_VOICES = ("en-us+m3", "en-us+f2", "en-gb-x-rp+Alicia", "en-us+max")
 WOMEN = ("f1", "f2", "f3", "f4", "f5", "Annie", "Alicia", "steph")
 
-# of espeak-ng's speak_lib.h
+# from espeak-ng's speak_lib.h
 _SYNCHRONOUS, _PHONEME_EVENTS, _IPA, _DO_NOT_EXIT = 2, 1, 2, 0x8000
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 _EVENT_END, _EVENT_PHONEME, _BY_CHARACTER, _UTF8 = 0, 7, 1, 1
@@ -44,8 +44,8 @@ class _Event(ctypes.Structure):
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
-class Manner(NamedTuple):
-    """How something is said: a voice of espeak-ng, words a minute (80 to 450), pitch and its range (0 to 99)."""
+class VoiceSettings(NamedTuple):
+    """Manner of speaking: espeak-ng voice, words per minute (80 to 450), pitch and pitch range (0 to 99)."""
 
     voice: str
     rate: int = 160
@@ -59,7 +59,7 @@ class Manner(NamedTuple):
 
 
 class Phoneme(NamedTuple):
-    """An IPA symbol, and when it is heard, in seconds. "" is silence."""
+    """An IPA symbol and its time in seconds. "" is silence."""
 
     symbol: str
     start: float
@@ -67,7 +67,7 @@ class Phoneme(NamedTuple):
 
 
 class Speech(NamedTuple):
-    """Sound at 16 kHz in -1..1, and what is said in it."""
+    """Sound at 16 kHz in -1..1, and its phonemes."""
 
     samples: Float32[np.ndarray, " n"]
     phonemes: tuple[Phoneme, ...]
@@ -80,14 +80,14 @@ class Speech(NamedTuple):
 
 @contextlib.contextmanager
 def _library() -> Iterator[tuple[ctypes.CDLL, int]]:
-    """espeak-ng, freshly loaded, and its sample rate: what it said before would change what it says next."""
+    """espeak-ng and its sample rate; loaded anew each time, as earlier speech would change what it says next."""
     try:
         import espeakng_loader
     except ImportError as error:
-        raise UserError('speech is made with espeak-ng: pip install "itjax[synthetic]"') from error
+        raise UserError('speech synthesis needs espeak-ng: pip install "itjax[synthetic]"') from error
     library, folder = ctypes.CDLL(espeakng_loader.get_library_path()), espeakng_loader.get_data_path()
     try:
-        ctypes.CDLL(None).srand(1)  # its noise is the C library's
+        ctypes.CDLL(None).srand(1)  # its noise comes from the C library's generator
         rate = library.espeak_Initialize(_SYNCHRONOUS, 0, folder.encode(), _PHONEME_EVENTS | _IPA | _DO_NOT_EXIT)
         if rate <= 0:
             raise UserError(f"espeak-ng's data cannot be read: {folder}")
@@ -97,16 +97,16 @@ def _library() -> Iterator[tuple[ctypes.CDLL, int]]:
         _ctypes.dlclose(library._handle)
 
 
-def speak(text: str, manner: Manner) -> Speech:
-    """`text` as it is said, without the silence around it.
+def speak(text: str, manner: VoiceSettings) -> Speech:
+    """Speaks `text`, without silence before and after.
 
     Raises:
-        UserError: where espeak-ng is not installed, does not have the voice, or cannot say the text.
+        UserError: If espeak-ng is not installed, does not have the voice, or cannot say the text.
     """
     sound: list[np.ndarray] = []
     marks: list[tuple[str, float]] = []
 
-    def heard(samples, count, events) -> int:
+    def receive(samples, count, events) -> int:
         if count > 0:
             sound.append(np.ctypeslib.as_array(samples, (count,)).copy())
         at = 0
@@ -122,18 +122,18 @@ def speak(text: str, manner: Manner) -> Speech:
             raise UserError(f"espeak-ng has no voice {manner.voice!r}")
         for parameter, value in ((_RATE, manner.rate), (_PITCH, manner.pitch), (_RANGE, manner.range), (_VOLUME, 100)):
             library.espeak_SetParameter(parameter, value, 0)
-        callback = _Callback(heard)  # kept alive while the library speaks
+        callback = _Callback(receive)  # referenced until the end: the library calls it during synthesis
         library.espeak_SetSynthCallback(callback)
         data = text.encode() + b"\0"
         if library.espeak_Synth(data, len(data), 0, _BY_CHARACTER, 0, _UTF8, None, None) != 0:
             raise UserError(f"espeak-ng cannot say {text!r}")
         library.espeak_Synchronize()
-    whole = np.concatenate(sound).astype(np.float32) / 32768
-    return _trimmed(librosa.resample(whole, orig_sr=rate, target_sr=SAMPLE_RATE), _phonemes(marks, len(whole) / rate))
+    waveform = np.concatenate(sound).astype(np.float32) / 32768
+    return _trimmed(librosa.resample(waveform, orig_sr=rate, target_sr=SAMPLE_RATE), _phonemes(marks, len(waveform) / rate))
 
 
 def _phonemes(marks: list[tuple[str, float]], seconds: float) -> list[Phoneme]:
-    """From when each begins to from when to when; without marks of stress."""
+    """Phonemes from marks (symbol, start time): adds end times and removes stress marks."""
     stops = [start for _, start in marks[1:]] + [seconds]
     cleaned = [(symbol.strip("ˈˌ_ː|- \u200d"), start, stop) for (symbol, start), stop in zip(marks, stops, strict=True)]
     return [Phoneme(*part) for part in cleaned if part[2] > part[1]]
@@ -145,23 +145,25 @@ def _trimmed(samples: np.ndarray, phonemes: list[Phoneme]) -> Speech:
         return Speech(np.zeros(0, np.float32), ())
     start, stop = spoken[0].start, spoken[-1].stop
     inside = [p for p in phonemes if start <= p.start and p.stop <= stop + 1e-6]
-    moved = tuple(Phoneme(p.symbol, p.start - start, p.stop - start) for p in inside)
-    return Speech(samples[int(start * SAMPLE_RATE) : int(stop * SAMPLE_RATE)], moved)
+    shifted = tuple(Phoneme(p.symbol, p.start - start, p.stop - start) for p in inside)
+    return Speech(samples[int(start * SAMPLE_RATE) : int(stop * SAMPLE_RATE)], shifted)
 
 
-def joined(parts: list[Speech], pauses: list[float]) -> Speech:
-    """The parts in turn, `pauses[i]` seconds of silence before each and `pauses[-1]` after the last."""
+def concatenate(parts: list[Speech], pauses: list[float]) -> Speech:
+    """Concatenates the parts, with `pauses[i]` seconds of silence before part i and `pauses[-1]` after the last."""
     samples: list[np.ndarray] = []
     phonemes: list[Phoneme] = []
-    at = 0
+    position = 0
     for part, pause in zip([*parts, None], pauses, strict=True):
         silent = int(pause * SAMPLE_RATE)
         samples.append(np.zeros(silent, np.float32))
         if silent:
-            phonemes.append(Phoneme("", at / SAMPLE_RATE, (at + silent) / SAMPLE_RATE))
-        at += silent
+            phonemes.append(Phoneme("", position / SAMPLE_RATE, (position + silent) / SAMPLE_RATE))
+        position += silent
         if part is not None:
             samples.append(part.samples)
-            phonemes += [Phoneme(p.symbol, p.start + at / SAMPLE_RATE, p.stop + at / SAMPLE_RATE) for p in part.phonemes]
-            at += len(part.samples)
+            phonemes += [
+                Phoneme(p.symbol, p.start + position / SAMPLE_RATE, p.stop + position / SAMPLE_RATE) for p in part.phonemes
+            ]
+            position += len(part.samples)
     return Speech(np.concatenate(samples), tuple(phonemes))

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written while training goes on, whole or not there; the last whole one is found by itself."""
+"""Checkpoints of a run: written asynchronously and atomically; a run resumes from the last complete one."""
 
 import contextlib
 import copy
@@ -19,7 +19,7 @@ FOLDER = "checkpoints"
 
 
 def folder_of(settings: Training) -> epath.Path:
-    """Where the checkpoints of a run are: its own folder, or the one that is named, which may be in a bucket."""
+    """The folder of a run's checkpoints: in the run's folder, or the configured one, which may be in a bucket."""
     chosen = settings.checkpoints.folder
     if "://" in chosen:
         return epath.Path(chosen)
@@ -28,77 +28,77 @@ def folder_of(settings: Training) -> epath.Path:
 
 class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
-        """No: the run asks itself.
+        """Always False: the run checks for preemption itself.
 
-        Orbax would ask from a thread of one process and with the number of a step that is over, and by these numbers the
-        processes agree on where to end.
+        Orbax would check from a thread of a single process and with the number of a finished step, but the processes use
+        these numbers to agree on the last step.
         """
         return False
 
 
 class RunCheckpoints:
-    """The checkpoints of a run, FOLDER/<step>. Every method is called by all processes together.
+    """The checkpoints of a run, FOLDER/<step>. All processes must call every method together.
 
-    Where its block ends with an error, what is being written is still finished; but not by several processes, as the
-    others may know nothing of it.
+    If the `with` block ends with an error, a pending write is still completed, but only with a single process: with several,
+    the others may not know of the error.
     """
 
     def __init__(self, training: Training):
-        for name in ("absl", "asyncio"):  # errors are raised here, and told in a sentence instead of pages
+        for name in ("absl", "asyncio"):  # errors are raised here and reported in one sentence instead of pages of log
             logging.getLogger(name).setLevel(logging.CRITICAL)
         settings, self.folder = training.checkpoints, folder_of(training)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=settings.keep,
             keep_period=settings.keep_every or None,
             enable_async_checkpointing=True,
-            cleanup_tmp_directories=True,  # what a kill left half written can be larger than what else is free
+            cleanup_tmp_directories=True,  # a partial checkpoint left by a kill can be larger than the free space
         )
         with self._errors("opened"):
             self._manager = _Manager(self.folder, options=options, item_names=("state", "data"))
 
     def last(self) -> int | None:
-        """The step of the last whole checkpoint."""
+        """The step of the last complete checkpoint."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: TrainState, position: dict[str, Any]) -> None:
-        """Begins to write; the arrays are copied off the devices before this returns, so the next step may go on.
+        """Starts writing. The arrays are copied off the devices before this returns, so the next step may run.
 
         Raises:
-            OutputError: which names the last whole step, if this or the checkpoint before it could not be written.
+            OutputError: If this checkpoint or the previous one could not be written; names the last complete step.
         """
         if self.last() == step:
             return
-        # a copy: a thread writes it while the caller's lists grow
+        # a copy, because a thread writes it while the caller's lists grow
         position = copy.deepcopy(position)
         items = ocp.args.Composite(state=ocp.args.StandardSave(as_tree(state)), data=ocp.args.JsonSave(position))
         with self._errors("written"):
             self._manager.save(step, args=items, force=True)
 
     def wait(self) -> None:
-        """Until what was begun is on the disk.
+        """Waits until the pending checkpoint is on the disk.
 
         Raises:
-            OutputError: as `save` does.
+            OutputError: As in `save`.
         """
         with self._errors("written"):
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
     def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The state, each leaf straight onto its shards, and the data's position.
+        """Restores the state, each leaf directly onto its shards, and the position in the data.
 
         Raises:
-            UserError: where the checkpoint is damaged or of other shapes.
+            UserError: If the checkpoint is damaged or has other shapes.
         """
         items = ocp.args.Composite(state=ocp.args.StandardRestore(as_tree(abstract)), data=ocp.args.JsonRestore())
         try:
-            found = self._manager.restore(step, args=items)
+            restored = self._manager.restore(step, args=items)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(
-                f"{self.folder / str(step)} cannot be read ({error}). Remove that folder, and the run goes on "
-                "from the checkpoint before it."
+                f"{self.folder / str(step)} cannot be read ({error}). Remove that folder to "
+                "continue from the checkpoint before it."
             ) from error
-        return from_tree(found["state"]), found["data"]
+        return from_tree(restored["state"]), restored["data"]
 
     def __enter__(self) -> "RunCheckpoints":
         return self
@@ -107,27 +107,27 @@ class RunCheckpoints:
         if kind is None:
             self.close()
         elif jax.process_count() == 1:
-            with contextlib.suppress(OutputError):  # the error that ended the block is told
+            with contextlib.suppress(OutputError):  # the error that ended the block is reported instead
                 self.close()
 
     def close(self) -> None:
-        """Waits until what was begun is on the disk, and ends the writing threads.
+        """Waits until the pending checkpoint is on the disk, and ends the writing threads.
 
         Raises:
-            OutputError: as `save` does.
+            OutputError: As in `save`.
         """
         with self._errors("written"):
             self._manager.close()
 
     @contextlib.contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
+    def _errors(self, action: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, RuntimeError) as error:  # a full disk comes as any of them, from another thread
+        except (OSError, ValueError, RuntimeError) as error:  # a full disk raises any of these, from another thread
             manager = getattr(self, "_manager", None)
             last = None if manager is None else max(ocp.utils.checkpoint_steps(self.folder), default=None)
-            kept = "there is none before it" if last is None else f"the last whole one is of step {last}"
+            last_complete = "there is none yet" if last is None else f"the last complete one is of step {last}"
             raise OutputError(
-                f"a checkpoint in {self.folder} could not be {what}: {error}. Nothing is lost but the steps since: {kept}. "
-                "Make room and start the same command again."
+                f"a checkpoint in {self.folder} could not be {action}: {error}. Only the steps since the last one are lost: "
+                f"{last_complete}. Free some space and run the same command again."
             ) from error

@@ -1,28 +1,31 @@
-"""What can be set of a training run. Values only, each checked where it is made; presets live in configs/training.py."""
+"""Settings of a training run. Values only, validated on construction; presets live in configs/training.py."""
 
 import math
 from dataclasses import dataclass, field
 
 from itjax.config import Sampler
 from itjax.errors import UserError
-from itjax.models.dit import REMAT
+from itjax.models.dit import REMAT_POLICIES
 
 STRATEGIES = ("M0", "M1", "M2", "M3", "I2V", "FL2V")
 DTYPES = ("float32", "bfloat16")
 
 
-def _check(holds: bool, name: str, value: object, must: str) -> None:
-    if not holds:
-        raise UserError(f"{name} {value}: must be {must}")
+def _check(valid: bool, name: str, value: object, requirement: str) -> None:
+    if not valid:
+        raise UserError(f"{name} {value}: must be {requirement}")
 
 
 @dataclass(frozen=True)
 class References:
-    """Where the reference picture comes from (InfiniteTalk, arXiv 2508.14033, section 3.4; facts in the README).
+    """How a chunk's reference frame is chosen (InfiniteTalk, arXiv 2508.14033, section 3.4; see the README).
 
-    M0: any frame of the chunk. M1: its first or last. M2: a frame more than `far_seconds` away from it. M3: a frame
-    outside of it, within `near_seconds` before or after. I2V: its own first frame, with a context of one frame. FL2V: its
-    first and last frame together, with a context of one frame.
+    Attributes:
+        strategy: M0: any frame of the chunk. M1: its first or last frame. M2: a frame more than far-seconds away from the
+            chunk. M3: a frame outside the chunk, at most near-seconds away. I2V: the chunk's first frame. FL2V: its first
+            and last frame together. I2V and FL2V have a context of one frame.
+        near_seconds: Largest distance of the reference from the chunk in seconds (M3).
+        far_seconds: Smallest distance of the reference from the chunk in seconds (M2).
     """
 
     strategy: str = "M3"
@@ -36,16 +39,20 @@ class References:
 
     @property
     def baseline(self) -> bool:
-        """Whether it is one that the paper argues against: those have a context of one frame."""
+        """Whether the strategy is one of the paper's baselines, which have a context of one frame."""
         return self.strategy in ("I2V", "FL2V")
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """Shares of the examples that go without a condition.
+    """Condition dropout: the probability that an example is trained without a condition.
 
-    Text becomes the empty prompt's states, audio zeros before the adapter (the silence of guidance), `both` of them at once
-    besides, the reference's CLIP tokens zeros, and the context of earlier frames none, as in a first chunk.
+    Attributes:
+        text: The prompt is replaced with the empty prompt.
+        audio: The speech is replaced with silence (zeros before the adapter, as in guidance).
+        both: Text and audio are dropped together, in addition to their separate dropouts.
+        image: The reference's CLIP tokens are set to zero.
+        context: The example has no earlier frames, like a first chunk.
     """
 
     text: float = 0.1
@@ -56,15 +63,18 @@ class Dropout:
 
     def __post_init__(self):
         for name in ("text", "audio", "both", "image", "context"):
-            _check(0 <= getattr(self, name) <= 1, f"dropout.{name}", getattr(self, name), "a share within 0..1")
+            _check(0 <= getattr(self, name) <= 1, f"dropout.{name}", getattr(self, name), "within 0..1")
 
 
 @dataclass(frozen=True)
-class TimeLaw:
-    """The law of the time τ in 0..1 that an example is seen at.
+class TimeDistribution:
+    """Distribution of the training time τ in 0..1.
 
-    It is "uniform", or "logit-normal" with `mean` and `std` of the logit (arXiv 2403.03206, section 3.1); then shifted as
-    sampling's is: τ → shift·τ / (1 + (shift - 1)·τ).
+    Attributes:
+        law: "uniform" or "logit-normal" (arXiv 2403.03206, section 3.1).
+        mean: Mean of the logit (logit-normal).
+        std: Standard deviation of the logit (logit-normal).
+        shift: Timestep shift, as in sampling: τ → shift·τ / (1 + (shift - 1)·τ).
     """
 
     law: str = "logit-normal"
@@ -74,19 +84,21 @@ class TimeLaw:
 
     def __post_init__(self):
         _check(self.law in ("uniform", "logit-normal"), "times.law", self.law, "uniform or logit-normal")
-        _check(math.isfinite(self.mean), "times.mean", self.mean, "a number")
-        _check(0 < self.std < math.inf, "times.std", self.std, "a number above 0")
-        _check(0 < self.shift < math.inf, "times.shift", self.shift, "a number above 0")
+        _check(math.isfinite(self.mean), "times.mean", self.mean, "finite")
+        _check(0 < self.std < math.inf, "times.std", self.std, "finite and above 0")
+        _check(0 < self.shift < math.inf, "times.shift", self.shift, "finite and above 0")
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What of the DiT trains.
+class TrainedParameters:
+    """Which parameters of the DiT are trained; the rest is frozen.
 
-    These are the `parts`: "audio" (adapter, audio attention and its norm, the published choice), "lora" (low-rank updates of
-    the layers of the blocks whose names match one of `lora_layers`, as shell patterns) or "full".
-
-    With `new_audio`, audio parts begin anew instead of from the checkpoint: random, but for their output, which is zero.
+    Attributes:
+        parts: "audio": audio adapter, audio attention and its norm, as published. "lora": low-rank updates of the blocks'
+            layers. "full": all parameters.
+        lora_rank: Rank of the low-rank updates.
+        lora_layers: Names of the updated layers, as shell patterns.
+        new_audio: Initialise the audio parts randomly instead of from the checkpoint; their output starts at zero.
     """
 
     parts: str = "audio"
@@ -98,14 +110,22 @@ class Trained:
         _check(self.parts in ("audio", "lora", "full"), "trained.parts", self.parts, "audio, lora or full")
         _check(self.lora_rank >= 1, "trained.lora-rank", self.lora_rank, "at least 1")
         _check(len(self.lora_layers) > 0, "trained.lora-layers", self.lora_layers, "at least one name")
-        _check(not (self.new_audio and self.parts == "lora"), "trained.new-audio", True, "off where only LoRA trains")
+        _check(not (self.new_audio and self.parts == "lora"), "trained.new-audio", True, "off if only LoRA is trained")
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW (arXiv 1711.05101), with a linear warm-up to a constant rate and clipping by the global norm.
+    """AdamW (arXiv 1711.05101) with clipping of the global gradient norm.
 
-    The decay of the averaged weights is `ema`, 0 for none.
+    Attributes:
+        learning_rate: Constant learning rate after the warm-up.
+        warmup_steps: Steps of linear warm-up.
+        weight_decay: Weight decay of matrices; norms, biases and modulations have none.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        epsilon: Term added to the denominator.
+        clip_norm: Largest global norm of the gradient.
+        ema: Decay of the exponential moving average of the weights; 0: no average.
     """
 
     learning_rate: float = 2e-5
@@ -118,21 +138,24 @@ class Optimizer:
     ema: float = 0.999
 
     def __post_init__(self):
-        _check(0 < self.learning_rate < math.inf, "optimizer.learning-rate", self.learning_rate, "a number above 0")
+        _check(0 < self.learning_rate < math.inf, "optimizer.learning-rate", self.learning_rate, "finite and above 0")
         _check(self.warmup_steps >= 0, "optimizer.warmup-steps", self.warmup_steps, "at least 0")
         _check(self.weight_decay >= 0, "optimizer.weight-decay", self.weight_decay, "at least 0")
         for name in ("beta1", "beta2", "ema"):
-            _check(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "within 0..1, below 1")
+            _check(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "at least 0 and below 1")
         _check(self.epsilon > 0, "optimizer.epsilon", self.epsilon, "above 0")
         _check(self.clip_norm > 0, "optimizer.clip-norm", self.clip_norm, "above 0")
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """How the devices are shared out.
+    """Parallelism: each example is split over ulysses x context devices, the batch over groups of these.
 
-    There are `ulysses` ways over attention heads times `context` ways over tokens for each example, the rest over the batch.
-    Parameters and optimizer state are split over all of them in any case.
+    Parameters and optimizer state are always sharded over all devices.
+
+    Attributes:
+        ulysses: Devices over which the attention heads are split.
+        context: Devices over which the tokens are split.
     """
 
     ulysses: int = 1
@@ -145,10 +168,13 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of one run.
+    """Processes of the run. Default: a single one.
 
-    One; or those that the `cluster` tells of (TPU pods, Slurm, Open MPI, Kubernetes); or `count` of them, of which this is
-    number `index`, which meet at the address `coordinator` ("host:port").
+    Attributes:
+        cluster: Detect the processes from the cluster's environment (TPU pods, Slurm, Open MPI, Kubernetes).
+        coordinator: Address "host:port" of the coordinator, if started by hand.
+        count: Number of processes, if started by hand.
+        index: Index of this process, from 0.
     """
 
     cluster: bool = False
@@ -159,17 +185,22 @@ class Processes:
     def __post_init__(self):
         _check(self.count >= 0, "processes.count", self.count, "at least 0")
         _check(0 <= self.index < max(1, self.count), "processes.index", self.index, "below processes.count")
-        given = self.coordinator is not None
-        _check(given == (self.count > 0), "processes.coordinator", self.coordinator, "given together with processes.count")
-        _check(not (self.cluster and given), "processes.cluster", True, "off where a coordinator is given")
+        manual = self.coordinator is not None
+        _check(manual == (self.count > 0), "processes.coordinator", self.coordinator, "given together with processes.count")
+        _check(not (self.cluster and manual), "processes.cluster", True, "off if a coordinator is given")
 
 
 @dataclass(frozen=True)
 class Reports:
-    """What is reported every so many steps (0: never).
+    """Metrics, validation and samples. An interval of 0 steps means never.
 
-    A line of metrics; the loss of `validation_clips` held-out clips, at fixed τ and noise; a video sampled by the chunk loop
-    for one of them, beside its source, of at most `sample_seconds`.
+    Attributes:
+        log_every: Steps between lines of metrics.
+        validate_every: Steps between validations: the loss of held-out clips at fixed τ and noise.
+        validation_clips: Number of held-out clips.
+        sample_every: Steps between sampled videos: a held-out clip generated by the chunk loop, next to its source.
+        sample_seconds: Largest length of a sampled video in seconds.
+        sampler: Sampling settings; chunk length, motion frames and strategy are always those of the training.
     """
 
     log_every: int = 10
@@ -183,15 +214,21 @@ class Reports:
         for name in ("log_every", "validate_every", "sample_every", "validation_clips"):
             _check(getattr(self, name) >= 0, f"reports.{name.replace('_', '-')}", getattr(self, name), "at least 0")
         _check(self.sample_seconds > 0, "reports.sample-seconds", self.sample_seconds, "above 0")
+        # its polynomial belongs to a picture size, which a dataset has many of
+        threshold = self.sampler.teacache_threshold
+        _check(threshold is None, "reports.sampler.teacache-threshold", threshold, "None: samples are made without TeaCache")
 
 
 @dataclass(frozen=True)
 class Checkpoints:
     """When checkpoints are written, how many are kept, and where.
 
-    One every `every` steps and at the end; the last `keep` are kept, and besides every `keep_every`-th step's (0: none).
-    They lie in the run's folder, or in `folder`: another one, or an address that etils.epath knows, such as
-    gs://bucket/run.
+    Attributes:
+        every: Steps between checkpoints; the last step always writes one.
+        keep: Number of latest checkpoints to keep.
+        keep_every: Also keep the checkpoints of every keep-every-th step; 0: none.
+        folder: Folder of the checkpoints, or an address supported by etils.epath, such as gs://bucket/run. Default: in the
+            run's folder.
     """
 
     every: int = 500
@@ -207,13 +244,22 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class Training:
-    """A training run.
+    """Settings of a training run. --data, --checkpoint and --run are required (with --made-up only --run).
 
-    Needed are `data`, the prepared dataset; `checkpoint`, the converted checkpoint that it starts from; and `run`, the
-    folder it writes, and goes on from where that exists. With `made_up`, the first two are random numbers of the tiny
-    networks, made in the run's folder. `batch`: examples of a step, over all devices; their gradients are summed over
-    `accumulation` parts of it, one after the other. `region_weight`: how many times as much the loss counts where the
-    dataset's regions are (a face, a mouth) as elsewhere.
+    Attributes:
+        data: Dataset, written by `python -m itjax.preparation`.
+        checkpoint: Initial weights: a folder written by convert_weights.py, or another run.
+        run: Folder of the run. If it exists, training resumes from its last checkpoint.
+        made_up: Train the tiny networks on a random dataset and random weights, both written into the run's folder.
+        steps: Training steps in total.
+        batch: Examples per step, over all devices.
+        accumulation: Parts of the batch for gradient accumulation, processed one after another.
+        motion_frames: Context frames of an example, 4n+1.
+        region_weight: Weight of the loss inside the dataset's regions (a face, a mouth), relative to 1 elsewhere.
+        seed: Random seed.
+        dtype: Type of matrix products, "float32" or "bfloat16"; trained weights are always float32.
+        remat: Rematerialisation: what each layer saves for the backward pass. "none": everything. "dots": products with
+            weights. "full": only its input.
     """
 
     data: str = ""
@@ -230,8 +276,8 @@ class Training:
     remat: str = "full"
     references: References = field(default_factory=References)
     dropout: Dropout = field(default_factory=Dropout)
-    times: TimeLaw = field(default_factory=TimeLaw)
-    trained: Trained = field(default_factory=Trained)
+    times: TimeDistribution = field(default_factory=TimeDistribution)
+    trained: TrainedParameters = field(default_factory=TrainedParameters)
     optimizer: Optimizer = field(default_factory=Optimizer)
     mesh: Mesh = field(default_factory=Mesh)
     processes: Processes = field(default_factory=Processes)
@@ -244,12 +290,12 @@ class Training:
         _check(self.accumulation >= 1, "accumulation", self.accumulation, "at least 1")
         _check(self.batch % self.accumulation == 0, "batch", self.batch, f"a multiple of accumulation {self.accumulation}")
         _check(self.motion_frames >= 1 and self.motion_frames % 4 == 1, "motion-frames", self.motion_frames, "4n+1")
-        _check(1 <= self.region_weight < math.inf, "region-weight", self.region_weight, "a number, at least 1")
+        _check(1 <= self.region_weight < math.inf, "region-weight", self.region_weight, "finite and at least 1")
         _check(self.dtype in DTYPES, "dtype", self.dtype, "float32 or bfloat16")
-        _check(self.remat in REMAT, "remat", self.remat, f"one of {', '.join(REMAT)}")
+        _check(self.remat in REMAT_POLICIES, "remat", self.remat, f"one of {', '.join(REMAT_POLICIES)}")
         _check(self.seed >= 0, "seed", self.seed, "at least 0")
 
     @property
     def context_latents(self) -> int:
-        """Latents of the frames that a chunk goes on from: one where the strategy has a context of one frame."""
+        """Number of context latents: one if the strategy has a context of one frame."""
         return 1 if self.references.baseline else 1 + (self.motion_frames - 1) // 4

@@ -1,7 +1,7 @@
-"""From records to batches on the mesh: a stream of examples that depends on the seed alone.
+"""From records to batches on the mesh: a stream of examples that depends only on the seed.
 
-Example number i of the stream is the same however many processes read it and wherever a run was stopped: chunk and
-reference are drawn from (seed, i). Each process reads only the examples of its own devices.
+Chunk and reference of example i are drawn from (seed, i), so they do not depend on the number of processes or on
+interruptions of the run. Each process reads only the examples of its own devices.
 """
 
 import contextlib
@@ -26,32 +26,33 @@ from itjax.training.config import References, Training
 from itjax.training.objective import Batch
 from itjax.training.step import batch_sharding
 
-# few threads on few cores: they take the interpreter from the loop that feeds the devices
+# a fraction of the cores: reader threads compete for the interpreter lock with the loop that feeds the devices
 READERS = grain.ReadOptions(num_threads=min(16, max(1, (os.cpu_count() or 1) // 4)), prefetch_buffer_size=16)
 
 
-UNREADABLE = "unreadable: "  # begins the name of an example that stands for one that could not be read
+UNREADABLE = "unreadable: "  # prefix of the name of a placeholder for an example that could not be read
 
 
 class Place(NamedTuple):
-    """A clip of the dataset: its bucket, and its number in it."""
+    """A clip of the dataset: the indices of its bucket, and of the clip in it."""
 
     bucket: int
     clip: int
 
 
 class Split(NamedTuple):
-    """Clips to train on, by bucket, and clips that are held out."""
+    """Training clips by bucket, held-out clips, and the number of clips too short for the reference strategy."""
 
     train: tuple[tuple[int, ...], ...]
     held_out: tuple[Place, ...]
+    too_short: int
 
 
 def split(dataset: Dataset, references: References, validation_clips: int) -> Split:
-    """Leaves out clips without a usable chunk, and holds some of the others out, evenly spaced.
+    """Skips clips without a usable chunk, and holds out `validation_clips` of the others, evenly spaced.
 
     Raises:
-        UserError: where no clip is usable, or none would be left to train on.
+        UserError: if no clip is usable, or none would be left for training.
     """
     usable = [
         [i for i, n in enumerate(b.num_frames) if len(reference_sampling.usable_chunks(references, n, dataset.layout))]
@@ -64,22 +65,20 @@ def split(dataset: Dataset, references: References, validation_clips: int) -> Sp
             f"{dataset.folder}: none of its {total} clips is long enough for references.strategy {references.strategy} with "
             f"chunks of {dataset.layout.frame_num} frames. Prepare longer clips, or choose another strategy."
         )
-    if len(all_usable) < total:
-        print(f"{total - len(all_usable)} of {total} clips are too short for {references.strategy} and are left out")
     if len(all_usable) <= validation_clips:
         raise UserError(
-            f"{dataset.folder}: {len(all_usable)} usable clips, of which reports.validation-clips {validation_clips} would "
-            "be held out: none is left to train on. Hold fewer out."
+            f"{dataset.folder}: {len(all_usable)} usable clips, but reports.validation-clips {validation_clips} would leave "
+            "none for training. Use a smaller value."
         )
-    at = np.linspace(0, len(all_usable) - 1, validation_clips + 2)[1:-1] if validation_clips else ()
-    held_out = tuple(all_usable[int(i)] for i in dict.fromkeys(int(i) for i in at))
+    indices = np.linspace(0, len(all_usable) - 1, validation_clips + 2)[1:-1] if validation_clips else ()
+    held_out = tuple(all_usable[int(i)] for i in dict.fromkeys(int(i) for i in indices))
     train = tuple(tuple(c for c in clips if Place(b, c) not in held_out) for b, clips in enumerate(usable))
-    return Split(train, held_out)
+    return Split(train, held_out, total - len(all_usable))
 
 
 @dataclass(frozen=True)
 class Cutter:
-    """From a clip to an example: `__call__(number, clip)` for number `number` of a bucket's stream."""
+    """Cuts an example from a clip: `__call__(number, clip)` for example `number` of a bucket's stream."""
 
     dataset: Dataset
     references: References
@@ -90,23 +89,23 @@ class Cutter:
     bucket: int
 
     def __call__(self, number: int, clip: Clip) -> tuple[Batch, str]:
-        """An example of the clip, drawn from seed, bucket and `number` alone, and the clip's name."""
+        """An example drawn from the clip using only seed, bucket and `number`, and the clip's name."""
         rng = np.random.default_rng((self.seed, self.bucket, number))
         drawn = reference_sampling.draw(rng, self.references, clip.num_frames, self.dataset.layout, self.without_context)
         identity = (number * len(self.dataset.buckets) + self.bucket) % 2**32
         return self.cut(clip, drawn, identity), clip.name
 
-    def cut(self, clip: Clip, drawn: reference_sampling.Drawn, identity: int) -> Batch:
-        """The chunk and reference that were drawn.
+    def cut(self, clip: Clip, drawn: reference_sampling.SampledPair, identity: int) -> Batch:
+        """The example with the drawn chunk and reference.
 
         Raises:
-            UserError: where a dataset without `ends` is to train FL2V.
+            UserError: if the strategy is FL2V and the dataset has no `ends`.
         """
         start = int(clip.chunk_starts[drawn.chunk])
         reference = clip.references[drawn.reference]
         if self.references.strategy == "FL2V":
             if clip.ends is None:
-                raise UserError(f"{self.dataset.folder}: FL2V needs chunks' ends. Prepare it with --ends.")
+                raise UserError(f"{self.dataset.folder} cannot be used with FL2V: prepare it with --ends.")
             reference = clip.ends[drawn.chunk]
         dit = self.dataset.preset.networks.dit
         text = np.zeros((dit.text_len, dit.text_dim), np.float16)
@@ -125,22 +124,23 @@ class Cutter:
 
 
 def cutter(dataset: Dataset, settings: Training, bucket: int) -> Cutter:
-    """The cutter of a bucket, as the settings ask for it."""
+    """The cutter of a bucket, with the given settings."""
     references, share, weight = settings.references, settings.dropout.context, settings.region_weight
     return Cutter(dataset, references, settings.context_latents, share, weight, settings.seed, bucket)
 
 
 class Batches:
-    """The endless batches of a bucket, as a source that grain reads.
+    """The endless batches of a bucket, as a data source for grain.
 
-    Of each batch it has those examples that one group of processes reads. Example number i shows one of the `chosen` clips,
-    each once in an epoch, in an order of that epoch's own.
+    Contains only the examples of each batch that one group of processes reads. The examples of an epoch are the `chosen`
+    clips, each once, shuffled differently in each epoch.
 
-    With `together`, an example that cannot be read is no error here: other processes would wait for this one. Its numbers
-    are NaN and its name says why; so the loss of that step is NaN in every process, and all of them save and end.
+    With `together`, an unreadable example does not raise an error, because the other processes would wait for this one.
+    Instead, its latents are NaN and its name contains the error. The loss of that step is then NaN in every process, and all
+    of them save and end.
 
-    grain's own `shuffle`, `repeat` and `batch` would do the same; but `shuffle` finds each place among few clips by walking
-    through 2^16 numbers, and together they took longer than the reading.
+    grain's own `shuffle`, `repeat` and `batch` would be equivalent, but took longer than reading the data: for a small
+    number of clips, `shuffle` steps through up to 2^16 numbers to find each index.
     """
 
     def __init__(
@@ -149,10 +149,10 @@ class Batches:
     ):  # fmt: skip
         self._clips, self._chosen, self._cut = clips, np.asarray(chosen), cut
         self._size, self._group, self._groups, self._together = size, group, groups, together
-        self._order = functools.lru_cache(maxsize=2)(self._order_of)  # what is read ahead may lie in the next epoch
+        self._order = functools.lru_cache(maxsize=2)(self._order_of)  # examples that are read ahead may be in the next epoch
 
     def _order_of(self, epoch: int) -> np.ndarray:
-        # 1: not the random numbers of any example
+        # 1: distinguishes it from the random numbers of all examples
         return np.random.default_rng((self._cut.seed, self._cut.bucket, epoch, 1)).permutation(self._chosen)
 
     def _example(self, number: int) -> tuple[Batch, str]:
@@ -163,7 +163,7 @@ class Batches:
         try:
             return self._example(number)
         except UserError as error:
-            for other in range(len(self._chosen)):  # one that is whole has the shapes
+            for other in range(len(self._chosen)):  # an intact example, for the shapes
                 with contextlib.suppress(UserError):
                     example, _ = self._example(other)
                     return example._replace(latents=np.full_like(example.latents, np.nan)), f"{UNREADABLE}{error}"
@@ -182,17 +182,17 @@ class Batches:
 
 
 class Readers(NamedTuple):
-    """Processes whose devices hold the same examples of a batch read the same: which group of how many this one is in."""
+    """Groups of processes whose devices hold, and which thus read, the same examples: this process's group, and how many."""
 
     group: int
     groups: int
 
 
 def readers(mesh: Mesh) -> Readers:
-    """The group that this process reads with, by the rows of the mesh that its devices are in.
+    """The group of this process, determined by the data rows of the mesh that contain its devices.
 
     Raises:
-        UserError: where processes would share some examples of a batch but not all.
+        UserError: if two processes share some examples of a batch but not all.
     """
     rows_of: dict[int, set[int]] = {}
     for (row, *_), device in np.ndenumerate(mesh.devices):
@@ -200,8 +200,8 @@ def readers(mesh: Mesh) -> Readers:
     groups = sorted({tuple(sorted(rows)) for rows in rows_of.values()})
     if len({row for rows in groups for row in rows}) != sum(map(len, groups)) or len(set(map(len, groups))) != 1:
         raise UserError(
-            f"a mesh of {mesh.devices.shape} (data, context, ulysses) splits an example over parts of several processes: "
-            "choose mesh.context and mesh.ulysses so that their product divides the devices of a process, or is a multiple"
+            f"a mesh of {mesh.devices.shape} (data, context, ulysses) splits examples over parts of several processes: "
+            "choose mesh.context and mesh.ulysses so that their product divides the devices per process, or is a multiple"
         )
     return Readers(groups.index(tuple(sorted(rows_of[jax.process_index()]))), len(groups))
 
@@ -209,7 +209,7 @@ def readers(mesh: Mesh) -> Readers:
 class Stream:
     """The endless batches of a run.
 
-    `state` and `restore` are its position: with them the stream goes on as if it had never stopped, over the same clips.
+    `state` and `restore` save and restore its position, so that a resumed run continues with the same batches.
     """
 
     def __init__(self, dataset: Dataset, settings: Training, train: Sequence[Sequence[int]], mesh: Mesh):
@@ -226,7 +226,7 @@ class Stream:
                 )
                 parts.append(grain.MapDataset.source(batches))
                 weights.append(len(chosen))
-        # one batch is of one bucket: clips of other sizes do not stack
+        # each batch comes from one bucket, because clips of different sizes cannot be stacked
         mixed = grain.MapDataset.mix(parts, weights) if len(parts) > 1 else parts[0]
         self._iterator = iter(mixed.to_iter_dataset(READERS))
 
@@ -234,50 +234,50 @@ class Stream:
         return self
 
     def __next__(self) -> tuple[Batch, list[str]]:
-        """The next batch on the mesh, and the names of the clips of it that this process read.
+        """The next batch on the mesh, and the names of the clips in it that this process read.
 
         Raises:
-            UserError: where a record is damaged; among several processes it is told as `Batches` says.
+            UserError: if a record is damaged and there is a single process; for several, see `Batches`.
         """
         batch, names = next(self._iterator)
         return on_mesh(batch, self._sharding), [str(name) for name in names]
 
     def state(self) -> dict[str, Any]:
-        """The position, as JSON can hold it; the same in every process."""
+        """The position as JSON-serialisable values; the same in every process."""
         return {"clips": self._clips, "iterator": self._iterator.get_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes to a position that `state` gave.
+        """Continues from a position returned by `state`.
 
         Raises:
-            UserError: where the position is one among other clips.
+            UserError: if the position belongs to other clips.
         """
         if state["clips"] != self._clips:
             raise UserError(
-                f"{self._dataset.folder}: the run has trained on other clips than these. Give it the dataset it began with, "
-                "and the same reports.validation-clips; or another run folder."
+                f"{self._dataset.folder}: this run was trained on different clips. Use its original dataset and the same "
+                "reports.validation-clips, or another run folder."
             )
         self._iterator.set_state(state["iterator"])
 
 
 def _fingerprint(dataset: Dataset, train: Sequence[Sequence[int]]) -> str:
-    """Tells one choice of clips from another, wherever the dataset lies."""
+    """A hash of the selected clips, independent of the dataset's location."""
     clips = [(bucket.name, bucket.num_frames, tuple(chosen)) for bucket, chosen in zip(dataset.buckets, train, strict=True)]
     return hashlib.sha256(repr((dataset.layout, clips)).encode()).hexdigest()
 
 
 def stack(examples: Sequence[tuple[Batch, str]]) -> tuple[Batch, list[str]]:
-    """Examples of one bucket as a batch, in their order."""
+    """Stacks examples of one bucket to a batch."""
     batches, names = zip(*examples, strict=True)
     return jax.tree.map(lambda *parts: np.stack(parts), *batches), list(names)
 
 
 def on_mesh(batch: Batch, sharding: NamedSharding) -> Batch:
-    """A batch whose parts the processes have, as one array over all of them."""
-    with jax.transfer_guard_host_to_device("allow"):  # not unseen: this is the place for it
-        if sharding.mesh.size == 1:  # the arguments of a program go a way without Python
+    """Places a batch on the mesh, of which each process has a part."""
+    with jax.transfer_guard_host_to_device("allow"):  # an intended transfer
+        if sharding.mesh.size == 1:  # jit transfers its arguments without Python overhead
             return _placed(sharding)(batch)
-        if jax.process_count() == 1:  # all parts at once
+        if jax.process_count() == 1:  # a single call for all leaves
             return jax.device_put(batch, sharding)
         return jax.tree.map(lambda part: jax.make_array_from_process_local_data(sharding, part), batch)
 
@@ -288,23 +288,23 @@ def _placed(sharding: NamedSharding) -> Callable[[Batch], Batch]:
 
 
 def check_batch(settings: Training, mesh: Mesh) -> None:
-    """Checks that the batch can be split.
+    """Checks that the batch can be split over the mesh.
 
     Raises:
-        UserError: where a part of the batch does not divide among the mesh's data axis.
+        UserError: if the data axis does not divide the parts of the batch.
     """
     rows = mesh.shape["data"]
     if settings.batch % (settings.accumulation * rows):
         raise UserError(
-            f"batch {settings.batch} in {settings.accumulation} part(s) does not divide over the {rows} rows of the mesh "
-            f"({mesh.size} devices): make it a multiple of {settings.accumulation * rows}"
+            f"batch {settings.batch} in {settings.accumulation} part(s) cannot be split over the {rows} data rows of the "
+            f"mesh ({mesh.size} devices): use a multiple of {settings.accumulation * rows}"
         )
 
 
 def held_out_examples(
     dataset: Dataset, settings: Training, held_out: Sequence[Place], per_clip: int
 ) -> list[tuple[int, Batch]]:
-    """(bucket, example) for each held-out clip, `per_clip` times, always the same and each with its own identity."""
+    """`per_clip` fixed examples of each held-out clip, as (bucket, example), each with its own identity."""
     examples: list[tuple[int, Batch]] = []
     for place in held_out:
         cut = cutter(dataset, settings, place.bucket)
@@ -312,6 +312,7 @@ def held_out_examples(
         rng = np.random.default_rng((settings.seed, place.bucket, place.clip))
         drawn = reference_sampling.draw(rng, settings.references, clip.num_frames, dataset.layout, 0.0)
         for _ in range(per_clip):
-            identity = 2**32 - 1 - len(examples)  # numbers that no stream reaches: the noise of these is their own
+            # indices that no stream reaches, so that the noise differs from that of all training examples
+            identity = 2**32 - 1 - len(examples)
             examples.append((place.bucket, cut.cut(clip, drawn, identity)))
     return examples

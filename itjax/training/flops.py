@@ -1,7 +1,7 @@
-"""How many operations a training step of the DiT takes, counted from its sizes. Allocates nothing.
+"""Counts the floating-point operations (FLOPs) of a DiT training step from its sizes. Allocates no arrays.
 
-A multiplication and its addition are two. Matrix products alone are counted, on tokens that are there: no padding, and
-nothing that is computed a second time in the backward pass (arXiv 2204.02311, appendix B).
+A multiply-add counts as two. Only matrix products are counted, without padding tokens and without recomputation in the
+backward pass (arXiv 2204.02311, appendix B).
 """
 
 import math
@@ -10,21 +10,21 @@ from typing import NamedTuple
 
 from itjax.config import Networks
 
-# L video tokens · X text tokens · Y image tokens · A audio tokens of a latent frame · D width · N layers
+# L video tokens · X text tokens · Y image tokens · A audio tokens per latent frame · D width · N layers
 
 
 class Weight(NamedTuple):
-    """A product of tokens with a weight, in all layers. `after`: what its tokens came through, None for video tokens."""
+    """A product of tokens with a weight, in all layers. `after`: the layers that produced its input; None: video tokens."""
 
-    path: str  # of the layer in the parameters
+    path: str  # of the layer in the parameter tree
     flops: float
     after: tuple[str, ...] | None = None
 
 
 class Attention(NamedTuple):
-    """Scores of video tokens with keys, and the mix of values by them: half of `flops` each.
+    """Attention of video tokens: scores and weighted sum of values, half of `flops` each.
 
-    `keys`, `values`: what those came through.
+    `keys`, `values`: the layers that produced them; None: video tokens.
     """
 
     flops: float
@@ -38,7 +38,7 @@ VOICE = ("audio_adapter/proj1", "audio_adapter/proj1_vf", "audio_adapter/proj2",
 
 
 def forward_flops(networks: Networks, latent: tuple[int, int, int], persons: int = 1) -> float:
-    """Operations of one forward on one example, its keys and values included; `latent`: its frames, height and width."""
+    """FLOPs of one forward pass on one example, including keys and values. `latent`: frames, height and width."""
     weights, attentions = _weights(networks, latent, persons), _attentions(networks, latent, persons)
     return float(sum(weight.flops for weight in weights) + sum(part.flops for part in attentions))
 
@@ -46,34 +46,35 @@ def forward_flops(networks: Networks, latent: tuple[int, int, int], persons: int
 def train_flops(
     networks: Networks, latent: tuple[int, int, int], trained: Collection[str], batch: int = 1, persons: int = 1
 ) -> float:
-    """Operations of forward and backward on `batch` examples.
+    """FLOPs of the forward and backward pass on `batch` examples.
 
-    The gradient of a weight is a product as large as its own, and so is that of the weight's input. A frozen weight has
-    no gradient, and what came through frozen weights alone needs none. Through the video tokens the gradient always
-    flows: that the layers below the lowest trained one go without it in the first block is not deducted.
+    The gradients of a weight and of its input each cost as much as the product itself. Frozen weights have no gradient, and
+    inputs that depend only on frozen weights need none. Video tokens always have a gradient: in the first block, the layers
+    below the lowest trained one need none, which is not deducted.
 
     Args:
-        networks: sizes of the DiT, and of CLIP's tokens.
-        latent: frames, height and width of the latents of an example.
-        trained: paths of the trained parameters ("blocks/audio_q/kernel", as `flatten_dict(params, sep="/")` has them).
-        batch: examples of a step.
-        persons: voices of an example.
+        networks: Sizes of the DiT and of CLIP's tokens.
+        latent: Frames, height and width of an example's latents.
+        trained: Paths of the trained parameters as in `flatten_dict(params, sep="/")`, e.g. "blocks/audio_q/kernel".
+        batch: Examples per step.
+        persons: Voices per example.
     """
-    changed = {path.rpartition("/")[0] for path in trained}
-    moves = lambda after: after is None or not changed.isdisjoint(after)
+    trained_layers = {path.rpartition("/")[0] for path in trained}
+    needs_gradient = lambda after: after is None or not trained_layers.isdisjoint(after)
     weights = sum(
-        weight.flops * (1 + (f"{weight.path}/kernel" in trained) + moves(weight.after))
+        weight.flops * (1 + (f"{weight.path}/kernel" in trained) + needs_gradient(weight.after))
         for weight in _weights(networks, latent, persons)
     )
-    # backward: the gradient of the shares, that of the queries, and where they move those of keys and values
+    # backward: the gradients of attention weights and queries, and of keys and values if these depend on trained weights
     attentions = sum(
-        part.flops * (2 + moves(part.keys) / 2 + moves(part.values) / 2) for part in _attentions(networks, latent, persons)
+        part.flops * (2 + needs_gradient(part.keys) / 2 + needs_gradient(part.values) / 2)
+        for part in _attentions(networks, latent, persons)
     )
     return float(batch * (weights + attentions))
 
 
 def video_tokens(networks: Networks, latent: tuple[int, int, int]) -> int:
-    """Tokens of the latents of one example."""
+    """Number of video tokens of one example."""
     return math.prod(n // patch for n, patch in zip(latent, networks.dit.patch_size, strict=True))
 
 
@@ -115,17 +116,23 @@ def _weights(networks: Networks, latent: tuple[int, int, int], persons: int) -> 
 def _attentions(networks: Networks, latent: tuple[int, int, int], persons: int) -> list[Attention]:
     sizes = networks.dit
     video = video_tokens(networks, latent)
-    asked = 4 * sizes.num_layers * sizes.dim * video  # for each key
+    flops_per_key = 4 * sizes.num_layers * sizes.dim * video  # per key
     attentions = [
-        Attention(asked * video),
-        Attention(asked * sizes.text_len, (*TEXT, "blocks/cross_k", "blocks/cross_norm_k"), (*TEXT, "blocks/cross_v")),
+        Attention(flops_per_key * video),
         Attention(
-            asked * networks.clip.tokens,
+            flops_per_key * sizes.text_len, (*TEXT, "blocks/cross_k", "blocks/cross_norm_k"), (*TEXT, "blocks/cross_v")
+        ),
+        Attention(
+            flops_per_key * networks.clip.tokens,
             (*IMAGE, "blocks/cross_k_img", "blocks/cross_norm_k_img"),
             (*IMAGE, "blocks/cross_v_img"),
         ),
-        Attention(asked * persons * sizes.audio.context_tokens, (*VOICE, "blocks/audio_kv"), (*VOICE, "blocks/audio_kv")),
+        Attention(
+            flops_per_key * persons * sizes.audio.context_tokens, (*VOICE, "blocks/audio_kv"), (*VOICE, "blocks/audio_kv")
+        ),
     ]
-    if persons > 1:  # the tokens' labels: scores with the first latent frame's keys; three masks as values are nothing
-        attentions += [Attention(asked * video // (latent[0] // sizes.patch_size[0]) / 2)]
+    if (
+        persons > 1
+    ):  # person labels of the tokens: scores with the first latent frame's keys; the product with three masks is negligible
+        attentions += [Attention(flops_per_key * video // (latent[0] // sizes.patch_size[0]) / 2)]
     return attentions

@@ -1,12 +1,10 @@
-"""A dataset and weights of random numbers: what a run trains on where nothing else is at hand.
+"""A dataset and a DiT checkpoint of random numbers, to try training without data or weights.
 
-There is nothing to be learned of them but the noise's scale and the clips by heart. Every part of a run is there: records,
-a checkpoint of the DiT, and what is made of them.
+A network can only learn the scale of the noise and memorise the clips, but every part of a run is exercised.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -20,23 +18,24 @@ from itjax.errors import UserError
 from itjax.models import dit
 from itjax.records import SPEECH_MARGIN, Bucket, Clip, Dataset, Layout, Shard
 from itjax.training.config import Training
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.sources import open_converted
-from itjax.weights.store import LazyArray, save
+from itjax.weights.store import save
 
 FOLDER = "made-up"  # in the run's folder
 LAYOUT = Layout(frame_num=17, reference_stride=4, chunk_stride=8, regions=True)
-SHARD = 3  # clips
+SHARD = 3  # clips per shard
 
 
 def prepared(settings: Training, preset: Preset) -> Training:
-    """The settings with a dataset and a checkpoint in the run's folder, made there unless they are: the same each time.
+    """The settings with a dataset and a checkpoint in the run's folder, which are created if missing (deterministically).
 
     Raises:
-        UserError: for a run of several processes.
-        OutputError: where the disk refuses.
+        UserError: If the run has several processes.
+        OutputError: If a file cannot be written.
     """
     if settings.processes.cluster or settings.processes.count:
-        raise UserError("made-up data: for one process alone")
+        raise UserError("made-up: only a single process is supported")
     folder = Path(settings.run) / FOLDER
     data, weights = folder / "dataset", folder / "checkpoint"
     with output_errors(folder):
@@ -49,9 +48,10 @@ def prepared(settings: Training, preset: Preset) -> Training:
 
 
 def write_weights(folder: Path, preset: Preset) -> None:
-    """A checkpoint of the DiT alone, as its layers begin."""
-    drawn = flatten_dict(jax.jit(dit.init, static_argnums=0)(preset.networks.dit, jax.random.key(0)), sep="/")
-    lazy = {path: LazyArray(leaf.shape, np.dtype(leaf.dtype), partial(np.asarray, leaf)) for path, leaf in drawn.items()}
+    """Writes a checkpoint with only the DiT, as initialised."""
+    initial = flatten_dict(jax.jit(dit.init, static_argnums=0)(preset.networks.dit, jax.random.key(0)), sep="/")
+    read = lambda leaf: lambda index: np.asarray(leaf)[index]
+    lazy = {path: LazyTensor(leaf.shape, np.dtype(leaf.dtype), read(leaf)) for path, leaf in initial.items()}
     save(folder, {"dit": unflatten_dict(lazy, sep="/")}, to_json(preset))
 
 
@@ -59,23 +59,23 @@ def write_dataset(
     folder: Path, preset: Preset, layout: Layout, sizes: Sequence[tuple[int, int]], *, clips: int = 6,
     num_frames: Sequence[int] = (41, 57, 73), persons: int = 1, seed: int = 0, checkpoint: str = "a checkpoint",
 ) -> Dataset:  # fmt: skip
-    """`clips` clips of each size (pixels), three a shard, their lengths in turn."""
+    """Writes a dataset of `clips` clips of each size (pixels), three per shard, cycling through the lengths `num_frames`."""
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     buckets = []
     for size in sizes:
         lengths = [num_frames[i % len(num_frames)] for i in range(clips)]
-        made = [random_clip(i, preset, layout, size, length, persons, seed) for i, length in enumerate(lengths)]
+        random_clips = [random_clip(i, preset, layout, size, length, persons, seed) for i, length in enumerate(lengths)]
         name = Bucket(*size, persons, ()).name
         (folder / name).mkdir(exist_ok=True)
         shards = []
         for first in range(0, clips, SHARD):
             path = f"{name}/{first // SHARD:05d}.arrayrecord"
-            records.write_shard(folder / path, [records.to_records(clip) for clip in made[first : first + SHARD]])
+            records.write_shard(folder / path, [records.to_records(clip) for clip in random_clips[first : first + SHARD]])
             shards.append(Shard(path, tuple(lengths[first : first + SHARD])))
         buckets.append(Bucket(*size, persons, tuple(shards)))
-    sizes_of = preset.networks.dit
-    states = np.random.default_rng(seed).standard_normal((2, sizes_of.text_len, sizes_of.text_dim), np.float32)
+    dit_sizes = preset.networks.dit
+    states = np.random.default_rng(seed).standard_normal((2, dit_sizes.text_len, dit_sizes.text_dim), np.float32)
     states[0, 1:] = 0
     states[1, 5:] = 0
     records.write_null_prompts(folder, states)
@@ -87,9 +87,10 @@ def write_dataset(
 def random_clip(
     number: int, preset: Preset, layout: Layout, size: tuple[int, int], num_frames: int, persons: int = 1, seed: int = 0
 ) -> Clip:  # fmt: skip
-    """A clip of standard normal numbers, by its number and the seed.
+    """A clip of standard normal numbers, determined by `number` and `seed`.
 
-    Two persons and the background share the tokens by chance; a random part of each latent frame is the region.
+    With two persons, each token is randomly assigned to a person or the background; the region is a random part of each
+    latent frame.
     """
     rng = np.random.default_rng((seed, number))
     normal = lambda *shape: np.asarray(rng.normal(size=shape), np.float16)

@@ -1,4 +1,4 @@
-"""What a run reports: numbers by step as JSON lines and for TensorBoard, and videos for TensorBoard."""
+"""Metrics of a run as JSON lines and TensorBoard events, and videos for TensorBoard."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-# The writer without tensorboardX's thread, which dies unseen on a full disk and then blocks the run on its full queue.
+# The writer without tensorboardX's thread, which dies silently on a full disk; the run would then block on its full queue.
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
@@ -26,43 +26,43 @@ from itjax.media.containers import FRAME_RATE
 
 FILE = "metrics.jsonl"
 EVENTS = "tensorboard"
-GIF_SIDE = 640  # pixels: the longer side of a video for TensorBoard, which takes GIFs; the mp4 is there to be looked at
+GIF_SIDE = 640  # pixels: longer side of TensorBoard videos, which are GIFs; the mp4 has the full size
 
 
 class MetricLog:
-    """Numbers by step in `folder`/metrics.jsonl and `folder`/tensorboard. One process of a run makes it.
+    """Writes metrics by step to `folder`/metrics.jsonl and `folder`/tensorboard. Used by one process of a run.
 
-    A run that goes on after `resumed_step` (0: a new one) takes back what was reported of later steps: it will be
-    reported again.
+    A run that resumes after `resumed_step` (0: a new run) removes what was reported for later steps: it will be reported
+    again.
 
     Raises:
-        UserError: where the file of an earlier run cannot be read.
-        OutputError: where the disk refuses; so does every method.
+        UserError: If the file of an earlier run cannot be read.
+        OutputError: If a file cannot be written; this also applies to every method.
     """
 
     def __init__(self, folder: Path, resumed_step: int):
         self.path = folder / FILE
         with output_errors(self.path):
             (folder / EVENTS).mkdir(parents=True, exist_ok=True)
-        _take_back(self.path, resumed_step)
-        with contextlib.ExitStack() as opened:
+        _truncate(self.path, resumed_step)
+        with contextlib.ExitStack() as stack:
             with output_errors(self.path):
-                self._lines = opened.enter_context(self.path.open("a"))
+                self._lines = stack.enter_context(self.path.open("a"))
             with output_errors(folder / EVENTS):
-                # files count in the order of their names, which go by the second
+                # TensorBoard reads files in the order of their names, whose time is in whole seconds: the suffix breaks ties
                 self._events = EventsWriter(str(folder / EVENTS / "events"), f".{resumed_step:09d}")
-                first_to_come = resumed_step + 1 if resumed_step else 0
-                self._events.write_event(Event(step=first_to_come, session_log=SessionLog(status=SessionLog.START)))
+                next_step = resumed_step + 1 if resumed_step else 0
+                self._events.write_event(Event(step=next_step, session_log=SessionLog(status=SessionLog.START)))
                 self._events.flush()
-            opened.pop_all()
+            stack.pop_all()
 
     def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
-        """Report numbers of a step, on the disk when this returns. They are numbers of the host, not of a device.
+        """Writes the metrics of a step, flushed when this returns. Values are host numbers, not device arrays.
 
-        What is no finite number is null in the JSON.
+        NaN and infinity become null in the JSON.
 
         Raises:
-            ValueError: where a number is named "step".
+            ValueError: If a metric is named "step".
         """
         if "step" in values:
             raise ValueError("a metric cannot be named 'step'")
@@ -74,13 +74,13 @@ class MetricLog:
         self._event(step, [Summary.Value(tag=name, simple_value=number) for name, number in numbers.items()])
 
     def video(self, step: int, name: str, frames: UInt8[np.ndarray, "F H W 3"], fps: int = FRAME_RATE) -> None:
-        """Show a video among TensorBoard's images, as a GIF that is made smaller where it is larger than 640 pixels."""
+        """Writes a video to TensorBoard's images as a GIF, scaled down to at most 640 pixels."""
         height, width = frames.shape[1:3]
         scale = min(1.0, GIF_SIDE / max(height, width))
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        small = (Image.fromarray(frame).resize(size, Image.Resampling.BOX) for frame in frames)
-        # the default method takes 50 times as long
-        pictures = [picture.quantize(method=Image.Quantize.FASTOCTREE) for picture in small]
+        resized = (Image.fromarray(frame).resize(size, Image.Resampling.BOX) for frame in frames)
+        # the default method is 50 times slower
+        pictures = [picture.quantize(method=Image.Quantize.FASTOCTREE) for picture in resized]
         data = io.BytesIO()
         pictures[0].save(data, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0)
         image = Summary.Image(height=size[1], width=size[0], colorspace=3, encoded_image_string=data.getvalue())
@@ -92,7 +92,7 @@ class MetricLog:
             self._events.flush()
 
     def close(self) -> None:
-        """Closes both files. Does nothing the second time."""
+        """Closes both files; can be called repeatedly."""
         if self._lines.closed:
             return
         with output_errors(self.path):
@@ -107,12 +107,12 @@ class MetricLog:
         try:
             self.close()
         except OutputError:
-            if error[0] is None:  # else the disk was what ended the block, or something worse did
+            if error[0] is None:  # otherwise, report the error that ended the block
                 raise
 
 
-def _take_back(path: Path, resumed_step: int) -> None:
-    """Drop the lines of steps after `resumed_step` (all, for 0), and a last line that a kill left half written."""
+def _truncate(path: Path, resumed_step: int) -> None:
+    """Removes the lines of steps after `resumed_step` (all for 0), and an incomplete last line left by a kill."""
     if not path.exists():
         return
     kept = [line for step, line in _lines(path) if 0 < resumed_step >= step]
@@ -120,34 +120,34 @@ def _take_back(path: Path, resumed_step: int) -> None:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(step, line) of each whole line."""
+    """Yields (step, line) for each complete line."""
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}. Move it away to go on without it.") from error
+        raise UserError(f"{path} cannot be read: {error.strerror}. Move it away to continue without it.") from error
     for number, line in enumerate(lines, start=1):
         try:
             yield int(json.loads(line)["step"]), line
         except (ValueError, TypeError, KeyError):
             if number < len(lines):
                 raise UserError(
-                    f"{path}, line {number}: not the report of a step: {line[:80]!r}. Mend it, or move the file away to "
-                    "go on without it."
+                    f"{path}, line {number}: not the report of a step: {line[:80]!r}. Repair it, or move the file away to "
+                    "continue without it."
                 ) from None
 
 
 def loss_by_band(
     losses: Float[np.ndarray, " B"], times: Float[np.ndarray, " B"], bands: int = 4
 ) -> dict[str, float]:  # fmt: skip
-    """Means of the losses of examples whose time τ lies in each of `bands` equal parts of 0..1.
+    """Mean loss of the examples whose time τ is in each of `bands` equal intervals of 0..1.
 
-    Parts without an example are left out.
+    Intervals without examples are omitted.
 
     Raises:
-        ValueError: for a τ outside.
+        ValueError: If a τ is outside 0..1.
     """
     if not np.all((times >= 0) & (times <= 1)):
-        raise ValueError(f"τ is outside of 0..1: {times}")
+        raise ValueError(f"τ is outside 0..1: {times}")
     band = np.minimum((times * bands).astype(int), bands - 1)
     return {
         f"loss/tau_{i / bands:.2f}-{(i + 1) / bands:.2f}": float(losses[band == i].mean()) for i in range(bands) if i in band

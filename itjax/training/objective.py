@@ -1,7 +1,7 @@
-"""Flow matching on chunks: what the network is shown of an example, what of it is dropped, and what it is to predict.
+"""Flow matching on chunks: the network's inputs with condition dropout, its target, and the loss.
 
 x_τ = (1-τ)·data + τ·noise, target noise - data, mean squared error (rectified flow, arXiv 2209.03003). Context latents
-stay clean in the input and out of the loss, as the chunk loop pins them.
+are clean in the input and excluded from the loss, as the chunk loop pins them.
 """
 
 import math
@@ -19,7 +19,7 @@ from itjax.models.dit_block import Persons
 from itjax.parallel.sharding import constrain
 from itjax.records import SPEECH_MARGIN
 from itjax.sampling.chunk import reference_mask
-from itjax.training.config import Dropout, References, TimeLaw
+from itjax.training.config import Dropout, References, TimeDistribution
 
 AnyArray = Array | np.ndarray
 
@@ -28,12 +28,11 @@ AnyArray = Array | np.ndarray
 
 
 class Batch(NamedTuple):
-    """Examples as they are read.
+    """A batch of examples as read from the dataset.
 
-    `speech` has SPEECH_MARGIN frames more on each side; `text` is zero beyond its end; `context_latents`: how many of the
-    first latents are context; `identity`: the example's number in the stream, from which its τ, noise and dropouts are
-    drawn; `masks`: two persons and the background on the grid of tokens, or None; `region`: 0..1, where the loss counts
-    more, or None.
+    `speech` has SPEECH_MARGIN additional frames on each side; `text` is zero-padded; `context_latents`: number of leading
+    latents that are context; `identity`: index of the example in the stream, which seeds its τ, noise and dropout; `masks`:
+    two persons and the background on the token grid, or None; `region`: 0..1, where the loss has a higher weight, or None.
     """
 
     latents: Float[AnyArray, "B T h w C"]
@@ -47,8 +46,8 @@ class Batch(NamedTuple):
     region: Float[AnyArray, "B T h w"] | None = None
 
 
-class Draws(NamedTuple):
-    """What chance decides of each example; dropped conditions are 1."""
+class RandomDraws(NamedTuple):
+    """Random draws of each example. `text`, `audio`, `image`: 1 if the condition is dropped."""
 
     times: Float[Array, " B"]
     noise: Float[Array, "B T h w C"]
@@ -57,87 +56,87 @@ class Draws(NamedTuple):
     image: Float[Array, " B"]
 
 
-def draw_times(key: Array, law: TimeLaw) -> Float[Array, ""]:
-    """One τ in 0..1 by the law (logit-normal: arXiv 2403.03206, section 3.1), shifted."""
+def draw_times(key: Array, law: TimeDistribution) -> Float[Array, ""]:
+    """Draws one τ in 0..1 (logit-normal: arXiv 2403.03206, section 3.1) and shifts it."""
     time = jax.random.uniform(key) if law.law == "uniform" else jax.nn.sigmoid(law.mean + law.std * jax.random.normal(key))
     return shifted(time, law.shift)
 
 
 def shifted(times: Float[Array, "*b"], shift: float) -> Float[Array, "*b"]:
-    """τ → shift·τ / (1 + (shift - 1)·τ), as the sampling schedule does (arXiv 2403.03206, eq. 23)."""
+    """τ → shift·τ / (1 + (shift - 1)·τ), as in the sampling schedule (arXiv 2403.03206, section 5.3.2, eq. 23)."""
     return shift * times / (1 + (shift - 1) * times)
 
 
-def draw(batch: Batch, seed: int, law: TimeLaw, dropout: Dropout) -> Draws:
-    """What chance decides, from the seed and each example's identity alone.
+def draw_randoms(batch: Batch, seed: int, law: TimeDistribution, dropout: Dropout) -> RandomDraws:
+    """Draws τ, noise and dropout, seeded only by `seed` and each example's identity.
 
-    Neither the step nor where the example lies in a batch matters.
+    They depend neither on the step nor on the example's position in the batch.
     """
     shape = batch.latents.shape[1:]
 
-    def of_one(identity: Array) -> Draws:
+    def draw_one(identity: Array) -> RandomDraws:
         times, noise, drops = jax.random.split(jax.random.fold_in(jax.random.key(seed), identity), 3)
         text, audio, both, image = jax.random.uniform(drops, (4,)) < jnp.asarray(
             [dropout.text, dropout.audio, dropout.both, dropout.image]
         )
-        # in a row: the same numbers as in the latents' shape, in a program that compiles in a twentieth of the time
+        # drawn flat: the same numbers as with the latents' shape, but the program compiles 20 times faster
         standard = jax.random.normal(noise, (math.prod(shape),)).reshape(shape)
         flags = (text | both, audio | both, image)
-        return Draws(draw_times(times, law), standard, *(flag.astype(jnp.float32) for flag in flags))
+        return RandomDraws(draw_times(times, law), standard, *(flag.astype(jnp.float32) for flag in flags))
 
-    return jax.vmap(of_one)(jnp.asarray(batch.identity))
+    return jax.vmap(draw_one)(jnp.asarray(batch.identity))
 
 
 def speech_windows(speech: Float[Array, "B P F2 N Ca"], sizes: AudioAdapterSizes) -> Float[Array, "B P F W N Ca"]:
-    """The speech around each frame of a chunk."""
+    """The speech features around each frame of a chunk."""
     frames = speech.shape[2] - 2 * SPEECH_MARGIN
-    around = np.arange(frames)[:, None] + np.arange(sizes.window)
-    return speech[:, :, around]
+    indices = np.arange(frames)[:, None] + np.arange(sizes.window)
+    return speech[:, :, indices]
 
 
 def noisy(
-    data: Float[Array, "B T h w C"], draws: Draws, context_latents: Int[Array, " B"]
+    data: Float[Array, "B T h w C"], draws: RandomDraws, context_latents: Int[Array, " B"]
 ) -> tuple[Float[Array, "B T h w C"], Float[Array, "B T h w C"], Float[Array, "B T"]]:
-    """What the network is given, what it is to predict, and 1 for the latents that count (0: context, which is clean)."""
+    """Noisy input, target, and a mask of the latents in the loss (1); context (0) stays clean in the input."""
     times = draws.times[:, None, None, None, None]
-    counted = jnp.arange(data.shape[1]) >= context_latents[:, None]
+    in_loss = jnp.arange(data.shape[1]) >= context_latents[:, None]
     mixed = (1 - times) * data + times * draws.noise
-    return jnp.where(counted[:, :, None, None, None], mixed, data), draws.noise - data, counted.astype(jnp.float32)
+    return jnp.where(in_loss[:, :, None, None, None], mixed, data), draws.noise - data, in_loss.astype(jnp.float32)
 
 
 def losses(
     net: DiT,
     parameters: dict,
     batch: Batch,
-    draws: Draws,
+    draws: RandomDraws,
     null_text: Float[Array, "X Dt"],
     references: References,
     region_weight: float = 1.0,
 ) -> Float[Array, " B"]:
-    """Mean squared error of each example over its latents that are not context, in float32.
+    """Mean squared error of each example over all latents except context, in float32.
 
-    A cell of the batch's region counts `region_weight` times as much as one outside of it.
+    Latent cells inside the batch's region have weight `region_weight`, the others 1.
     """
     batch = jax.tree.map(lambda x: constrain(jnp.asarray(x), "data"), batch)
-    wide = lambda x: x.astype(jnp.float32)
-    data, context_latents = wide(batch.latents), jnp.asarray(batch.context_latents)
-    given, target, counted = noisy(data, draws, context_latents)
+    as_float32 = lambda x: x.astype(jnp.float32)
+    data, context_latents = as_float32(batch.latents), jnp.asarray(batch.context_latents)
+    noisy_latents, target, cell_weights = noisy(data, draws, context_latents)
     mask = reference_mask(data.shape[1], with_last=references.strategy == "FL2V")[None, :, None, None]
-    shown = jnp.concatenate([jnp.broadcast_to(mask, (*data.shape[:-1], 4)), wide(batch.reference)], axis=-1)
-    kept = lambda dropped, x: x * (1 - dropped).reshape(-1, *(1,) * (x.ndim - 1))
-    text = jnp.where(draws.text[:, None, None] > 0, null_text, wide(batch.text))
-    heard = kept(draws.audio, speech_windows(wide(batch.speech), net.sizes.audio))
-    # silence knows no persons, in guidance as here
-    persons = None if batch.masks is None else Persons(wide(batch.masks), 1 - draws.audio)
-    call = constrain(given, "data"), constrain(shown, "data"), 1000 * draws.times, text
-    predicted = apply(net, parameters, *call, kept(draws.image, wide(batch.clip)), heard, persons, method="train")
-    counted = jnp.broadcast_to(counted[:, :, None, None], data.shape[:-1])
+    condition = jnp.concatenate([jnp.broadcast_to(mask, (*data.shape[:-1], 4)), as_float32(batch.reference)], axis=-1)
+    keep = lambda dropped, x: x * (1 - dropped).reshape(-1, *(1,) * (x.ndim - 1))
+    text = jnp.where(draws.text[:, None, None] > 0, null_text, as_float32(batch.text))
+    speech = keep(draws.audio, speech_windows(as_float32(batch.speech), net.sizes.audio))
+    # silence belongs to no person, as in guidance
+    persons = None if batch.masks is None else Persons(as_float32(batch.masks), 1 - draws.audio)
+    inputs = constrain(noisy_latents, "data"), constrain(condition, "data"), 1000 * draws.times, text
+    predicted = apply(net, parameters, *inputs, keep(draws.image, as_float32(batch.clip)), speech, persons, method="train")
+    cell_weights = jnp.broadcast_to(cell_weights[:, :, None, None], data.shape[:-1])
     if batch.region is not None:
-        counted *= 1 + (region_weight - 1) * wide(batch.region)
+        cell_weights *= 1 + (region_weight - 1) * as_float32(batch.region)
     errors = jnp.square(predicted - target).mean(-1)
-    return (errors * counted).sum((1, 2, 3)) / counted.sum((1, 2, 3))
+    return (errors * cell_weights).sum((1, 2, 3)) / cell_weights.sum((1, 2, 3))
 
 
 def fixed_times(count: int, per_clip: int) -> Float32[np.ndarray, " n"]:
-    """τ of a validation set of `count` clips, each seen at `per_clip` of them: the middles of equal parts of 0..1."""
+    """τ for validation of `count` clips at `per_clip` times each: the midpoints of equal intervals of 0..1."""
     return np.tile((np.arange(per_clip) + 0.5) / per_clip, count).astype(np.float32)

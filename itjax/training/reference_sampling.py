@@ -1,6 +1,6 @@
-"""Which frame of a clip a chunk is shown as its reference: the strategies of InfiniteTalk, section 3.4 (arXiv 2508.14033).
+"""Draws a chunk's reference frame by the strategies of InfiniteTalk, section 3.4 (arXiv 2508.14033).
 
-Pure arithmetic on frame numbers: it knows a clip's length, and which chunks and references its record holds.
+Pure arithmetic on frame numbers, from a clip's length and the layout of the chunks and references in its record.
 """
 
 from functools import cache
@@ -13,11 +13,11 @@ from itjax.media.containers import FRAME_RATE
 from itjax.records import Layout, chunk_starts, reference_frames
 from itjax.training.config import References
 
-# n chunks of a clip · m references of a clip · k allowed
+# n chunks of a clip · m references of a clip · k allowed ones
 
 
-class Drawn(NamedTuple):
-    """A chunk and a reference, by their place in the clip's record. `context`: whether earlier frames are given."""
+class SampledPair(NamedTuple):
+    """Indices of a chunk and a reference in the clip's record. `context`: whether the example has earlier frames."""
 
     chunk: int
     reference: int
@@ -27,62 +27,63 @@ class Drawn(NamedTuple):
 def allowed_mask(
     references: References, starts: Int32[np.ndarray, " n"], frames: Int32[np.ndarray, " m"], frame_num: int
 ) -> Bool[np.ndarray, "n m"]:
-    """Which frames a chunk of `frame_num` frames that begins at each of `starts` may be shown.
+    """Which frames are allowed as references of the chunks (of `frame_num` frames) at `starts`.
 
-    For FL2V it is the chunk's first frame: with its last one it is kept as the chunk's `ends`.
+    For FL2V it is the chunk's first frame; the record has its latents together with the last frame as the chunk's `ends`.
     """
     first = starts[:, None]
     last = first + frame_num - 1
-    # seconds between the frame and the nearest of the chunk, 0 within it
-    away = np.maximum(np.maximum(first - frames, frames - last), 0) / FRAME_RATE
+    # seconds between the frame and the nearest frame of the chunk, 0 inside it
+    distance = np.maximum(np.maximum(first - frames, frames - last), 0) / FRAME_RATE
     match references.strategy:
         case "M0":
-            return away == 0
+            return distance == 0
         case "M1":
             return (frames == first) | (frames == last)
         case "M2":
-            return away > references.far_seconds
+            return distance > references.far_seconds
         case "M3":
-            return (away > 0) & (away <= references.near_seconds)
+            return (distance > 0) & (distance <= references.near_seconds)
         case _:
             return frames == first
 
 
-@cache  # asked for with every example that is read, of few lengths and starts
+@cache  # called for every example, with few distinct lengths and starts
 def allowed(references: References, start: int, num_frames: int, layout: Layout) -> Int32[np.ndarray, " k"]:
-    """Places (of `reference_frames`) of the references that the chunk at frame `start` of a clip may be shown."""
+    """Indices (into `reference_frames`) of the allowed references of the chunk at frame `start` of a clip."""
     frames = reference_frames(num_frames, layout)
     return np.flatnonzero(allowed_mask(references, np.asarray([start], np.int32), frames, layout.frame_num)).astype(np.int32)
 
 
 @cache
 def usable_chunks(references: References, num_frames: int, layout: Layout) -> Int32[np.ndarray, " k"]:
-    """Places (of `chunk_starts`) of a clip's chunks that have a reference to be shown."""
-    may = allowed_mask(references, chunk_starts(num_frames, layout), reference_frames(num_frames, layout), layout.frame_num)
-    return np.flatnonzero(may.any(axis=1)).astype(np.int32)
+    """Indices (into `chunk_starts`) of a clip's chunks that have an allowed reference."""
+    mask = allowed_mask(references, chunk_starts(num_frames, layout), reference_frames(num_frames, layout), layout.frame_num)
+    return np.flatnonzero(mask.any(axis=1)).astype(np.int32)
 
 
-def draw(rng: np.random.Generator, references: References, num_frames: int, layout: Layout, without_context: float) -> Drawn:
-    """One of the clip's usable chunks, then one of its references, each equally likely.
+def draw(
+    rng: np.random.Generator, references: References, num_frames: int, layout: Layout, without_context: float
+) -> SampledPair:
+    """Draws one of the clip's usable chunks, then one of its allowed references, both uniformly.
 
-    A share `without_context` of the examples is made as a first chunk is: nothing comes before them, and they are shown
-    their own first frame, whose latent is all that they begin with. The baselines' one frame of context is that same
-    frame.
+    With probability `without_context`, the example is like a first chunk: it has no earlier frames, its reference is its own
+    first frame, and the latent of that frame is its only context. That is also the baselines' context of one frame.
 
     Raises:
-        ValueError: where the clip has no usable chunk.
+        ValueError: If the clip has no usable chunk.
     """
     chunks = usable_chunks(references, num_frames, layout)
     if not len(chunks):
-        raise ValueError(f"no chunk of a clip of {num_frames} frames has a reference by {references.strategy}")
+        raise ValueError(f"no chunk of a clip of {num_frames} frames has a reference for strategy {references.strategy}")
     chunk = int(chunks[rng.integers(len(chunks))])
     start = int(chunk_starts(num_frames, layout)[chunk])
     choices = allowed(references, start, num_frames, layout)
-    # drawn in any case, so that what follows does not depend on the share
+    # always drawn, so that the random stream does not depend on `without_context`
     reference = int(choices[rng.integers(len(choices))])
     if references.baseline:
-        return Drawn(chunk, reference, False)
+        return SampledPair(chunk, reference, False)
     if rng.random() < without_context:
         own_first = int(np.flatnonzero(reference_frames(num_frames, layout) == start)[0])
-        return Drawn(chunk, own_first, False)
-    return Drawn(chunk, reference, True)
+        return SampledPair(chunk, own_first, False)
+    return SampledPair(chunk, reference, True)

@@ -1,7 +1,6 @@
-"""What a run tells while it trains: lines of metrics, the validation loss, sampled videos."""
+"""Reports of a training run: metrics, validation loss, sampled videos."""
 
 import contextlib
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from itjax.media.video_file import write_video
+from itjax.progress import Progress
 from itjax.records import Dataset, Records
 from itjax.training import data, flops, parameters, sampling, validation
 from itjax.training.config import Training
@@ -25,7 +24,10 @@ from itjax.weights.sources import Weights
 
 
 class TrainingRun(NamedTuple):
-    """Everything of a run that its steps do not change. `trains`, `frozen`: shapes of the DiT's parameters."""
+    """The parts of a run that stay constant during training.
+
+    `trains`, `frozen`: shapes of the DiT's trained and frozen parameters. `progress`: silent in all processes but the first.
+    """
 
     settings: Training
     weights: Weights
@@ -34,10 +36,11 @@ class TrainingRun(NamedTuple):
     split: data.Split
     trains: dict
     frozen: dict
+    progress: Progress
 
 
 class PendingStep(NamedTuple):
-    """A step that was given to the devices: its number, where the data stood before it, and what it will tell."""
+    """A step started on the devices: its number, the stream position before it, its clips, and its future report."""
 
     number: int
     position: dict[str, Any]
@@ -48,19 +51,19 @@ class PendingStep(NamedTuple):
 
 
 def step_settings(settings: Training) -> Training:
-    """Without the settings that no step reads: one program serves all runs that differ in these alone."""
-    kept = Training()
+    """Resets settings that steps do not use, so that runs that differ only in these share a compiled program."""
+    defaults = Training()
     return replace(
-        settings, data="", checkpoint="", run="", made_up=False, steps=kept.steps, processes=kept.processes,
-        reports=kept.reports, checkpoints=kept.checkpoints,
+        settings, data="", checkpoint="", run="", made_up=False, steps=defaults.steps, processes=defaults.processes,
+        reports=defaults.reports, checkpoints=defaults.checkpoints,
     )  # fmt: skip
 
 
 class Reporter:
-    """The numbers of steps until they are reported, and the reports. Its methods are called by all processes together.
+    """Collects the metrics of steps and reports them. All processes must call its methods together.
 
-    `unreported` are the numbers of the steps since the last line. A checkpoint keeps them: the next line of a run that
-    goes on is then that of one that never stopped.
+    `unreported`: the metrics of the steps since the last report. They are saved in checkpoints, so that the next report of a
+    resumed run is the same as without the interruption.
     """
 
     def __init__(self, run: TrainingRun, frozen: dict, null_text: jax.Array, done: int, unreported: list[dict[str, Any]]):
@@ -76,8 +79,7 @@ class Reporter:
         self._seen: set[tuple[int, ...]] = set()
         self.unreported = unreported
         self.meter = Meter(list(run.mesh.devices.flat))
-        # disable=None: on a terminal alone
-        self._bar = tqdm(total=settings.steps, initial=done, unit="step", disable=None) if self._log else None
+        self._bar = run.progress.bar(settings.steps, "step", done)
 
     def __enter__(self) -> "Reporter":
         return self
@@ -85,81 +87,76 @@ class Reporter:
     def __exit__(self, *_: object) -> None:
         if self._log:
             self._log.close()
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
 
     def compiling(self, batch: Batch) -> contextlib.AbstractContextManager[None]:
-        """A pause of the meter where the step is compiled for a shape that is new."""
+        """Pauses the meter if the step is compiled for a new shape of batch."""
         new = batch.latents.shape not in self._seen
         self._seen.add(batch.latents.shape)
         return self.meter.pause() if new else contextlib.nullcontext()
 
     def add(self, pending: PendingStep) -> None:
-        """Waits for the numbers of a step and keeps them for the next line; counts the step for the meter and the bar."""
+        """Waits for a step's metrics and stores them for the next report; advances the meter and the progress bar."""
         report = jax.device_get(pending.report)
-        numbers = {name: getattr(report, name).tolist() for name in ("loss", "gradient_norm", "learning_rate")}
-        self.unreported.append(numbers | {"losses": report.losses.tolist(), "times": report.times.tolist()})
-        if self._bar is not None:
-            self._bar.set_postfix(loss=f"{report.loss:.4g}", refresh=False)
-            self._bar.update()
+        metrics = {name: getattr(report, name).tolist() for name in ("loss", "gradient_norm", "learning_rate")}
+        self.unreported.append(metrics | {"losses": report.losses.tolist(), "times": report.times.tolist()})
+        self._bar.describe(f"loss {report.loss:.4g}")
+        self._bar.advance()
         networks = self._run.weights.preset.networks
         batch = self._run.settings.batch
-        # the products of LoRA's own small matrices are not counted: nothing of the base's weights has a gradient
+        # LoRA: the base weights have no gradients, and the products with LoRA's own small matrices are not counted
         trained = frozenset() if self._run.settings.trained.parts == "lora" else self._trained
         operations = flops.train_flops(networks, pending.latent, trained, batch, pending.persons)
         self.meter.step_done(batch * flops.video_tokens(networks, pending.latent), operations)
 
     def due(self, done: int) -> bool:
-        """Whether step `done` is to be reported: its numbers must be there then."""
+        """Whether a report is due after step `done`, for which all its metrics must be available."""
         reports = self._run.settings.reports
         return any(n and done % n == 0 for n in (reports.log_every, reports.validate_every, reports.sample_every))
 
     def report(self, done: int, now: TrainState) -> None:
-        """The line of step `done`, where one is due."""
+        """Reports metrics and validation loss after step `done`, if they are due."""
         reports = self._run.settings.reports
         values: dict[str, float] = {}
         if reports.log_every and done % reports.log_every == 0:
-            values |= self._numbers() | self.meter.read() | memory_in_use()
+            values |= self._mean_metrics() | self.meter.read() | memory_in_use()
         if reports.validate_every and done % reports.validate_every == 0 and self._validation:
             with self.meter.pause():
                 settings, sizes = step_settings(self._run.settings), self._run.weights.preset.networks.dit
-                values |= validation.loss(settings, sizes, _best(now), self._frozen, self._validation, self._null_text)
+                values |= validation.loss(
+                    settings, sizes, _evaluated_weights(now), self._frozen, self._validation, self._null_text
+                )
         if values and self._log:
             self._log.write(done, values)
             steps = {name: values[name] for name in ("loss", "validation/loss", "speed/steps_per_second") if name in values}
-            _say(f"step {done}: " + ", ".join(f"{name} {value:.4g}" for name, value in steps.items()))
+            self._run.progress.notice(f"step {done}: " + ", ".join(f"{name} {value:.4g}" for name, value in steps.items()))
 
-    def _numbers(self) -> dict[str, float]:
-        """Means over the steps since the last report."""
+    def _mean_metrics(self) -> dict[str, float]:
+        """The mean metrics of the steps since the last report."""
         steps, self.unreported = self.unreported, []
         losses, times = (np.concatenate([np.float32(step[name]) for step in steps]) for name in ("losses", "times"))
         values = {name: float(np.mean([step[name] for step in steps])) for name in ("loss", "gradient_norm")}
         return values | {"learning_rate": steps[-1]["learning_rate"]} | loss_by_band(losses, times)
 
     def sample(self, done: int, now: TrainState) -> None:
-        """The video of step `done`, where one is due. It may take minutes: let what is to be saved be saved before."""
+        """Samples a video after step `done`, if one is due. May take minutes: save any checkpoint before."""
         run = self._run
         every, held_out = run.settings.reports.sample_every, run.split.held_out
         if not self._sampling or done % every:
             return
         place = held_out[(done // every - 1) % len(held_out)]
         clip = Records(run.dataset, run.dataset.buckets[place.bucket])[place.clip]
-        began = time.monotonic()
+        start = time.monotonic()
         with self.meter.pause():
-            frames = sampling.sample(self._sampling, run.settings, _best(now), self._frozen, clip)
+            frames = sampling.sample(self._sampling, run.settings, _evaluated_weights(now), self._frozen, clip)
         if self._log:
             path = Path(run.settings.run) / "samples" / f"{done:08d}.mp4"
             write_video(path, frames, None)
             self._log.video(done, "sample", frames)
-            _say(f"step {done}: {path} ({time.monotonic() - began:.0f} s), source and sample of {clip.name}")
+            seconds = time.monotonic() - start
+            run.progress.notice(f"step {done}: {path} ({seconds:.0f} s), source and sample of {clip.name}")
 
 
-def _say(line: str) -> None:
-    """Prints a line above the progress bar."""
-    tqdm.write(line)
-    sys.stdout.flush()
-
-
-def _best(now: TrainState) -> dict:
-    """The weights that a report is about: the average, where one is kept."""
+def _evaluated_weights(now: TrainState) -> dict:
+    """The weights to evaluate: the moving average if there is one."""
     return now.trainable if now.ema is None else now.ema

@@ -1,99 +1,104 @@
-"""What a run trained, as weights: those it began from with the trained ones in their place, and as official files.
+"""The weights of a training run: the initial weights with the trained ones substituted, and export as official files.
 
-Of weights that have a running average it is the average. Values are cast to the type that the run's checkpoint has.
+If the run keeps averaged weights, these are used. Values are cast to the dtype of the initial checkpoint.
 """
 
 import json
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import orbax.checkpoint as ocp
 
 from itjax.config import Preset
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import UserError
+from itjax.progress import SILENT, Progress
 from itjax.training import run_folder
 from itjax.training.checkpoints import FOLDER
 from itjax.weights import store
-from itjax.weights.convert import Report, audio_names, nbytes_of, tensors_of, write_audio, write_base
-from itjax.weights.load import as_torch, torch_view
+from itjax.weights.convert import Report, audio_names, nbytes_of, write_dit_audio, write_dit_base
+from itjax.weights.lazy import LazyTensor
+from itjax.weights.load import split_into_torch, torch_view
 from itjax.weights.lora import Lora, open_loras, with_deltas
-from itjax.weights.mapping import LINEAR, Index, Source, sources
-from itjax.weights.sources import Weights, identity_of, open_converted, preset_of, with_dit
+from itjax.weights.mapping import LINEAR, Source, sources
+from itjax.weights.sources import Weights, identity_of, open_converted, preset_of, replace_dit
 from itjax.weights.specs import NetworkSpec, network_specs
-from itjax.weights.torch_files import Stored, TensorFiles
+from itjax.weights.torch_files import TensorFiles
 from itjax.weights.torch_writer import write_safetensors
 
 LORA_FILE = "lora.safetensors"
-PREFIX = "diffusion_model."  # of the names in a LoRA file
+PREFIX = "diffusion_model."  # of tensor names in a LoRA file
 
 
 class Result(NamedTuple):
-    """A checkpoint of a run. `base`: the weights it began from. `parts`: what trained. `arrays`: by path in the DiT."""
+    """A checkpoint of a run. `base`: the initial weights. `parts`: `Trained.parts`. `arrays`: trained arrays by DiT path."""
 
     folder: Path
     base: Path
     parts: str
-    arrays: dict[str, Stored]
+    arrays: dict[str, LazyTensor]
 
 
-def open_weights(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
-    """A folder made by convert_weights.py; or a training run's: its last checkpoint, or RUN/checkpoints/STEP.
+def open_weights(directory: str | Path, loras: Sequence[tuple[str | Path, float]] = ()) -> Weights:
+    """Opens a folder made by convert_weights.py, a training run (its last checkpoint), or RUN/checkpoints/STEP.
+
+    Args:
+        directory: the folder.
+        loras: (file, scale) of LoRA files to add to the DiT as it is read.
 
     Raises:
-        UserError: where it is neither, or is damaged.
+        UserError: If it is none of these or is damaged, or a LoRA does not fit.
     """
-    if not is_result(directory):
-        return open_converted(directory, loras)
-    result = open_result(directory)
+    folder, added = Path(directory), [(Path(path), scale) for path, scale in loras]
+    if not is_result(folder):
+        return open_converted(folder, added)
+    result = open_result(folder)
     base = open_weights(result.base, [])
     spec = network_specs(base.preset.networks)["dit"]
-    identity = f"{base.identity},{identity_of(TensorFiles(result.arrays), loras)}"
-    return with_dit(base, _dit(directory, spec, loras), identity)
+    identity = f"{base.identity},{identity_of(TensorFiles(result.arrays), added)}"
+    return replace_dit(base, _dit(folder, spec, added), identity)
 
 
-def export(directory: Path, output: Path) -> list[Path]:
-    """Writes what a run trained as official files into the folder `output`; gives their paths.
+def export(directory: Path, output: Path, progress: Progress = SILENT) -> list[Path]:
+    """Writes the trained weights of a run as official files into the folder `output`; returns their paths.
 
-    The audio parts are InfiniteTalk's file; all of the DiT is that and Wan's shards; LoRA is one file, to be used with
-    scale 1.
+    Audio parts are written as InfiniteTalk's file, the full DiT as that file and Wan's shards, LoRA as one file for scale 1.
 
     Raises:
-        UserError: where `output` exists, or the run's checkpoint cannot be read.
-        OutputError: where the disk refuses; nothing half-done stays behind.
+        UserError: If `output` exists, or the run's checkpoint cannot be read.
+        OutputError: If a file cannot be written; no partial output remains.
     """
     result, target = open_result(directory), Path(output).absolute()
     if target.exists():
-        raise UserError(f"{target} exists already: remove it, or name another folder")
+        raise UserError(f"{target} already exists: remove it or choose another folder")
     spec = network_specs(preset_at(result.base).networks)["dit"]
     view = _dit(directory, spec, [])
     if result.parts == "lora":
         view = TensorFiles(_lora(result, spec, view))
     elif result.parts == "audio":
         view = TensorFiles({name: view.tensors[name] for name in audio_names(spec)})
-    nbytes = nbytes_of(view)
+    nbytes = nbytes_of(view.tensors)
     check_output(target, nbytes)
-    report = Report(nbytes)
+    report = Report(nbytes, progress)
     with atomic_path(target) as folder, report.bar:
         with output_errors(target):
             folder.mkdir()
         if result.parts == "lora":
-            write_safetensors(folder / LORA_FILE, tensors_of(view, report))
+            write_safetensors(folder / LORA_FILE, report.watched(view.tensors))
             report.finished("lora", nbytes)
         else:
-            write_audio(spec, view, folder, report)
+            write_dit_audio(spec, view, folder, report)
         if result.parts == "full":
-            write_base(spec, view, folder, report)
+            write_dit_base(spec, view, folder, report)
     return sorted(path for path in target.rglob("*") if path.is_file())
 
 
 def open_result(directory: Path) -> Result:
-    """The run's last whole checkpoint, or that of the step which `directory` names.
+    """Opens a run's last complete checkpoint, or the one of the step that `directory` ends in.
 
     Raises:
-        UserError: where there is none, or what the run began from is not there.
+        UserError: If there is none, or the initial weights are missing.
     """
     run, step = _run_and_step(directory)
     path = run / run_folder.FILE
@@ -102,83 +107,80 @@ def open_result(directory: Path) -> Result:
         base, trained = Path(content["checkpoint"]), content["training"]["trained"]["parts"]
         checkpoints = content.get("checkpoints", str(run / FOLDER))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}): it tells what {run} began from") from error
+        raise UserError(f"{path} cannot be read ({error!r}): it records the initial weights of {run}") from error
     if not base.is_dir():
-        raise UserError(f"{run} began from the weights in {base}, and they are not there: put them back, or mend {path}")
+        raise UserError(f"the initial weights of {run} are missing from {base}: restore them, or correct the path in {path}")
     if "://" in checkpoints:
-        raise UserError(f"{run}: its checkpoints are in {checkpoints}. Copy that folder here, and give the copy.")
+        raise UserError(
+            f"{run}: its checkpoints are in {checkpoints}. Copy that folder to a local disk and specify the copy."
+        )
     if step is None:
         step = max(ocp.utils.checkpoint_steps(checkpoints), default=None)
     if step is None:
-        raise UserError(f"{run} has no checkpoint yet: nothing was saved in {checkpoints}")
+        raise UserError(f"{run} has no checkpoint yet in {checkpoints}")
     folder = Path(checkpoints) / str(step) / "state"
     if not folder.is_dir():
-        raise UserError(f"{folder.parent} is no checkpoint of a run: it has no folder {folder.name}")
+        raise UserError(f"{folder.parent} is not a checkpoint of a run: it has no folder {folder.name}")
     arrays = store.open_checkpoint(folder).tensors
     name = "ema" if any(path.startswith("ema/") for path in arrays) else "trainable"
     return Result(folder, base, trained, {p.removeprefix(f"{name}/"): x for p, x in arrays.items() if p.startswith(name)})
 
 
 def is_result(directory: Path) -> bool:
-    """Whether the folder is a training run, or a checkpoint of one."""
+    """Whether the folder is a training run or a checkpoint of one."""
     run, _ = _run_and_step(directory)
-    return ((run / FOLDER).is_dir() and (run / run_folder.FILE).is_file()) or run_folder.is_one(run)
+    return ((run / FOLDER).is_dir() and (run / run_folder.FILE).is_file()) or run_folder.is_run_folder(run)
 
 
 def _run_and_step(directory: Path) -> tuple[Path, int | None]:
     directory = Path(directory).absolute()
     if directory.name.isdecimal():
-        for run in (directory.parent.parent, directory.parent):  # its own checkpoints, or a folder of them elsewhere
+        for run in (
+            directory.parent.parent,
+            directory.parent,
+        ):  # RUN/checkpoints/STEP, or STEP in a separate checkpoint folder
             if (run / run_folder.FILE).is_file():
                 return run, int(directory.name)
     return directory, None
 
 
 def preset_at(directory: Path) -> Preset:
-    """The sizes of the networks in a folder that `open_weights` takes.
+    """The preset of the networks in a folder that `open_weights` accepts.
 
     Raises:
-        UserError: where it is none.
+        UserError: If it is not such a folder.
     """
     return preset_at(open_result(directory).base) if is_result(directory) else preset_of(directory)
 
 
 def _dit(directory: Path, spec: NetworkSpec, loras: list[tuple[Path, float]]) -> TensorFiles:
-    """The tensors of the DiT by torch name; of a run, those it began from with the trained ones in their place."""
+    """The DiT's tensors by torch name; for a run, the initial ones with the trained ones substituted."""
     if not is_result(directory):
         return torch_view(spec, store.open_checkpoint(directory), "dit")
     result = open_result(directory)
-    below = _dit(result.base, spec, [])
+    base = _dit(result.base, spec, [])
     if result.parts == "lora":
-        own = Lora(result.folder, TensorFiles(_lora(result, spec, below)), 1.0)
-        return with_deltas(below, [own, *open_loras(loras)])
-    trained: dict[str, Stored] = {}
+        run_lora = Lora(result.folder, TensorFiles(_lora(result, spec, base)), 1.0)
+        return with_deltas(base, [run_lora, *open_loras(loras)])
+    trained: dict[str, LazyTensor] = {}
     for source in sources(spec.table, spec.abstract):
         if source.path in result.arrays:
-            trained |= as_torch(source, result.arrays[source.path])
+            trained |= split_into_torch(source, result.arrays[source.path])
     for name, tensor in trained.items():
-        trained[name] = _cast(tensor, below.dtype(name))
-    return with_deltas(TensorFiles(below.tensors | trained), open_loras(loras))
+        trained[name] = tensor.astype(base.dtype(name))
+    return with_deltas(TensorFiles(base.tensors | trained), open_loras(loras))
 
 
-def _lora(result: Result, spec: NetworkSpec, below: TensorFiles) -> dict[str, Stored]:
-    """The low-rank updates by their names in a LoRA file."""
-    tensors: dict[str, Stored] = {}
+def _lora(result: Result, spec: NetworkSpec, base: TensorFiles) -> dict[str, LazyTensor]:
+    """The low-rank updates by tensor name in a LoRA file."""
+    tensors: dict[str, LazyTensor] = {}
     for source in sources(spec.table, spec.abstract):
-        for end in ("lora_down", "lora_up"):
-            path = source.path.removesuffix("kernel") + end
+        for suffix in ("lora_down", "lora_up"):
+            path = source.path.removesuffix("kernel") + suffix
             if not source.path.endswith("/kernel") or path not in result.arrays:
                 continue
             stored = result.arrays[path]
-            names = tuple(f"{PREFIX}{name.removesuffix('weight')}{end}.weight" for name in source.names)
-            of_update = as_torch(Source(path, names, LINEAR, True, stored.shape), stored)
-            tensors |= {name: _cast(tensor, below.dtype(source.names[0])) for name, tensor in of_update.items()}
+            names = tuple(f"{PREFIX}{name.removesuffix('weight')}{suffix}.weight" for name in source.names)
+            update = split_into_torch(Source(path, names, LINEAR, True, stored.shape), stored)
+            tensors |= {name: tensor.astype(base.dtype(source.names[0])) for name, tensor in update.items()}
     return tensors
-
-
-def _cast(tensor: Stored, dtype: np.dtype) -> Stored:
-    return tensor._replace(dtype=dtype, read=partial(_read_as, tensor, dtype))
-
-
-def _read_as(tensor: Stored, dtype: np.dtype, index: Index) -> np.ndarray:
-    return tensor.read(index).astype(dtype)

@@ -1,4 +1,4 @@
-"""A training run from its folder's first file to its last checkpoint: opening, the loop, and how it ends."""
+"""A training run: opening and checking it, the training loop, and saving it at the end."""
 
 import contextlib
 import signal
@@ -14,6 +14,8 @@ from jax.sharding import Mesh
 from itjax import records
 from itjax.errors import UserError
 from itjax.parallel.sharding import make_mesh
+from itjax.pipeline.process import exact_float32
+from itjax.progress import SILENT, Progress
 from itjax.records import Dataset
 from itjax.training import data, parameters, run_folder, state, step
 from itjax.training.checkpoints import RunCheckpoints
@@ -25,46 +27,47 @@ from itjax.weights.sources import Weights
 
 
 class End(Enum):
-    """How a run ended; it has saved in any case."""
+    """How a run ended. In all cases, its state was saved."""
 
     DONE = "done"
     PREEMPTED = "preempted"
     INTERRUPTED = "interrupted"
 
 
-def open_run(settings: Training, weights: Weights) -> TrainingRun:
-    """Everything that can be wrong with a run is found here, before a weight is read.
+def open_run(settings: Training, weights: Weights, progress: Progress = SILENT) -> TrainingRun:
+    """Opens a run and checks it completely before any weights are read.
 
     Raises:
-        UserError: where settings, dataset, weights and devices do not fit together.
+        UserError: if settings, dataset, weights and devices do not match.
     """
     dataset = records.open_dataset(settings.data)
-    _check_sizes(dataset, weights)
+    _check_sizes(dataset, weights, progress)
     if settings.motion_frames >= dataset.layout.frame_num:
         raise UserError(
-            f"motion-frames {settings.motion_frames}: the dataset's chunks have {dataset.layout.frame_num} frames"
+            f"motion-frames {settings.motion_frames}: must be less than the {dataset.layout.frame_num} frames of the "
+            "dataset's chunks"
         )
     if settings.references.strategy == "FL2V" and not dataset.layout.ends:
-        raise UserError(f"{dataset.folder}: references.strategy FL2V needs chunks' ends. Prepare the dataset with --ends.")
+        raise UserError(f"{dataset.folder} cannot be used with references.strategy FL2V: prepare it with --ends.")
     if settings.region_weight > 1 and not dataset.layout.regions:
         raise UserError(
             f"region-weight {settings.region_weight:g}: {dataset.folder} has no regions. Prepare it from videos with "
-            "NAME.region.mp4 or NAME.region.png beside them."
+            "NAME.region.mp4 or NAME.region.png files."
         )
     trains, frozen = parameters.abstract(weights.preset.networks.dit, settings.trained)
     mesh = mesh_of(settings, weights.preset.networks.dit.num_heads)
     data.check_batch(settings, mesh)
     data.readers(mesh)
-    # whether they are looked at or not: else a run would train on other clips once its reports are switched off
+    # even if validation and samples are off: otherwise a run would train on different clips after they are switched off
     split = data.split(dataset, settings.references, settings.reports.validation_clips)
-    return TrainingRun(settings, weights, dataset, mesh, split, trains, frozen)
+    return TrainingRun(settings, weights, dataset, mesh, split, trains, frozen, progress)
 
 
 def mesh_of(settings: Training, heads: int) -> Mesh:
     """The mesh of all devices.
 
     Raises:
-        UserError: where the settings do not fit the heads or the devices.
+        UserError: if its sizes do not divide the attention heads or the devices.
     """
     ulysses, context, count = settings.mesh.ulysses, settings.mesh.context, len(jax.devices())
     if heads % ulysses:
@@ -74,87 +77,88 @@ def mesh_of(settings: Training, heads: int) -> Mesh:
     return make_mesh(ulysses, context, heads=heads)
 
 
-def _check_sizes(dataset: Dataset, weights: Weights) -> None:
-    made, given = dataset.preset.networks, weights.preset.networks
+def _check_sizes(dataset: Dataset, weights: Weights, progress: Progress) -> None:
+    dataset_sizes, checkpoint_sizes = dataset.preset.networks, weights.preset.networks
     for name in ("dit", "vae", "umt5", "clip", "wav2vec2"):
-        before, now = vars(getattr(made, name)), vars(getattr(given, name))
-        differing = [f"{name}.{key} {before[key]} there, {now[key]} here" for key in before if before[key] != now[key]]
+        old, new = vars(getattr(dataset_sizes, name)), vars(getattr(checkpoint_sizes, name))
+        differing = [f"{name}.{key} {old[key]} instead of {new[key]}" for key in old if old[key] != new[key]]
         if differing:
             raise UserError(
-                f"{dataset.folder} was prepared with networks of other sizes ({weights.preset.name} is given, "
-                f"{dataset.preset.name} made it): {'; '.join(differing)}"
+                f"{dataset.folder} was prepared with networks of different sizes (preset {dataset.preset.name}) than "
+                f"those of the checkpoint (preset {weights.preset.name}): {'; '.join(differing)}"
             )
     if dataset.checkpoint != weights.encoders:
-        _say(f"warning: {dataset.folder} was prepared with another checkpoint than the one that trains")
+        progress.notice(f"warning: {dataset.folder} was prepared with a different checkpoint than the one to be trained")
 
 
-def _say(line: str) -> None:
-    """Prints it once, however many processes there are."""
-    if jax.process_index() == 0:
-        print(line, flush=True)
-
-
-def train(settings: Training, weights: Weights) -> End:
-    """Trains, or goes on with, the run in `settings.run`.
+def train(settings: Training, weights: Weights, progress: Progress = SILENT) -> End:
+    """Starts or resumes the run in `settings.run`. With several processes, only the first one reports to `progress`.
 
     Raises:
-        UserError: where the run is not as it must be; also where the loss is no number: the last good state is saved first.
-        OutputError: where the disk refuses.
+        UserError: if settings, dataset, weights or run folder are invalid, or the loss is not finite; in the latter case the
+            last good state is saved first.
+        OutputError: if a file cannot be written.
     """
     folder = Path(settings.run)
     with contextlib.ExitStack() as stack:
-        preemption = stack.enter_context(Preemption())  # from here on: a run that has just begun can be asked to end too
-        run = open_run(settings, weights)
-        if jax.process_index() == 0:  # the others end with this one where the folder is refused
+        # before anything else, so that signals are also handled during startup
+        preemption = stack.enter_context(Preemption())
+        run = open_run(settings, weights, progress if jax.process_index() == 0 else SILENT)
+        if jax.process_index() == 0:  # if the folder is rejected, the other processes end with this one
             stack.enter_context(run_folder.locked(folder))
-            run_folder.begin(settings, weights)
+            run_folder.create_or_check(settings, weights)
         stack.enter_context(jax.set_mesh(run.mesh))
+        stack.enter_context(exact_float32(settings.dtype))
         checkpoints = stack.enter_context(RunCheckpoints(settings))
-        _say(_about(run))
+        run.progress.notice(_summary(run))
         return _train(run, checkpoints, preemption)
 
 
-def _about(run: TrainingRun) -> str:
+def _summary(run: TrainingRun) -> str:
     settings, split = run.settings, run.split
     count = lambda *trees: sum(leaf.size for leaf in jax.tree.leaves(trees)) / 1e6
     shape = " x ".join(f"{size} {axis}" for axis, size in run.mesh.shape.items())
+    total = sum(len(bucket.num_frames) for bucket in run.dataset.buckets)
+    skipped = ""
+    if split.too_short:
+        skipped = f"{split.too_short} of {total} clips are too short for {settings.references.strategy} and are skipped; "
     return (
-        f"{settings.run}: {sum(map(len, split.train))} clips of {sum(map(bool, split.train))} size(s) to train on, "
+        f"{settings.run}: {skipped}training on {sum(map(len, split.train))} clips of {sum(map(bool, split.train))} size(s), "
         f"{len(split.held_out)} held out; {count(run.trains):.3g} of "
         f"{count(run.trains, run.frozen):.3g} million parameters "
-        f"train; {run.mesh.size} device(s): {shape}"
+        f"trained; {run.mesh.size} device(s): {shape}"
     )
 
 
 def begin(run: TrainingRun, checkpoints: RunCheckpoints, stream: data.Stream) -> tuple[TrainState, list[dict[str, Any]]]:
-    """The state that a run starts from, and numbers that were not yet reported.
+    """The state to start from, and the metrics of steps that were not yet reported.
 
-    The state is that of the last whole checkpoint, with the stream put where it stood; or the one before the first step.
+    Restores the last complete checkpoint, including the position of the stream; without one, makes the initial state.
     """
     settings, sizes = run.settings, run.weights.preset.networks.dit
     last = checkpoints.last()
     if last is None:
         trainable = parameters.read_trainable(run.weights, sizes, settings.trained, run.mesh, settings.seed)
-        return state.start(trainable, settings.optimizer, run.mesh), []
-    found, position = checkpoints.restore(last, state.abstract_state(run.trains, settings.optimizer, run.mesh))
+        return state.sharded_initial_state(trainable, settings.optimizer, run.mesh), []
+    restored, position = checkpoints.restore(last, state.abstract_state(run.trains, settings.optimizer, run.mesh))
     stream.restore(position["stream"])
-    _say(f"going on after step {last}")
-    return found, position["unreported"]
+    run.progress.notice(f"resuming after step {last}")
+    return restored, position["unreported"]
 
 
 def _train(run: TrainingRun, checkpoints: RunCheckpoints, preemption: Preemption) -> End:
     settings, sizes = run.settings, run.weights.preset.networks.dit
     stream = data.Stream(run.dataset, settings, run.split.train, run.mesh)
-    now, unreported = begin(run, checkpoints, stream)
+    train_state, unreported = begin(run, checkpoints, stream)
     frozen = parameters.read_frozen(run.weights, sizes, settings.trained, run.mesh, jnp.dtype(settings.dtype))
     null_text = jnp.asarray(records.null_prompts(run.dataset)[0])
-    with Reporter(run, frozen, null_text, int(now.step), unreported) as reporter:
-        loop = TrainLoop(run, checkpoints, stream, reporter, now)
+    with Reporter(run, frozen, null_text, int(train_state.step), unreported) as reporter:
+        loop = TrainLoop(run, checkpoints, stream, reporter, train_state)
         while loop.done < settings.steps and not preemption.reached(loop.done):
-            with jax.transfer_guard("disallow"):  # nothing goes to or from a device unseen
+            with jax.transfer_guard("disallow"):  # no implicit transfers between host and device
                 loop.dispatch(frozen, null_text)
             saves = loop.done % settings.checkpoints.every == 0
-            # one step behind, so that the devices always have the next one before this one's numbers are asked for
+            # one step late, so that the devices already have the next step while the host waits for this one's metrics
             loop.collect(0 if saves or reporter.due(loop.done) else 1)
             reporter.report(loop.done, loop.now)
             if saves:
@@ -164,14 +168,14 @@ def _train(run: TrainingRun, checkpoints: RunCheckpoints, preemption: Preemption
         loop.save()
         checkpoints.wait()
     if loop.done < settings.steps:
-        _say(f"step {loop.done} is saved, the same command goes on from there")
+        run.progress.notice(f"step {loop.done} is saved; run the same command to continue")
         return End.INTERRUPTED if preemption.signal == signal.SIGINT else End.PREEMPTED
-    _say(f"{loop.done} steps done: {settings.run}")
+    run.progress.notice(f"finished {loop.done} steps: {settings.run}")
     return End.DONE
 
 
 class TrainLoop:
-    """The state after `done` steps. The last few may still be running on the devices: `collect` waits for their numbers."""
+    """The state after `done` steps, the last of which may still be running: `collect` waits for their metrics."""
 
     def __init__(
         self, run: TrainingRun, checkpoints: RunCheckpoints, stream: data.Stream, reporter: Reporter, now: TrainState
@@ -180,24 +184,24 @@ class TrainLoop:
         self._run, self._checkpoints, self._stream, self._reporter = run, checkpoints, stream, reporter
         self._pending: deque[PendingStep] = deque()
         self._good = jnp.asarray(True)
-        self._step = step.jitted(step_settings(run.settings), run.weights.preset.networks.dit, now, run.mesh)
+        self._step = step.compile_step(step_settings(run.settings), run.weights.preset.networks.dit, now, run.mesh)
 
     def dispatch(self, frozen: dict, null_text: jax.Array) -> None:
-        """Gives the next step to the devices.
+        """Starts the next step on the devices.
 
         Raises:
-            UserError: where its batch cannot be read; the state is saved first, unless there are several processes.
+            UserError: if its batch cannot be read; with a single process, the state is saved first.
         """
         position = self._stream.state()
         try:
             batch, names = next(self._stream)
         except UserError as error:
             self.collect()
-            if jax.process_count() > 1:  # no clip can be read: the others know nothing of it, and a checkpoint needs all
+            if jax.process_count() > 1:  # the others do not know of the error, and saving needs all processes
                 raise
             self.save()
             self._checkpoints.wait()
-            raise UserError(f"{error} The state is saved as of step {self.done}.") from error
+            raise UserError(f"{error} The state after step {self.done} is saved.") from error
         with self._reporter.compiling(batch):
             self.now, report = self._step(self.now, self._good, frozen, batch, null_text)
         self._good, self.done = report.good, self.done + 1
@@ -206,10 +210,10 @@ class TrainLoop:
         self._pending.append(PendingStep(self.done, position, names, latent, persons, report))
 
     def collect(self, most: int = 0) -> None:
-        """Takes the numbers of all steps but the last `most`.
+        """Waits for the metrics of all steps except the last `most`.
 
         Raises:
-            UserError: where they are no numbers; the state before that step is saved first.
+            UserError: if the loss or gradients are not finite; the state before that step is saved first.
         """
         while len(self._pending) > most:
             pending = self._pending.popleft()
@@ -218,7 +222,7 @@ class TrainLoop:
             self._reporter.add(pending)
 
     def save(self) -> None:
-        """Begins to write the state. All steps must have been looked at."""
+        """Starts to write the state. All steps must have been collected."""
         with self._reporter.meter.pause():
             self._save(self.done, self._stream.state())
 
@@ -227,14 +231,14 @@ class TrainLoop:
 
     def _stop(self, pending: PendingStep) -> NoReturn:
         before = pending.number - 1
-        self._save(before, pending.position)  # the step left the state as it was, and so did what came after it
+        self._save(before, pending.position)  # neither this step nor later ones changed the state
         self._checkpoints.wait()
         for name in pending.names:
             if name.startswith(data.UNREADABLE):
-                raise UserError(f"{name.removeprefix(data.UNREADABLE)} The state is saved as of step {before}.")
+                raise UserError(f"{name.removeprefix(data.UNREADABLE)} The state after step {before} is saved.")
         loss, norm = float(pending.report.loss), float(pending.report.gradient_norm)
         raise UserError(
-            f"step {pending.number}: the loss is {loss} and the gradient's norm {norm}. Its batch: "
-            f"{', '.join(pending.names)}. The state before it is saved as step {before}. A lower optimizer.learning-rate, "
-            "dtype float32, or leaving out a damaged clip may help; the same command tries again."
+            f"step {pending.number}: the loss is {loss} and the gradient norm is {norm}. Clips in its batch: "
+            f"{', '.join(pending.names)}. The state after step {before} is saved. A lower optimizer.learning-rate, dtype "
+            "float32, or removing a damaged clip may help; run the same command to try again."
         )

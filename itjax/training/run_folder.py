@@ -1,7 +1,6 @@
-"""The folder of a run: what it was begun with, and that no second one writes into it."""
+"""The folder of a run: its initial settings, and a lock against a second process."""
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from etils import epath
 from flax.traverse_util import flatten_dict
 
 from itjax.config import to_json
-from itjax.disk import atomic_path, output_errors
+from itjax.disk import atomic_path, lock_folder, output_errors
 from itjax.errors import UserError
 from itjax.training.checkpoints import folder_of
 from itjax.training.config import Training
@@ -21,14 +20,14 @@ from itjax.weights.sources import Weights
 
 VERSION = 1
 FILE = "config.json"
-# what a run may be continued with another of: it changes no number of the training (remat and mesh: but for rounding)
-FREE = ("data", "checkpoint", "run", "steps", "remat", "mesh", "processes", "reports", "checkpoints")
+# settings that may change when a run resumes: they do not affect the training (remat and mesh: except for rounding)
+CHANGEABLE = ("data", "checkpoint", "run", "steps", "remat", "mesh", "processes", "reports", "checkpoints")
 
 
-def content(settings: Training, weights: Weights) -> dict[str, Any]:
-    """config.json of a run."""
-    elsewhere = {"checkpoints": os.fspath(folder_of(settings))} if settings.checkpoints.folder else {}
-    return elsewhere | {
+def config_content(settings: Training, weights: Weights) -> dict[str, Any]:
+    """The content of a run's config.json."""
+    checkpoint_folder = {"checkpoints": os.fspath(folder_of(settings))} if settings.checkpoints.folder else {}
+    return checkpoint_folder | {
         "version": VERSION,
         "preset": to_json(weights.preset),
         "checkpoint": str(Path(settings.checkpoint).absolute()),
@@ -37,86 +36,83 @@ def content(settings: Training, weights: Weights) -> dict[str, Any]:
     }
 
 
-def begin(settings: Training, weights: Weights) -> None:
-    """Writes config.json into a new run's folder, or holds it against that of the run that is there.
+def create_or_check(settings: Training, weights: Weights) -> None:
+    """Writes config.json into a new run's folder, or compares it with that of the existing run.
 
-    And so in a folder of checkpoints that lies elsewhere: the run's own may be on a machine that is gone.
+    The same applies to a separate checkpoint folder, because the machine with the run's own folder may be lost.
 
     Raises:
-        UserError: with each setting that differs; or where the config.json that is there cannot be read.
-        OutputError: where the disk refuses.
+        UserError: If settings differ (lists each), or the existing config.json cannot be read.
+        OutputError: If the file cannot be written.
     """
-    now = json.loads(json.dumps(content(settings, weights)))
-    _begin_in(epath.Path(settings.run), now)
+    current = json.loads(json.dumps(config_content(settings, weights)))
+    _write_or_compare(epath.Path(settings.run), current)
     if settings.checkpoints.folder:
-        _begin_in(folder_of(settings), now)
+        _write_or_compare(folder_of(settings), current)
 
 
-def is_one(folder: Path) -> bool:
-    """Whether it was begun as a run's folder, or as one of a run's checkpoints."""
+def is_run_folder(folder: Path) -> bool:
+    """Whether `folder` is the folder of a run or of a run's checkpoints."""
     try:
         return "training" in json.loads((folder / FILE).read_text())
     except (OSError, ValueError):
         return False
 
 
-def _begin_in(folder: epath.Path, now: dict[str, Any]) -> None:
+def _write_or_compare(folder: epath.Path, current: dict[str, Any]) -> None:
     path = folder / FILE
     if not path.exists():
         with output_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
-            if "://" in os.fspath(path):  # an object of a bucket is there whole or not at all
-                path.write_text(json.dumps(now, indent=1))
+            if "://" in os.fspath(path):  # an object in a bucket is written atomically
+                path.write_text(json.dumps(current, indent=1))
             else:
-                _write(Path(path), now)
+                _write(Path(path), current)
         return
     try:
-        before = json.loads(path.read_text())
+        stored = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); give another folder for run, or repair it") from error
-    differing = _differences(before, now)
-    if differing:
-        raise UserError(f"{folder} holds a run of other settings. Give the same ones, or another run folder:{differing}")
+        raise UserError(f"{path} cannot be read ({error}); repair it, or choose another --run folder") from error
+    differences = _differences(stored, current)
+    if differences:
+        raise UserError(
+            f"{folder} holds a run with other settings. Use the same settings, or another --run folder:{differences}"
+        )
 
 
-def _write(path: Path, now: dict[str, Any]) -> None:
+def _write(path: Path, current: dict[str, Any]) -> None:
     with atomic_path(path) as temporary, temporary.open("w") as file:
-        json.dump(now, file, indent=1)
+        json.dump(current, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
-    flat = lambda of: flatten_dict({k: v for k, v in of.get("training", {}).items() if k not in FREE}, sep=".")
-    old, new = flat(before), flat(now)
+def _differences(stored: dict[str, Any], current: dict[str, Any]) -> str:
+    flat = lambda settings: flatten_dict(
+        {k: v for k, v in settings.get("training", {}).items() if k not in CHANGEABLE}, sep="."
+    )
+    old, new = flat(stored), flat(current)
     lines = [
-        f"\n  {k}: {old.get(k)} there, {new.get(k)} now" for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)
+        f"\n  {k}: was {old.get(k)}, now {new.get(k)}" for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)
     ]
-    if before.get("identity") != now["identity"]:
-        lines.append(
-            f"\n  checkpoint: {before.get('checkpoint')} there, {now['checkpoint']} now, and they differ in content"
-        )
+    if stored.get("identity") != current["identity"]:
+        lines.append(f"\n  checkpoint: was {stored.get('checkpoint')}, now {current['checkpoint']}, with different content")
     return "".join(lines)
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The folder, made if need be, held until the block or the process ends.
+    """Creates the folder if it does not exist, and locks it until the block or the process ends.
 
     Raises:
-        UserError: where another run has it.
-        OutputError: where it cannot be made.
+        UserError: If another process has the lock.
+        OutputError: If the folder cannot be created.
     """
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
+        refusal = f"another process is training in {folder}: wait for it, end it, or choose another folder"
+        handle = lock_folder(folder, refusal)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process trains in {folder}: wait for it, end it, or give another folder") from error
-        except OSError:
-            pass  # a file system without locks
         yield
     finally:
         os.close(handle)

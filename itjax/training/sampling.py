@@ -1,6 +1,6 @@
-"""A video of a held-out clip, sampled by the chunk loop with the weights of the moment, beside the clip itself.
+"""Samples a video for a held-out clip with the current weights and the chunk loop, next to the clip itself.
 
-The clip is there as latents alone, so its own frames, the first picture among them, are what the VAE decodes of them.
+Records hold only latents, so the clip's own frames, including the first picture, are decoded from them by the VAE.
 """
 
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ from itjax.training import parameters
 from itjax.training.config import Training
 from itjax.weights.sources import Weights
 
-# F frames of a chunk · T latent frames · h w latent grid · H W pixels
+# F frames per chunk · T latent frames · h w latent grid · H W pixels
 
 STRATEGIES = {"I2V": "i2v", "FL2V": "fl2v"}
 
 
 class Sampling(NamedTuple):
-    """What samples need besides the DiT: the program, a mesh that splits no batch, the VAE (and CLIP under i2v)."""
+    """What sampling needs besides the DiT: program, a mesh without data parallelism, VAE, CLIP (i2v only), dataset."""
 
     program: Program
     mesh: Mesh
@@ -44,7 +44,7 @@ class Sampling(NamedTuple):
 
 
 def prepare(settings: Training, weights: Weights, dataset: Dataset, mesh: Mesh) -> Sampling:
-    """Reads the VAE. The sampler's chunks are those that are trained: their length, context and strategy."""
+    """Reads the VAE. The sampler's chunk length, context and strategy are those of the training."""
     strategy = STRATEGIES.get(settings.references.strategy, "soft")
     motion = settings.motion_frames if strategy == "soft" else 1
     sampler = replace(settings.reports.sampler, frame_num=dataset.layout.frame_num, motion_frames=motion, strategy=strategy)
@@ -57,15 +57,15 @@ def prepare(settings: Training, weights: Weights, dataset: Dataset, mesh: Mesh) 
 def sample(
     sampling: Sampling, settings: Training, trainable: dict, frozen: dict, clip: Clip
 ) -> UInt8[np.ndarray, "F H W 3"]:
-    """The clip's first seconds (at most reports.sample-seconds) on the left, what was sampled on the right.
+    """The clip's first seconds (at most reports.sample-seconds) on the left, the sampled video on the right.
 
-    That is what the chunk loop made of their first picture and their speech.
+    The chunk loop generates the video from the clip's first picture and its speech.
     """
     program, mesh, sampler = sampling.program, sampling.mesh, sampling.program.sampler
     with jax.set_mesh(mesh):
-        # the same devices in the same order: what lies split over all of them lies there already
+        # same devices, same order: arrays sharded over all of them do not move
         move = lambda tree: jax.device_put(tree, _shardings(tree, mesh))
-        dit = move(parameters.merged(frozen, parameters.for_compute(trainable, program.dtype)))
+        dit = move(parameters.merge(frozen, parameters.cast_for_compute(trainable, program.dtype)))
         source = _source(sampling, clip, int(settings.reports.sample_seconds * FRAME_RATE))
         picture = jnp.asarray(source[0])
         negative = np.asarray(null_prompts(sampling.dataset)[1])
@@ -76,12 +76,12 @@ def sample(
         masks = None if clip.masks is None else jnp.asarray(clip.masks, jnp.float32)
         invariants = Invariants(dit, sampling.vae, jnp.asarray([text, negative]), steps, color, masks, sampling.clip)
         chunks = _chunks(sampling, settings, clip, len(source))
-        made = []
+        parts = []
         for number, (_, output) in enumerate(
             rollout.streamed(program, invariants, chunk.first_carry(picture, sampler), chunks)
         ):
-            made.append(_fetched(output.pixels)[sampler.motion_frames if number else 0 :])
-    frames = np.concatenate(made)
+            parts.append(_on_host(output.pixels)[sampler.motion_frames if number else 0 :])
+    frames = np.concatenate(parts)
     length = min(len(frames), len(source))
     pixels = np.round((np.clip(source, -1, 1) + 1) * 127.5).astype(np.uint8)
     return side_by_side(pixels[:length], frames[:length])
@@ -90,7 +90,7 @@ def sample(
 def side_by_side(
     source: UInt8[np.ndarray, "F H W 3"], sampled: UInt8[np.ndarray, "F H W 3"]
 ) -> UInt8[np.ndarray, "F H 2*W 3"]:  # fmt: skip
-    """The source on the left, what was sampled on the right."""
+    """The source on the left, the sampled video on the right."""
     return np.concatenate([source, sampled], axis=2)
 
 
@@ -103,32 +103,32 @@ def _decode(program: Program, parameters: dict, latents: Float[Array, "T h w C"]
     return vae.decode(parameters, latents[None], program.networks.vae, program.dtype)[0]
 
 
-def _source(sampling: Sampling, clip: Clip, most: int) -> Float[np.ndarray, "F H W 3"]:
-    """The clip's own frames, from the chunks of its record: `most` of them, but one chunk at least."""
+def _source(sampling: Sampling, clip: Clip, limit: int) -> Float[np.ndarray, "F H W 3"]:
+    """The clip's own frames, decoded from the chunks of its record: at most `limit`, but at least one chunk."""
     frames: list[np.ndarray] = []
     end = 0
     for start, latents in zip(clip.chunk_starts, clip.chunks, strict=True):
-        if start > end or end >= most:  # chunks that begin after a gap cannot go on from the ones before
+        if start > end or end >= limit:  # a chunk after a gap does not continue the previous ones
             break
-        decoded = _fetched(_decode(sampling.program, sampling.vae, jnp.asarray(latents, jnp.float32)))
+        decoded = _on_host(_decode(sampling.program, sampling.vae, jnp.asarray(latents, jnp.float32)))
         frames.append(decoded[end - start :])
         end = int(start) + len(decoded)
-    return np.concatenate(frames)[: max(most, sampling.program.sampler.frame_num)]
+    return np.concatenate(frames)[: max(limit, sampling.program.sampler.frame_num)]
 
 
 def _chunks(sampling: Sampling, settings: Training, clip: Clip, num_frames: int) -> Iterator[ChunkInputs]:
     sampler, sizes = sampling.program.sampler, sampling.program.networks.dit.audio
     length = sampler.frame_num
-    around = np.arange(length)[:, None] + np.arange(sizes.window)
+    indices = np.arange(length)[:, None] + np.arange(sizes.window)
     key = jax.random.key(settings.seed)
     for number, start in enumerate(range(0, num_frames - length + 1, sampler.new_frames)):
         speech = clip.speech[:, start : start + length + 2 * SPEECH_MARGIN].astype(np.float32)
         noise = jax.random.normal(jax.random.fold_in(key, number), clip.chunks.shape[1:])
-        yield ChunkInputs(jnp.asarray(speech[:, around]), _reference(sampler, clip, start), noise)
+        yield ChunkInputs(jnp.asarray(speech[:, indices]), _reference(sampler, clip, start), noise)
 
 
 def _reference(sampler: Sampler, clip: Clip, start: int) -> Reference | None:
-    """The frame of the record that is nearest to the chunk's first one, as a dubbed video shows its own frame there."""
+    """The record's reference nearest to the chunk's first frame, where dubbing uses the source frame."""
     if sampler.strategy == "i2v":
         return None
     nearest = int(np.abs(clip.reference_frames - start).argmin())
@@ -140,8 +140,8 @@ def _reference(sampler: Sampler, clip: Clip, start: int) -> Reference | None:
     return Reference(jnp.asarray(latents, jnp.float32), tokens, mask)
 
 
-def _fetched(array: Array) -> np.ndarray:
-    """The whole of an array on every process's host."""
+def _on_host(array: Array) -> np.ndarray:
+    """The full array on the host of every process."""
     if array.is_fully_addressable:
         return np.asarray(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))

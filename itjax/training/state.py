@@ -1,4 +1,4 @@
-"""What a training step changes: born on its shards, never whole on one device. Frozen parameters have no part in it."""
+"""The training state: initialised directly on its shards, never whole on one device. Excludes frozen parameters."""
 
 from typing import NamedTuple
 
@@ -14,9 +14,9 @@ from itjax.training.parameters import LORA, flat, nested
 
 
 class TrainState(NamedTuple):
-    """All that a training step changes.
+    """Everything that a training step updates.
 
-    `step`: steps done. `trainable`: float32 masters. `ema`: their average, None where none is kept.
+    `step`: number of finished steps. `trainable`: float32 masters. `ema`: their moving average, or None.
     """
 
     step: Int[Array, ""]
@@ -26,30 +26,30 @@ class TrainState(NamedTuple):
 
 
 def learning_rate(settings: Optimizer) -> optax.Schedule:
-    """Linear warm-up to a constant rate; the first step is not at zero."""
+    """Linear warm-up to a constant rate; the first step has a rate above zero."""
     warm = max(1, settings.warmup_steps)
     return lambda count: settings.learning_rate * jnp.minimum(1.0, (count + 1) / warm)
 
 
-def transformation(settings: Optimizer) -> optax.GradientTransformation:
-    """Clipping, then AdamW (arXiv 1711.05101). Only matrices decay: norms, biases and modulations do not."""
-    decays = lambda tree: nested({path: path.endswith(("kernel", *LORA)) for path in flat(tree)})
+def optimizer_transform(settings: Optimizer) -> optax.GradientTransformation:
+    """Gradient clipping, then AdamW (arXiv 1711.05101). Only matrices have weight decay: not norms, biases, modulations."""
+    is_matrix = lambda tree: nested({path: path.endswith(("kernel", *LORA)) for path in flat(tree)})
     adamw = optax.adamw(
         learning_rate(settings), settings.beta1, settings.beta2, settings.epsilon,
-        weight_decay=settings.weight_decay, mask=decays,
+        weight_decay=settings.weight_decay, mask=is_matrix,
     )  # fmt: skip
     return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw)
 
 
-def fresh(trainable: dict, settings: Optimizer) -> TrainState:
+def initial_state(trainable: dict, settings: Optimizer) -> TrainState:
     """The state before the first step (traceable)."""
     ema = jax.tree.map(jnp.copy, trainable) if settings.ema else None
-    return TrainState(jnp.zeros((), jnp.int32), trainable, transformation(settings).init(trainable), ema)
+    return TrainState(jnp.zeros((), jnp.int32), trainable, optimizer_transform(settings).init(trainable), ema)
 
 
 def abstract_state(trainable: dict, settings: Optimizer, mesh: Mesh) -> TrainState:
-    """Shapes and shardings of the state: moments and averages lie as their parameters do."""
-    return with_shardings(jax.eval_shape(lambda tree: fresh(tree, settings), trainable), mesh)
+    """Shapes and shardings of the state: moments and averages are sharded like their parameters."""
+    return with_shardings(jax.eval_shape(lambda tree: initial_state(tree, settings), trainable), mesh)
 
 
 def shardings(tree):
@@ -57,10 +57,10 @@ def shardings(tree):
     return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
-def start(trainable: dict, settings: Optimizer, mesh: Mesh) -> TrainState:
+def sharded_initial_state(trainable: dict, settings: Optimizer, mesh: Mesh) -> TrainState:
     """The state before the first step, on its shards."""
     out = shardings(abstract_state(jax.tree.map(_shape, trainable), settings, mesh))
-    return jax.jit(lambda tree: fresh(tree, settings), out_shardings=out)(trainable)
+    return jax.jit(lambda tree: initial_state(tree, settings), out_shardings=out)(trainable)
 
 
 def _shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:
@@ -68,10 +68,10 @@ def _shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:
 
 
 def as_tree(state: TrainState) -> dict:
-    """The state as a checkpoint holds it."""
+    """The state as stored in a checkpoint."""
     return {name: part for name, part in state._asdict().items() if part is not None}
 
 
 def from_tree(tree: dict) -> TrainState:
-    """The way back from `as_tree`."""
+    """The inverse of `as_tree`."""
     return TrainState(tree["step"], tree["trainable"], tree["optimizer"], tree.get("ema"))

@@ -1,1 +1,1 @@
-"""Checkpoints: the tables that name every tensor, reading, converting, LoRA."""
+"""Checkpoints: tables of tensor names, reading, conversion, LoRA."""

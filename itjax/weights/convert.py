@@ -1,51 +1,51 @@
-"""Converts whole sets of weights: official files -> our checkpoint -> official files, tensor after tensor."""
+"""Converts complete sets of weights: official files -> our checkpoint -> official files, tensor by tensor."""
 
-import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+from flax.traverse_util import unflatten_dict
 
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import UserError
+from itjax.progress import SILENT, Progress
 from itjax.weights import official, store
-from itjax.weights.load import leaves, nested, torch_view
-from itjax.weights.mapping import sources
+from itjax.weights.lazy import LazyTensor
+from itjax.weights.load import leaves, torch_view
+from itjax.weights.mapping import Index, sources
 from itjax.weights.specs import NetworkSpec
-from itjax.weights.store import LazyArray
 from itjax.weights.tables.dit import AUDIO
 from itjax.weights.torch_files import TensorFiles
-from itjax.weights.torch_writer import Tensor, write_pth, write_safetensors, write_sharded
+from itjax.weights.torch_writer import write_pth, write_safetensors, write_sharded
 
-PICKLES = {"vae": official.VAE_FILE, "umt5": official.UMT5_FILE, "clip": official.CLIP_FILE}
+PICKLE_FILES = {"vae": official.VAE_FILE, "umt5": official.UMT5_FILE, "clip": official.CLIP_FILE}
 
 
 class Report:
-    """A bar over all bytes, and one line for each part of the work when it is done: its bytes and seconds."""
+    """A progress bar over all bytes, and one line for each finished part: its bytes and seconds."""
 
-    def __init__(self, nbytes: int):
-        self.bar = tqdm(total=nbytes, unit="B", unit_scale=True, disable=None)
+    def __init__(self, nbytes: int, progress: Progress):
+        self.progress, self.bar = progress, progress.bar(nbytes, "B")
         self.begun = time.perf_counter()
 
-    def watched(self, read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
-        """`read`, moving the bar."""
+    def watched(self, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+        """The same tensors; reading one advances the bar."""
 
-        def call() -> np.ndarray:
-            values = read()
-            self.bar.update(values.nbytes)
+        def read(tensor: LazyTensor, index: Index) -> np.ndarray:
+            values = tensor.read(index)
+            self.bar.advance(values.nbytes)
             return values
 
-        return call
+        return {name: tensor._replace(read=partial(read, tensor)) for name, tensor in tensors.items()}
 
     def finished(self, what: str, nbytes: int) -> None:
-        """Prints the line of `what`: its bytes, and the seconds since the line before."""
+        """Reports the line for `what`: its bytes, and the seconds since the previous line."""
         now = time.perf_counter()
-        self.bar.write(f"{what}: {nbytes / 1e9:.3f} GB in {now - self.begun:.1f} s")
+        self.progress.notice(f"{what}: {nbytes / 1e9:.3f} GB in {now - self.begun:.1f} s")
         self.begun = now
 
 
@@ -55,58 +55,54 @@ def to_checkpoint(
     metadata: dict,
     companions: Mapping[str, Path],
     output: Path,
+    progress: Progress = SILENT,
 ) -> None:
-    """Writes our checkpoint of all networks; what they do not use is kept under "unused/<network>/<torch name>".
+    """Writes our checkpoint of all networks; tensors they do not use are kept as "unused/<network>/<torch name>".
 
     Raises:
-        UserError: where `files` do not hold the networks of `specs`, and as `store.save` does.
-        OutputError: as `store.save` does.
+        UserError: if `files` do not contain the networks of `specs`, and as in `store.save`.
+        OutputError: as in `store.save`.
     """
-    arrays: dict[str, LazyArray] = {}
+    arrays: dict[str, LazyTensor] = {}
     for network, spec in specs.items():
-        for path, leaf in leaves(spec, files[network], network).items():
-            arrays[f"{network}/{path}"] = LazyArray(leaf.shape, leaf.dtype, leaf.read)
+        arrays |= {f"{network}/{path}": leaf for path, leaf in leaves(spec, files[network], network).items()}
     for network, spec in specs.items():
-        for name, tensor in files[network].tensors.items():
-            if spec.is_unused(name):
-                arrays[f"unused/{network}/{name}"] = LazyArray(tensor.shape, tensor.dtype, partial(tensor.read, ()))
+        unused = {name: tensor for name, tensor in files[network].tensors.items() if spec.is_unused(name)}
+        arrays |= {f"unused/{network}/{name}": tensor for name, tensor in unused.items()}
 
     branch = lambda path: path.split("/")[0]
-    report = Report(sum(array.nbytes for array in arrays.values()))
-    left, nbytes = Counter(map(branch, arrays)), Counter[str]()
+    report = Report(sum(array.nbytes for array in arrays.values()), progress)
+    remaining, nbytes = Counter(map(branch, arrays)), Counter[str]()
 
     def saved(path: str) -> None:
-        left[branch(path)] -= 1
+        remaining[branch(path)] -= 1
         nbytes[branch(path)] += arrays[path].nbytes
-        if not left[branch(path)]:
+        if not remaining[branch(path)]:
             report.finished(branch(path), nbytes[branch(path)])
 
-    watched = {path: array._replace(read=report.watched(array.read)) for path, array in arrays.items()}
     with report.bar:
-        store.save(output, nested(watched), metadata, companions, saved)
+        store.save(output, unflatten_dict(report.watched(arrays), sep="/"), metadata, companions, saved)
 
 
-def to_official(specs: Mapping[str, NetworkSpec], directory: Path, output: Path) -> None:
-    """Writes the folders and files of a set of official files from our checkpoint `directory`.
-
-    Nothing half-done stays behind.
+def to_official(specs: Mapping[str, NetworkSpec], directory: Path, output: Path, progress: Progress = SILENT) -> None:
+    """Writes a set of official files, in their folders, from our checkpoint `directory`. Leaves no partial result behind.
 
     Raises:
-        UserError: where the checkpoint does not hold the networks of `specs`, where `output` exists or its parent does not.
-        OutputError: where the disk is or gets full.
+        UserError: if the checkpoint does not contain the networks of `specs`, `output` exists, or its parent does not.
+        OutputError: if the disk is full.
     """
     target, stored = Path(output).absolute(), store.open_checkpoint(directory)
     if target.exists():
-        raise UserError(f"{target} exists already: remove it, or name another folder")
+        raise UserError(f"{target} already exists: remove it or choose another folder")
     views = {network: torch_view(spec, stored, network) for network, spec in specs.items()}
-    sizes = {network: nbytes_of(view) for network, view in views.items()}
-    scratch = max(sizes[network] for network in PICKLES)  # what write_pth takes meanwhile
+    sizes = {network: nbytes_of(view.tensors) for network, view in views.items()}
+    scratch = max(sizes[network] for network in PICKLE_FILES)  # temporary space of write_pth
     check_output(target, sum(sizes.values()) + scratch)
-    report = Report(sum(sizes.values()))
+    report = Report(sum(sizes.values()), progress)
     with atomic_path(target) as folder, report.bar:
         with output_errors(target):
-            for place in (official.WAN, official.WAV2VEC2):
-                (folder / place).mkdir(parents=True)
+            for name in (official.WAN, official.WAV2VEC2):
+                (folder / name).mkdir(parents=True)
             _copy_companions(store.companion_files(directory), folder)
         _write_networks(specs, views, folder, report)
 
@@ -115,57 +111,51 @@ def _write_networks(
     specs: Mapping[str, NetworkSpec], views: Mapping[str, TensorFiles], folder: Path, report: Report
 ) -> None:
     wan = folder / official.WAN
-    write_base(specs["dit"], views["dit"], folder, report)
-    write_audio(specs["dit"], views["dit"], folder, report)
-    tensors = {network: tensors_of(view, report) for network, view in views.items() if network != "dit"}
-    for network, name in PICKLES.items():
+    write_dit_base(specs["dit"], views["dit"], folder, report)
+    write_dit_audio(specs["dit"], views["dit"], folder, report)
+    tensors = {network: report.watched(view.tensors) for network, view in views.items() if network != "dit"}
+    for network, name in PICKLE_FILES.items():
         write_pth(wan / name, tensors[network])
-        report.finished(network, sum(tensor.nbytes for tensor in tensors[network]))
+        report.finished(network, nbytes_of(tensors[network]))
     write_safetensors(folder / official.WAV2VEC2 / official.WAV2VEC2_FILE, tensors["wav2vec2"])
-    report.finished("wav2vec2", sum(tensor.nbytes for tensor in tensors["wav2vec2"]))
+    report.finished("wav2vec2", nbytes_of(tensors["wav2vec2"]))
 
 
-def write_base(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
-    """The DiT's tensors that are Wan's, as its shards and their index."""
+def write_dit_base(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
+    """Writes the DiT's tensors from Wan, as shards with an index."""
     audio = audio_names(dit)
-    base = [tensor for tensor in tensors_of(view, report) if tensor.name not in audio]
-    write_sharded(folder / official.WAN, official.DIT_STEM, base)
-    report.finished("dit, base", sum(tensor.nbytes for tensor in base))
+    base = {name: tensor for name, tensor in view.tensors.items() if name not in audio}
+    write_sharded(folder / official.WAN, official.DIT_STEM, report.watched(base))
+    report.finished("dit, base", nbytes_of(base))
 
 
-def write_audio(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
-    """The DiT's tensors that InfiniteTalk added, as its one file."""
+def write_dit_audio(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:
+    """Writes the DiT's tensors added by InfiniteTalk, as a single file."""
     audio = audio_names(dit)
-    spoken = [tensor for tensor in tensors_of(view, report) if tensor.name in audio]
+    added = {name: tensor for name, tensor in view.tensors.items() if name in audio}
     path = folder / official.INFINITETALK
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_safetensors(path, spoken)
-    report.finished("dit, audio", sum(tensor.nbytes for tensor in spoken))
+    write_safetensors(path, report.watched(added))
+    report.finished("dit, audio", nbytes_of(added))
 
 
 def audio_names(dit: NetworkSpec) -> frozenset[str]:
-    """The names of the DiT's tensors that InfiniteTalk added to Wan's."""
+    """Names of the DiT's tensors that InfiniteTalk added to Wan's."""
     paths = {row.path for row in AUDIO}
     rows = sources(dit.table, dit.abstract)
     return frozenset(name for source in rows if source.path in paths for name in source.names)
 
 
-def tensors_of(view: TensorFiles, report: Report) -> list[Tensor]:
-    """The tensors as they are to be written, each of which moves the report's bar."""
-    read = lambda tensor: report.watched(partial(tensor.read, ()))
-    return [Tensor(name, tensor.shape, tensor.dtype, read(tensor)) for name, tensor in view.tensors.items()]
-
-
-def nbytes_of(view: TensorFiles) -> int:
-    """Bytes of all tensors."""
-    return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in view.tensors.values())
+def nbytes_of(tensors: Mapping[str, LazyTensor]) -> int:
+    """Total bytes of all tensors."""
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _copy_companions(source: Path, folder: Path) -> None:
-    """A checkpoint that was not made from official files has none."""
+    """Copies the companion files. A checkpoint that was not made from official files has none."""
     for file in sorted(source.rglob("*")):
         if file.is_file():
-            place = folder / official.official_place(file.relative_to(source).as_posix())
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
+            target = folder / official.official_place(file.relative_to(source).as_posix())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)

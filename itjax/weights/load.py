@@ -1,108 +1,94 @@
-"""From files of torch tensors to parameters on their shards, and back to torch names: everything goes by the tables."""
+"""Loads files of torch tensors as sharded parameters, and maps parameters back to torch names, by the tables."""
 
 from functools import partial
-from typing import NamedTuple
 
-import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.typing import DTypeLike
 
 from itjax.parallel.placement import onto_shards
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape, Source, flat_shapes, sources, torch_shapes
 from itjax.weights.specs import NetworkSpec
-from itjax.weights.torch_files import Stored, TensorFiles, check_names
+from itjax.weights.torch_files import TensorFiles, check_names
 
 
-class Leaf(NamedTuple):
-    """One Flax array (a stack of layers) that is read from torch tensors when asked for."""
+def leaf(source: Source, files: TensorFiles, dtype: DTypeLike | None = None) -> LazyTensor:
+    """One Flax array (possibly a stack of layers), read from torch tensors, in `dtype` or by default in their own."""
+    own = np.result_type(*(files.dtype(name) for name in source.names))
+    dtype = np.dtype(own if dtype is None else dtype)
+    return LazyTensor(source.shape, dtype, partial(_read_leaf, source, files, dtype))
 
-    source: Source
-    files: TensorFiles
 
-    @property
-    def shape(self) -> Shape:
-        """Shape of the Flax array."""
-        return self.source.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type that holds the values of all its tensors."""
-        return np.result_type(*(self.files.dtype(name) for name in self.source.names))
-
-    def read(self, index: Index = (), dtype: DTypeLike | None = None) -> np.ndarray:
-        """The part `index` of the array, layer by layer into one buffer."""
-        index = full_index(index, self.shape)
-        dtype = self.dtype if dtype is None else dtype
-        layout = self.source.layout
-        if not self.source.stacked:
-            part = self.files.read(self.source.names[0], layout.torch_index(index))
-            return np.ascontiguousarray(layout.to_jax(part), dtype)
-        layers = range(*index[0].indices(self.shape[0]))
-        buffer = np.empty([len(range(*part.indices(n))) for part, n in zip(index, self.shape, strict=True)], dtype)
-        for i, layer in enumerate(layers):
-            buffer[i] = layout.to_jax(self.files.read(self.source.names[layer], layout.torch_index(index[1:])))
-        return buffer
+def _read_leaf(source: Source, files: TensorFiles, dtype: np.dtype, index: Index) -> np.ndarray:
+    """Reads layer by layer into one buffer, so that no layer is in memory twice."""
+    index, layout = full_index(index, source.shape), source.layout
+    if not source.stacked:
+        part = files.read(source.names[0], layout.torch_index(index))
+        return np.ascontiguousarray(layout.to_jax(part), dtype)
+    layers = range(*index[0].indices(source.shape[0]))
+    buffer = np.empty([len(range(*part.indices(n))) for part, n in zip(index, source.shape, strict=True)], dtype)
+    for i, layer in enumerate(layers):
+        buffer[i] = layout.to_jax(files.read(source.names[layer], layout.torch_index(index[1:])))
+    return buffer
 
 
 def full_index(index: Index, shape: Shape) -> Index:
-    """A slice with numbers for every axis."""
+    """Completes `index` to one slice with explicit bounds per axis."""
     padded = (*index, *(slice(None),) * (len(shape) - len(index)))
     return tuple(slice(*part.indices(n)) for part, n in zip(padded, shape, strict=True))
 
 
-def leaves(spec: NetworkSpec, files: TensorFiles, where: str) -> dict[str, Leaf]:
+def checked_sources(spec: NetworkSpec, files: TensorFiles, where: str) -> dict[str, Source]:
+    """{path: source} of a network, all of whose tensors are in `files`.
+
+    Raises:
+        UserError: if tensors are missing, unexpected or have a wrong shape; the message lists them.
+    """
+    check_names(torch_shapes(spec.table, spec.abstract), files, where, spec.is_unused)
+    return {source.path: source for source in sources(spec.table, spec.abstract)}
+
+
+def leaves(spec: NetworkSpec, files: TensorFiles, where: str) -> dict[str, LazyTensor]:
     """{path: leaf} of a network.
 
     Raises:
-        UserError: that lists the tensors missing, left over, and of a wrong shape.
+        UserError: as in `checked_sources`.
     """
-    check_names(torch_shapes(spec.table, spec.abstract), files, where, spec.is_unused)
-    return {source.path: Leaf(source, files) for source in sources(spec.table, spec.abstract)}
-
-
-def nested(flat: dict) -> dict:
-    """Paths to a tree: {"a/b": x} -> {"a": {"b": x}}."""
-    tree: dict = {}
-    for path, value in flat.items():
-        *parents, leaf = path.split("/")
-        here = tree
-        for key in parents:
-            here = here.setdefault(key, {})
-        here[leaf] = value
-    return tree
+    return {path: leaf(source, files) for path, source in checked_sources(spec, files, where).items()}
 
 
 def load(spec: NetworkSpec, files: TensorFiles, shardings: dict, where: str) -> dict:
-    """The parameters of a network, each read straight onto its shards.
+    """Loads the parameters of a network, each directly onto its shards.
 
     Args:
         spec: the network.
         files: its tensors by torch name.
         shardings: nested dict of jax.ShapeDtypeStruct with the sharding and dtype of each parameter.
-        where: the files' name in error messages.
+        where: how error messages refer to the files.
 
     Raises:
-        UserError: as `leaves` does.
+        UserError: as in `checked_sources`.
     """
-    wanted = {"/".join(str(k.key) for k in path): leaf for path, leaf in jax.tree.leaves_with_path(shardings)}
-    found = leaves(spec, files, where)
-    read = lambda path, dtype: partial(found[path].read, dtype=dtype)
-    return nested({path: onto_shards(struct, read(path, struct.dtype)) for path, struct in wanted.items()})
+    found = checked_sources(spec, files, where)
+    wanted = flatten_dict(shardings, sep="/")
+    loaded = {path: onto_shards(struct, leaf(found[path], files, struct.dtype).read) for path, struct in wanted.items()}
+    return unflatten_dict(loaded, sep="/")
 
 
 def torch_view(spec: NetworkSpec, checkpoint: TensorFiles, prefix: str) -> TensorFiles:
-    """The tensors of a network by their torch names, read from our checkpoint (`prefix`: the network's name in it).
+    """Presents a network of our checkpoint under its torch names (`prefix`: the network's name in the checkpoint).
 
-    A converted checkpoint so becomes a set of official files: it is exported, and takes LoRA, as those do.
+    A converted checkpoint can thus be exported, and LoRA can be applied to it, like a set of official files.
 
     Raises:
-        UserError: that lists the arrays missing, left over and of a wrong shape.
+        UserError: if arrays are missing, unexpected or have a wrong shape; the message lists them.
     """
     expected = {f"{prefix}/{path}": shape for path, shape in flat_shapes(spec.abstract).items()}
     check_names(expected, checkpoint, f"the checkpoint's {prefix}", lambda path: not path.startswith(f"{prefix}/"))
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, LazyTensor] = {}
     for source in sources(spec.table, spec.abstract):
-        tensors |= as_torch(source, checkpoint.tensors[f"{prefix}/{source.path}"])
+        tensors |= split_into_torch(source, checkpoint.tensors[f"{prefix}/{source.path}"])
     unused = f"unused/{prefix}/"
     for path in checkpoint.names():
         if path.startswith(unused):
@@ -110,14 +96,14 @@ def torch_view(spec: NetworkSpec, checkpoint: TensorFiles, prefix: str) -> Tenso
     return TensorFiles(tensors)
 
 
-def as_torch(source: Source, stored: Stored) -> dict[str, Stored]:
-    """The tensors by torch name that one of our arrays is: one of each layer where it is a stack."""
+def split_into_torch(source: Source, stored: LazyTensor) -> dict[str, LazyTensor]:
+    """Splits one of our arrays into its tensors by torch name: one per layer if it is stacked."""
     read = lambda layer: partial(_read_torch, source, stored, layer)
-    of = lambda layer: Stored(source.torch_shape, stored.dtype, stored.file, read(layer))
-    return {name: of(layer) for layer, name in enumerate(source.names)}
+    tensor = lambda layer: LazyTensor(source.torch_shape, stored.dtype, read(layer), stored.file)
+    return {name: tensor(layer) for layer, name in enumerate(source.names)}
 
 
-def _read_torch(source: Source, stored: Stored, layer: int, index: Index) -> np.ndarray:
+def _read_torch(source: Source, stored: LazyTensor, layer: int, index: Index) -> np.ndarray:
     inner = source.layout.jax_index(full_index(index, source.torch_shape))
     value = stored.read((slice(layer, layer + 1), *inner) if source.stacked else inner)
     return source.layout.to_torch(value[0] if source.stacked else value)

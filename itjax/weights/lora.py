@@ -10,17 +10,18 @@ from typing import NamedTuple
 import numpy as np
 
 from itjax.errors import UserError
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index
-from itjax.weights.torch_files import Stored, TensorFiles, open_tensors
+from itjax.weights.torch_files import TensorFiles, open_tensors
 
 PREFIXES = ("diffusion_model.", "model.diffusion_model.", "transformer.", "")
-# what the last part of a key adds to: ending -> ending of the tensor it belongs to
-DIFFERENCES = {".diff": ".weight", ".diff_b": ".bias", ".diff_m": ".modulation"}
-PAIRS = ((".lora_down.weight", ".lora_up.weight"), (".lora_A.weight", ".lora_B.weight"))
+# ending of a key -> ending of the tensor to which its difference is added
+DIFFERENCE_SUFFIXES = {".diff": ".weight", ".diff_b": ".bias", ".diff_m": ".modulation"}
+LOW_RANK_SUFFIXES = ((".lora_down.weight", ".lora_up.weight"), (".lora_A.weight", ".lora_B.weight"))
 
 
 class Lora(NamedTuple):
-    """A set of deltas by the names that they have in `path`, and how much of them is added."""
+    """A set of deltas, by their names in `path`, and the scale with which they are added."""
 
     path: Path
     tensors: TensorFiles
@@ -28,7 +29,7 @@ class Lora(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """What is added to one tensor: scale · up @ down, or scale · difference (`down` is empty then)."""
+    """The update of one tensor: scale · up @ down, or scale · difference (`down` is then empty)."""
 
     file: TensorFiles
     scale: float
@@ -36,7 +37,7 @@ class Delta(NamedTuple):
     down: str = ""
 
     def read(self, shape: tuple[int, ...], index: Index) -> np.ndarray:
-        """The part `index` of the delta of a tensor of `shape`, float32."""
+        """The slice `index` of the delta of a tensor of `shape`, float32."""
         if not self.down:
             difference = self.file.read(self.up).astype(np.float32).reshape(shape)
             return np.float32(self.scale) * difference[index]
@@ -47,28 +48,28 @@ class Delta(NamedTuple):
 
 
 def with_loras(files: TensorFiles, loras: Sequence[tuple[str | Path, float]]) -> TensorFiles:
-    """The same tensors with the deltas of each (file, scale) added, in float32, to every part that is read.
+    """The same tensors with the deltas of each (file, scale) added, in float32, to every slice that is read.
 
-    Keys that match nothing beside others that do are named in a warning.
+    If only some keys of a file match a tensor, a warning names the others.
 
     Raises:
-        UserError: where a file matches none of the tensors, names half a pair, or a delta has another shape than the
-            tensor.
+        UserError: if a file matches none of the tensors or has only half of a pair, or if the shapes of a delta and its
+            tensor differ.
     """
     return with_deltas(files, open_loras(loras))
 
 
 def open_loras(loras: Sequence[tuple[str | Path, float]]) -> list[Lora]:
-    """The sets of deltas in files, each with its scale.
+    """Opens the sets of deltas in files, each with its scale.
 
     Raises:
-        UserError: where a file is none of tensors.
+        UserError: if a file is not a file of tensors.
     """
     return [Lora(Path(path), open_tensors(path), scale) for path, scale in loras]
 
 
 def with_deltas(files: TensorFiles, loras: Sequence[Lora]) -> TensorFiles:
-    """`with_loras` of sets that are open already."""
+    """`with_loras` for sets that are already open."""
     deltas: dict[str, list[Delta]] = {}
     for lora in loras:
         for name, delta in _deltas(lora, files):
@@ -80,7 +81,7 @@ def with_deltas(files: TensorFiles, loras: Sequence[Lora]) -> TensorFiles:
     return TensorFiles(patched)
 
 
-def _read_with(stored: Stored, deltas: tuple[Delta, ...], index: Index) -> np.ndarray:
+def _read_with(stored: LazyTensor, deltas: tuple[Delta, ...], index: Index) -> np.ndarray:
     value = stored.read(index).astype(np.float32)
     for delta in deltas:
         value = value + delta.read(stored.shape, index)
@@ -94,7 +95,7 @@ def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
     found: list[tuple[str, Delta]] = []
     unmatched = []
     for key in lora.names():
-        if _belongs_to_another(path, lora, key):
+        if _is_read_with_up(path, lora, key):
             continue
         delta, ending = _delta(path, lora, key, scale)
         name = _tensor_name(key, ending, known) if delta else None
@@ -104,23 +105,23 @@ def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
         _check_shape(path, key, delta, name, files)
         found.append((name, delta))
     if not found:
-        raise UserError(f"the LoRA {path} fits no tensor of this network; its keys are {_some(lora.names())}")
+        raise UserError(f"the LoRA {path} matches no tensor of this network; its keys are {_some(lora.names())}")
     if unmatched:
-        left_out = f"{len(unmatched)} keys fit no tensor and are left out"
-        warnings.warn(f"the LoRA {path}: {left_out}: {_some(unmatched)}", stacklevel=3)
+        ignored = f"{len(unmatched)} key(s) match no tensor and are ignored"
+        warnings.warn(f"the LoRA {path}: {ignored}: {_some(unmatched)}", stacklevel=3)
     return found
 
 
-def _belongs_to_another(path: Path, lora: TensorFiles, key: str) -> bool:
-    """Whether the key is read along with its `up`. Raises UserError where that is missing."""
-    for down, up in PAIRS:
+def _is_read_with_up(path: Path, lora: TensorFiles, key: str) -> bool:
+    """Whether the key (down or alpha) is read together with its `up`. Raises UserError if the `up` is missing."""
+    for down, up in LOW_RANK_SUFFIXES:
         if key.endswith(down) and key.removesuffix(down) + up not in lora.names():
             raise UserError(f"the LoRA {path} has {key} but not {key.removesuffix(down) + up}")
-    return key.endswith((*(down for down, _ in PAIRS), ".alpha"))
+    return key.endswith((*(down for down, _ in LOW_RANK_SUFFIXES), ".alpha"))
 
 
 def _delta(path: Path, lora: TensorFiles, key: str, scale: float) -> tuple[Delta | None, str]:
-    for down, up in PAIRS:
+    for down, up in LOW_RANK_SUFFIXES:
         if key.endswith(up):
             stem = key.removesuffix(up)
             if stem + down not in lora.names():
@@ -128,7 +129,7 @@ def _delta(path: Path, lora: TensorFiles, key: str, scale: float) -> tuple[Delta
             if f"{stem}.alpha" in lora.names():
                 scale = scale * lora.read(f"{stem}.alpha").item() / lora.shape(stem + down)[0]
             return Delta(lora, scale, key, stem + down), up
-    for ending in DIFFERENCES:
+    for ending in DIFFERENCE_SUFFIXES:
         if key.endswith(ending):
             return Delta(lora, scale, key), ending
     return None, ""
@@ -137,7 +138,7 @@ def _delta(path: Path, lora: TensorFiles, key: str, scale: float) -> tuple[Delta
 def _tensor_name(key: str, ending: str, known: set[str]) -> str | None:
     stem = key.removesuffix(ending)
     for prefix in PREFIXES:
-        name = stem.removeprefix(prefix) + DIFFERENCES.get(ending, ".weight")
+        name = stem.removeprefix(prefix) + DIFFERENCE_SUFFIXES.get(ending, ".weight")
         if name in known:
             return name
     return None
@@ -151,7 +152,7 @@ def _check_shape(path: Path, key: str, delta: Delta, name: str, files: TensorFil
     elif math.prod(delta.file.shape(key)) != math.prod(shape):
         lora_shape = delta.file.shape(key)
     if lora_shape != shape:
-        raise UserError(f"the LoRA {path}: {key} makes {list(lora_shape)}, but {name} is {list(shape)}")
+        raise UserError(f"the LoRA {path}: {key} gives the shape {list(lora_shape)}, but {name} has {list(shape)}")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
-"""What a row of a conversion table is, and how torch names, shapes and slices follow from it. Reads no file.
+"""Rows of a conversion table, and the torch names, shapes and slices that follow from them. Reads no files.
 
-A table has one row for each kind of tensor and serves both directions. `{i}` in the torch name stands for the layers that
-Flax keeps stacked on a leading axis (they are applied by `nn.scan`).
+A table has one row per kind of tensor and serves both directions. `{i}` in a torch name is the number of a layer; Flax
+stacks these layers on a leading axis (they are applied by `nn.scan`).
 """
 
 from collections.abc import Iterator
@@ -14,31 +14,31 @@ Index = tuple[slice, ...]
 
 
 class Layout(NamedTuple):
-    """How one tensor lies in torch and in JAX: drop torch's axes of length 1 named in `squeeze`, then permute the rest.
+    """How the axes of a tensor map from torch to JAX: drop the axes of length 1 in `squeeze`, then permute the rest.
 
-    `permutation` is empty where the order stays. All layouts are views: a slice of one side is a slice of the other.
+    `permutation` is empty if the order does not change. All layouts are views: a slice on one side is a slice on the other.
     """
 
     permutation: tuple[int, ...] = ()
     squeeze: tuple[int, ...] = ()
 
     def to_jax(self, tensor: np.ndarray) -> np.ndarray:
-        """The torch tensor as it lies in JAX."""
+        """Converts a torch tensor to the JAX layout."""
         tensor = np.squeeze(tensor, self.squeeze) if self.squeeze else tensor
         return tensor.transpose(self.permutation) if self.permutation else tensor
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
-        """The JAX array as it lies in torch."""
+        """Converts a JAX array to the torch layout."""
         array = array.transpose(np.argsort(self.permutation)) if self.permutation else array
         return np.expand_dims(array, self.squeeze) if self.squeeze else array
 
     def jax_shape(self, shape: Shape) -> Shape:
-        """Shape in JAX of a torch tensor of `shape`."""
+        """JAX shape of a torch tensor of `shape`."""
         kept = tuple(n for axis, n in enumerate(shape) if axis not in self.squeeze)
         return tuple(kept[axis] for axis in self.permutation) if self.permutation else kept
 
     def torch_shape(self, shape: Shape) -> Shape:
-        """Shape in torch of a JAX array of `shape`."""
+        """Torch shape of a JAX array of `shape`."""
         order = np.argsort(self.permutation) if self.permutation else range(len(shape))
         kept = [shape[axis] for axis in order]
         for axis in sorted(self.squeeze):
@@ -46,7 +46,7 @@ class Layout(NamedTuple):
         return tuple(kept)
 
     def torch_index(self, index: Index) -> Index:
-        """The part of the torch tensor that holds the part `index` of the JAX array."""
+        """The slice of the torch tensor that corresponds to the slice `index` of the JAX array."""
         order = np.argsort(self.permutation) if self.permutation else range(len(index))
         kept = [index[axis] for axis in order]
         for axis in sorted(self.squeeze):
@@ -54,7 +54,7 @@ class Layout(NamedTuple):
         return tuple(kept)
 
     def jax_index(self, index: Index) -> Index:
-        """The part of the JAX array that holds the part `index` of the torch tensor."""
+        """The slice of the JAX array that corresponds to the slice `index` of the torch tensor."""
         kept = tuple(part for axis, part in enumerate(index) if axis not in self.squeeze)
         return tuple(kept[axis] for axis in self.permutation) if self.permutation else kept
 
@@ -67,7 +67,7 @@ CONV3D = Layout((2, 3, 4, 1, 0))  # [out, in, t, h, w] -> [t, h, w, in, out]
 
 
 class Row(NamedTuple):
-    """One kind of tensor: its torch name (`{i}`: the layer), its path in the Flax parameters, and how it lies in each."""
+    """One kind of tensor: its torch name (`{i}`: the layer), its path in the Flax parameters, and its layout."""
 
     torch: str
     path: str
@@ -75,7 +75,7 @@ class Row(NamedTuple):
 
     @property
     def stacked(self) -> bool:
-        """Whether it is a tensor for each layer, which Flax keeps stacked."""
+        """Whether there is one tensor per layer, which Flax stacks."""
         return "{i}" in self.torch
 
 
@@ -83,7 +83,7 @@ Table = tuple[Row, ...]
 
 
 class Source(NamedTuple):
-    """Where the values of one Flax array come from: a torch tensor for each layer, or one tensor where not stacked."""
+    """The torch tensors from which one Flax array is read: one per layer if stacked, else a single one."""
 
     path: str
     names: tuple[str, ...]
@@ -107,16 +107,16 @@ def flat_shapes(tree: dict, prefix: str = "") -> dict[str, Shape]:
 
 
 def sources(table: Table, tree: dict) -> tuple[Source, ...]:
-    """The sources of every array in `tree` (nested dict with shapes), in the table's order.
+    """The source of every array in `tree` (nested dict with shapes), in the table's order.
 
     Raises:
-        ValueError: where a row names no array of the tree, or the tree has an array without a row: both are named.
+        ValueError: if a row has no array in the tree, or an array of the tree has no row; the message names them.
     """
     shapes = flat_shapes(tree)
     paths = [row.path for row in table]
-    unknown, unnamed = sorted(set(paths) - set(shapes)), sorted(set(shapes) - set(paths))
-    if unknown or unnamed or len(set(paths)) != len(paths):
-        raise ValueError(f"the table does not fit: rows without an array {unknown}, arrays without a row {unnamed}")
+    unmatched, missing = sorted(set(paths) - set(shapes)), sorted(set(shapes) - set(paths))
+    if unmatched or missing or len(set(paths)) != len(paths):
+        raise ValueError(f"the table does not match: rows without an array {unmatched}, arrays without a row {missing}")
     found = []
     for row in table:
         shape = shapes[row.path]
@@ -126,12 +126,12 @@ def sources(table: Table, tree: dict) -> tuple[Source, ...]:
 
 
 def torch_shapes(table: Table, tree: dict) -> dict[str, Shape]:
-    """{torch name: shape} of all tensors that the arrays of `tree` become."""
+    """{torch name: shape} of all tensors for the arrays of `tree`."""
     return {name: source.torch_shape for source in sources(table, tree) for name in source.names}
 
 
 def to_torch(table: Table, tree: dict) -> Iterator[tuple[str, np.ndarray]]:
-    """(torch name, tensor) of every array in `tree`, views where possible, layer by layer."""
+    """Yields (torch name, tensor) for every array in `tree`, layer by layer; views where possible."""
     for source in sources(table, tree):
         value = tree
         for key in source.path.split("/"):
@@ -142,17 +142,17 @@ def to_torch(table: Table, tree: dict) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def to_jax(table: Table, tree: dict, tensors: dict[str, np.ndarray]) -> dict:
-    """The nested dict of arrays with the shapes of `tree`, filled from torch tensors. For small networks and tests.
+    """Builds a nested dict of arrays, shaped like `tree`, from torch tensors. For small networks and tests.
 
     Raises:
-        KeyError: for a missing tensor; `load.py` checks names and shapes of whole files before anything is read.
+        KeyError: if a tensor is missing; `load.py` checks names and shapes of whole files before anything is read.
     """
     filled: dict = {}
     for source in sources(table, tree):
         layers = [source.layout.to_jax(tensors[name]) for name in source.names]
         *parents, leaf = source.path.split("/")
-        here = filled
+        node = filled
         for key in parents:
-            here = here.setdefault(key, {})
-        here[leaf] = np.stack(layers) if source.stacked else np.ascontiguousarray(layers[0])
+            node = node.setdefault(key, {})
+        node[leaf] = np.stack(layers) if source.stacked else np.ascontiguousarray(layers[0])
     return filled

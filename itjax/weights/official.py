@@ -1,47 +1,48 @@
-"""What a set of official files consists of: the files that each network is read from, and the small ones beside them."""
+"""The contents of a set of official files: the files of each network, and the small companion files next to them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from itjax.errors import UserError
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import torch_shapes
 from itjax.weights.specs import NetworkSpec
 from itjax.weights.tables import wav2vec2 as wav2vec2_table
-from itjax.weights.torch_files import Stored, TensorFiles, check_names, open_tensors
+from itjax.weights.torch_files import TensorFiles, check_names, open_tensors
 
-# The folders and the file that users know, under one parent
+# The published names of the folders and of the InfiniteTalk file, under one parent
 WAN = "Wan2.1-I2V-14B-480P"
 WAV2VEC2 = "chinese-wav2vec2-base"
 INFINITETALK = "InfiniteTalk/single/infinitetalk.safetensors"
 
-# In the folder of --ckpt_dir
+# In the folder --ckpt_dir
 DIT_STEM = "diffusion_pytorch_model"
 VAE_FILE = "Wan2.1_VAE.pth"
 UMT5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
 CLIP_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 TOKENIZER = "google/umt5-xxl"
 
-# In the folder of --wav2vec_dir
+# In the folder --wav2vec_dir
 WAV2VEC2_FILE = "model.safetensors"
 WAV2VEC2_PICKLE = "pytorch_model.bin"
 
 SETTINGS = ("config.json", "preprocessor_config.json")
 
-Opener = Callable[[], Mapping[str, Stored]]
+Opener = Callable[[], Mapping[str, LazyTensor]]
 
 
 def open_official(
     ckpt_dir: str | Path, wav2vec_dir: str | Path, infinitetalk: str | Path | None, dit_path: str | Path | None = None
 ) -> dict[str, TensorFiles]:
-    """The tensors of "dit", "vae", "umt5", "clip" and "wav2vec2" by their published names.
+    """Opens the tensors of "dit", "vae", "umt5", "clip" and "wav2vec2" by their published names.
 
-    The DiT is the Wan shards and the `infinitetalk` file together, or the one file `dit_path` in place of both.
+    The DiT is the Wan shards plus the `infinitetalk` file, or the single file `dit_path` instead of both.
 
     Raises:
-        UserError: one that names, with the flags they belong to, all files that are missing or cannot be read.
+        UserError: if files are missing or cannot be read; the message names all of them and their flags.
     """
-    opened: dict[str, dict[str, Stored]] = {}
+    opened: dict[str, dict[str, LazyTensor]] = {}
     problems = []
     for network, flag, opener in _openers(Path(ckpt_dir), Path(wav2vec_dir), infinitetalk, dit_path):
         tensors = opened.setdefault(network, {})
@@ -51,19 +52,19 @@ def open_official(
             problems.append(f"{flag}: {error}")
             continue
         for name in sorted(found.keys() & tensors.keys())[:1]:
-            problems.append(f"{flag}: {found[name].file} has {name}, which {tensors[name].file} has, too")
+            problems.append(f"{flag}: {found[name].file} has {name}, and so does {tensors[name].file}")
         tensors |= found
     if not (tokenizer_folder(Path(ckpt_dir)) / "tokenizer.json").is_file() and Path(ckpt_dir).is_dir():
         problems.append(f"--ckpt_dir: {tokenizer_folder(Path(ckpt_dir)) / 'tokenizer.json'} does not exist")
     if problems:
-        raise UserError("the official files are not all there:\n  " + "\n  ".join(dict.fromkeys(problems)))
+        raise UserError("official files are missing or cannot be used:\n  " + "\n  ".join(dict.fromkeys(problems)))
     return {network: TensorFiles(tensors) for network, tensors in opened.items()}
 
 
 def _openers(
     wan: Path, wav2vec2: Path, infinitetalk: str | Path | None, dit_path: str | Path | None
 ) -> Iterator[tuple[str, str, Opener]]:
-    """(network, flag, what opens one of its files), file after file."""
+    """Yields (network, flag, function that opens one of its files) for every file."""
     if dit_path is not None:
         yield "dit", "--dit_path", lambda: open_tensors(dit_path, key="state_dict").tensors
     else:
@@ -74,14 +75,14 @@ def _openers(
     yield "wav2vec2", "--wav2vec_dir", partial(_open_wav2vec2, wav2vec2)
 
 
-def _open_in(folder: Path, name: str) -> Mapping[str, Stored]:
+def _open_in(folder: Path, name: str) -> Mapping[str, LazyTensor]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
     return open_tensors(folder / name).tensors
 
 
-def _open_base(wan: Path) -> Mapping[str, Stored]:
-    """The Wan shards by their index; without one, whatever shards there are (the names in them are checked later)."""
+def _open_base(wan: Path) -> Mapping[str, LazyTensor]:
+    """The Wan shards listed in their index; without an index, all shards found (their tensor names are checked later)."""
     index = f"{DIT_STEM}.safetensors.index.json"
     shards = sorted(wan.glob(f"{DIT_STEM}*.safetensors"))
     if shards and not (wan / index).exists():
@@ -89,51 +90,52 @@ def _open_base(wan: Path) -> Mapping[str, Stored]:
     return _open_in(wan, index)
 
 
-def _open_infinitetalk(path: str | Path | None) -> Mapping[str, Stored]:
+def _open_infinitetalk(path: str | Path | None) -> Mapping[str, LazyTensor]:
     if path is None:
-        raise UserError("not given: name the file infinitetalk.safetensors")
+        raise UserError("not given: pass the path of infinitetalk.safetensors")
     return open_tensors(path).tensors
 
 
-def _open_wav2vec2(folder: Path) -> Mapping[str, Stored]:
-    """Under the published names: files of other versions have a prefix before them, and an older name of two."""
+def _open_wav2vec2(folder: Path) -> Mapping[str, LazyTensor]:
+    """By published names: files of other versions add a prefix to all names and use an older name for two tensors."""
     pickled = (folder / WAV2VEC2_PICKLE).exists() and not (folder / WAV2VEC2_FILE).exists()
     found = _open_in(folder, WAV2VEC2_PICKLE if pickled else WAV2VEC2_FILE)
     renamed = {wav2vec2_table.published_name(name): tensor for name, tensor in found.items()}
     if len(renamed) < len(found):
-        raise UserError(f"{folder} has tensors twice, with and without the prefix {wav2vec2_table.PREFIX!r}")
+        raise UserError(f"{folder} contains tensors twice, with and without the prefix {wav2vec2_table.PREFIX!r}")
     return renamed
 
 
 def check_all(specs: Mapping[str, NetworkSpec], files: Mapping[str, TensorFiles]) -> None:
-    """Checks that the files hold the networks.
+    """Checks that the files contain the networks.
 
     Raises:
-        UserError: one that lists, network by network, the tensors missing, left over and of a wrong shape.
+        UserError: if tensors are missing, unexpected or have a wrong shape; the message lists them per network.
     """
     problems = []
     for network, spec in specs.items():
         try:
-            check_names(torch_shapes(spec.table, spec.abstract), files[network], _where(files[network]), spec.is_unused)
+            names = _file_names(files[network])
+            check_names(torch_shapes(spec.table, spec.abstract), files[network], names, spec.is_unused)
         except UserError as error:
             problems.append(f"{network}: {error}")
     if problems:
         raise UserError("\n".join(problems))
 
 
-def _where(files: TensorFiles) -> str:
-    """The files' names, of which there may be many shards."""
+def _file_names(files: TensorFiles) -> str:
+    """The names of the files, abbreviated because there may be many shards."""
     paths = sorted({str(tensor.file) for tensor in files.tensors.values()})
     return " + ".join(paths[:3]) + (f" + {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def tokenizer_folder(wan: Path) -> Path:
-    """UMT5's tokenizer in the folder of --ckpt_dir, and likewise in the small files of a converted checkpoint."""
+    """Folder of UMT5's tokenizer in --ckpt_dir, or in the companion files of a converted checkpoint."""
     return wan / TOKENIZER
 
 
 def companion_files(ckpt_dir: str | Path, wav2vec_dir: str | Path) -> dict[str, Path]:
-    """{name in a converted checkpoint: file} of settings and tokenizer: what the networks are used with."""
+    """{name in a converted checkpoint: file} of the settings and the tokenizer, which are needed to use the networks."""
     wan, wav2vec2 = Path(ckpt_dir), Path(wav2vec_dir)
     named = {name: wan / name for name in SETTINGS} | {f"{WAV2VEC2}/{name}": wav2vec2 / name for name in SETTINGS}
     named |= {f"{TOKENIZER}/{file.name}": file for file in sorted(tokenizer_folder(wan).glob("*"))}
@@ -141,5 +143,5 @@ def companion_files(ckpt_dir: str | Path, wav2vec_dir: str | Path) -> dict[str, 
 
 
 def official_place(name: str) -> str:
-    """Where a small file of a converted checkpoint lies in a set of official files."""
+    """Path of a companion file of a converted checkpoint within a set of official files."""
     return name if name.startswith(f"{WAV2VEC2}/") else f"{WAN}/{name}"

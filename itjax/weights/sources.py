@@ -1,4 +1,4 @@
-"""Where the weights of a run come from: our converted checkpoint, or the official files. Both give the same things."""
+"""Sources of weights for a run: our converted checkpoint or the official files, with the same interface."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,71 +21,71 @@ from itjax.weights.torch_files import TensorFiles
 
 
 @runtime_checkable
-class Read(Protocol):
-    """Loads one network in a dtype, each leaf straight onto its shards.
+class NetworkLoader(Protocol):
+    """Loads one network in a dtype, each leaf directly onto its shards.
 
-    Of its leaves those alone whose path ("blocks/q/kernel") `only` chooses, where it is given. The others are not read.
+    If `only` is given, only the leaves whose path ("blocks/q/kernel") it accepts are read.
     """
 
     def __call__(self, network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
-        """The parameters, nested, of "dit", "vae", "umt5", "clip" or "wav2vec2"."""
+        """The parameters of "dit", "vae", "umt5", "clip" or "wav2vec2" as a nested dict."""
 
 
 class Weights(NamedTuple):
     """An opened and checked set of weights.
 
-    `identity` tells one set from another, `encoders` likewise but for the DiT, which LoRA and training change alone; `read`
-    loads one network.
+    `identity` distinguishes sets of weights; `encoders` does so for all networks but the DiT, the only one changed by LoRA
+    and training. `read` loads one network.
     """
 
     preset: Preset
     tokenizer: Path
     identity: str
     encoders: str
-    read: Read
+    read: NetworkLoader
 
 
 def preset_of(directory: Path) -> Preset:
-    """The sizes that a converted checkpoint was made with.
+    """The preset with which a converted checkpoint was made.
 
     Raises:
-        UserError: where `directory` is no checkpoint of ours, or is damaged.
+        UserError: if `directory` is not a converted checkpoint, or is damaged.
     """
     try:
         return preset_from_json(store.read_metadata(directory))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{directory}: its sizes are not those of a checkpoint of ours ({error!r})") from error
+        raise UserError(f"{directory}: its sizes are not those of a converted checkpoint ({error!r})") from error
 
 
 def open_converted(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
-    """A checkpoint made by convert_weights.py. LoRA deltas are added as the DiT is read.
+    """Opens a checkpoint made by convert_weights.py. LoRA deltas are added while the DiT is read.
 
     Raises:
-        UserError: where `directory` is no such checkpoint or is damaged, or a LoRA does not fit.
+        UserError: if `directory` is not such a checkpoint or is damaged, or a LoRA does not match.
     """
     preset = preset_of(directory)
     specs = network_specs(preset.networks)
     files = store.open_checkpoint(directory)
 
     def read(network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
-        wanted = _chosen(with_shardings(specs[network].abstract, mesh, dtype), only)
+        wanted = _select(with_shardings(specs[network].abstract, mesh, dtype), only)
         return store.restore(directory, {network: wanted})[network]
 
     identity = identity_of(files, [])
     weights = Weights(preset, tokenizer_folder(store.companion_files(directory)), identity, identity, read)
     if not loras:
         return weights
-    return with_dit(weights, with_loras(torch_view(specs["dit"], files, "dit"), loras), identity_of(files, loras))
+    return replace_dit(weights, with_loras(torch_view(specs["dit"], files, "dit"), loras), identity_of(files, loras))
 
 
-def with_dit(weights: Weights, dit: TensorFiles, identity: str) -> Weights:
-    """The same weights but for the DiT, whose tensors are given by their torch names."""
+def replace_dit(weights: Weights, dit: TensorFiles, identity: str) -> Weights:
+    """Replaces the DiT by tensors given by their torch names."""
     spec = network_specs(weights.preset.networks)["dit"]
 
     def read(network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
         if network != "dit":
             return weights.read(network, mesh, dtype, only)
-        return load(spec, dit, _chosen(with_shardings(spec.abstract, mesh, dtype), only), network)
+        return load(spec, dit, _select(with_shardings(spec.abstract, mesh, dtype), only), network)
 
     return weights._replace(identity=identity, read=read)
 
@@ -94,10 +94,10 @@ def open_files(
     preset: Preset, ckpt_dir: Path, wav2vec_dir: Path, infinitetalk: Path | None, dit_path: Path | None,
     loras: list[tuple[Path, float]],
 ) -> Weights:  # fmt: skip
-    """The official files, all checked to be there, whole, and of the preset's sizes.
+    """Opens the official files and checks that all are present, complete, and of the preset's sizes.
 
     Raises:
-        UserError: that names what is missing or does not fit.
+        UserError: if something is missing or does not match; the message names it.
     """
     specs = network_specs(preset.networks)
     files = open_official(ckpt_dir, wav2vec_dir, infinitetalk, dit_path)
@@ -107,27 +107,27 @@ def open_files(
 
     def read(network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
         spec: NetworkSpec = specs[network]
-        return load(spec, files[network], _chosen(with_shardings(spec.abstract, mesh, dtype), only), network)
+        return load(spec, files[network], _select(with_shardings(spec.abstract, mesh, dtype), only), network)
 
     all_tensors = TensorFiles({f"{n}/{name}": t for n, tensors in files.items() for name, t in tensors.tensors.items()})
     identity, encoders = identity_of(all_tensors, loras), identity_of(all_tensors, [])
     return Weights(preset, tokenizer_folder(ckpt_dir), identity, encoders, read)
 
 
-def _chosen(wanted: dict, only: Callable[[str], bool] | None) -> dict:
+def _select(wanted: dict, only: Callable[[str], bool] | None) -> dict:
     if only is None:
         return wanted
     return unflatten_dict({path: x for path, x in flatten_dict(wanted, sep="/").items() if only(path)}, sep="/")
 
 
 def identity_of(files: TensorFiles, loras: list[tuple[Path, float]]) -> str:
-    """Names, sizes and times of the files: enough to notice that a resumed run would go on with other weights."""
-    paths = sorted({stored.file for stored in files.tensors.values()} | {path for path, _ in loras})
-    about = lambda path: f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}"
-    return ",".join([*map(about, paths), *(str(scale) for _, scale in loras)])
+    """Names, sizes and modification times of the files: enough to detect that a run is resumed with other weights."""
+    paths = sorted({tensor.file for tensor in files.tensors.values() if tensor.file} | {path for path, _ in loras})
+    describe = lambda path: f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}"
+    return ",".join([*map(describe, paths), *(str(scale) for _, scale in loras)])
 
 
-def free(parameters: dict) -> None:
-    """Gives a network's device memory back at once."""
+def free_device_memory(parameters: dict) -> None:
+    """Frees the device memory of a network immediately."""
     for array in jax.tree.leaves(parameters):
         array.delete()

@@ -1,4 +1,4 @@
-"""The five networks of a checkpoint: each one's table, shapes, and the tensors of its file that it does not use."""
+"""The five networks of a checkpoint: their tables, their shapes, and the tensors of their files that they do not use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from itjax.weights.tables import wav2vec2 as wav2vec2_table
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """One network: `trace` finds the shapes of its parameters; `unused` are patterns of torch names kept as they are."""
+    """One network: `trace` returns its parameter shapes; `unused` are patterns of torch names it does not use."""
 
     table: Table
     trace: Callable[[], dict]
@@ -33,17 +33,17 @@ class NetworkSpec:
 
     @cached_property
     def abstract(self) -> dict:
-        """Shapes of the parameters. Not to be changed: it is the same for all who ask."""
+        """Shapes of the parameters. The result is cached: do not modify it."""
         return self.trace()
 
     def is_unused(self, name: str) -> bool:
-        """Whether the torch tensor `name` is one that the network does not use."""
+        """Whether the network does not use the torch tensor `name`."""
         return any(fnmatchcase(name, pattern) for pattern in self.unused)
 
 
-@cache  # a network is traced once in a process, and only where its shapes are asked for: that takes a second or two
+@cache  # tracing takes a second or two: do it once per process, and only for networks whose shapes are needed
 def network_specs(networks: Networks) -> dict[str, NetworkSpec]:
-    """By name: "dit", "vae", "umt5", "clip", "wav2vec2". Nothing is allocated."""
+    """The specs of "dit", "vae", "umt5", "clip" and "wav2vec2", by name. Allocates nothing."""
     side, sound = networks.clip.image, networks.wav2vec2.reach
     picture, samples = np.zeros((1, side, side, 3), np.float32), np.zeros((1, sound), np.float32)
     return {

@@ -1,7 +1,7 @@
 """One Orbax checkpoint folder for all networks: saved leaf by leaf, restored shard by shard, read slice by slice.
 
-Any program can restore the folder with plain Orbax. Beside Orbax's own files it has `sizes.json`, which tells what the
-networks are. Knows no network: a tree is a nested dict, and a leaf is known by its path, 'dit/blocks/mlp/up/kernel'.
+Any program can restore the folder with plain Orbax. In addition to Orbax's files, it contains `sizes.json`, which describes
+the networks. Independent of any network: a tree is a nested dict, a leaf is named by its path, 'dit/blocks/mlp/up/kernel'.
 """
 
 import contextlib
@@ -13,39 +13,28 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import OutputError, UserError
 from itjax.parallel.placement import onto_shards
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape
-from itjax.weights.torch_files import Stored, TensorFiles
+from itjax.weights.torch_files import TensorFiles
 
-SIZES = "sizes.json"
-FILES = "files"
-VERSION = 1  # of what stands in sizes.json; a reader refuses what it does not know
+SIZES_FILE = "sizes.json"
+COMPANIONS_FOLDER = "files"
+VERSION = 1  # format of sizes.json; other versions are rejected
 MAX_CHUNK_BYTES = 2**24  # a chunk is the unit of reading: small, so that a shard reads little more than it needs
-WRITE_BYTES = 2**25  # of a leaf, being written at a time
-READ_BYTES = 2**27  # of a leaf, being read at a time
-AGAIN = "convert the weights again; of a training run, take an earlier step"
-
-
-class LazyArray(NamedTuple):
-    """A leaf to be saved: `read` is called once, when its turn comes, and must give this shape and dtype."""
-
-    shape: Shape
-    dtype: np.dtype
-    read: Callable[[], np.ndarray]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the values."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+WRITE_BYTES = 2**25  # bytes of a leaf written at a time
+READ_BYTES = 2**27  # bytes of a leaf read at a time
+RECOVERY_HINT = "convert the weights again, or, for a training run, use an earlier step"
 
 
 def save(
@@ -55,27 +44,27 @@ def save(
     companions: Mapping[str, Path] | None = None,
     saved: Callable[[str], None] = lambda path: None,
 ) -> None:
-    """Writes a checkpoint: one leaf in memory at a time.
+    """Writes a checkpoint with one leaf in memory at a time.
 
-    The folder appears under its name when it is complete; leftovers of killed runs are removed first.
+    The folder appears under its name only when it is complete; leftovers of killed runs are removed first.
 
     Args:
-        directory: the checkpoint's folder, which must not exist, in one that does.
-        tree: nested dict of LazyArray.
-        metadata: JSON that tells what the networks are; `read_metadata` gives it back.
-        companions: {name: file} of files to copy along, into the folder that `companion_files` names.
-        saved: called with the path of each leaf when it has been written.
+        directory: the checkpoint's folder; it must not exist, but its parent must.
+        tree: nested dict of LazyTensor.
+        metadata: JSON that describes the networks; `read_metadata` returns it.
+        companions: {name: file} of additional files to copy to the folder `companion_files`.
+        saved: called with the path of each leaf after it is written.
 
     Raises:
-        UserError: where `directory` exists or its parent does not, or a leaf cannot be read.
-        OutputError: where the disk is or gets full (nothing stays behind).
-        ValueError: where a leaf is not what it was declared to be, or its path cannot be a name.
+        UserError: if `directory` exists, its parent does not exist, or a leaf cannot be read.
+        OutputError: if the disk is full (leaves nothing behind).
+        ValueError: if a leaf does not match its declared shape or dtype, or its path is not a valid name.
     """
     target, leaves = Path(directory).absolute(), _flat(tree)
     if len({_name(path) for path in leaves}) < len(leaves):
         raise ValueError("two leaves would have the same name, since Orbax joins keys with dots")
     if target.exists():
-        raise UserError(f"{target} exists already: remove it, or name another folder")
+        raise UserError(f"{target} already exists: remove it or choose another folder")
     check_output(target, sum(leaf.nbytes for leaf in leaves.values()))
     sizes = json.dumps({"version": VERSION, "sizes": metadata}, indent=2)
     with atomic_path(target) as folder:
@@ -85,41 +74,42 @@ def save(
             saved(path)
         with output_errors(target):
             for name, file in (companions or {}).items():
-                place = companion_files(folder) / name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, place)
-            (folder / SIZES).write_text(sizes + "\n")
+                copy = companion_files(folder) / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+            (folder / SIZES_FILE).write_text(sizes + "\n")
 
 
 def companion_files(directory: str | Path) -> Path:
-    """The folder of the files that `save` copied along."""
-    return Path(directory) / FILES
+    """The folder with the additional files that `save` copied."""
+    return Path(directory) / COMPANIONS_FOLDER
 
 
 def _save_skeleton(folder: Path, target: Path, tree: dict) -> None:
-    """A checkpoint with a zero in place of each leaf. `_save_leaf` puts the arrays there.
+    """Saves a checkpoint with a scalar zero in place of each leaf; `_save_leaf` then writes the arrays.
 
-    Orbax itself has no way to save leaves one after another that all its versions know; but which files make a folder a
-    checkpoint is left to it thus. All that is assumed is that a leaf without OCDBT is a zarr array in a folder 'a.b.c'.
+    No API to save leaf by leaf exists in all versions of Orbax. This way, Orbax still determines which files make up a
+    checkpoint; the only assumption is that, without OCDBT, a leaf is a zarr array in a folder 'a.b.c'.
     """
-    zeros = jax.tree.map(lambda leaf: np.zeros((), leaf.dtype), tree, is_leaf=lambda node: isinstance(node, LazyArray))
+    zeros = jax.tree.map(lambda leaf: np.zeros((), leaf.dtype), tree, is_leaf=lambda node: isinstance(node, LazyTensor))
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=True)
     with _write_errors(target), _quiet("absl"), ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(folder, zeros)
 
 
-def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyArray) -> None:
+def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyTensor) -> None:
     try:
-        values = leaf.read()
+        values = leaf.read(())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error}") from error
     if values.shape != tuple(leaf.shape) or values.dtype != leaf.dtype:
-        raise ValueError(f"{path} was to be {leaf.dtype}{list(leaf.shape)} and is {values.dtype}{list(values.shape)}")
+        declared = f"{leaf.dtype}{list(leaf.shape)}"
+        raise ValueError(f"{path} was declared as {declared} but is {values.dtype}{list(values.shape)}")
     chunk = _chunk(leaf.shape, np.dtype(leaf.dtype).itemsize)
     spec = {
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": f"{folder / _name(path)}/"},
-        "store_data_equal_to_fill_value": True,  # so that a chunk not there is a lost one, not one of zeros
+        "store_data_equal_to_fill_value": True,  # so that a missing chunk means lost data, not zeros
         "metadata": {
             "shape": list(leaf.shape),
             "data_type": np.dtype(leaf.dtype).name,
@@ -130,11 +120,11 @@ def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyArray) -> None:
     with _write_errors(target):
         store = ts.open(spec, create=True, delete_existing=True).result()
         for rows in _blocks(leaf, chunk):
-            store[rows].write(values[rows], can_reference_source_data_indefinitely=True).result()  # without a copy
+            store[rows].write(values[rows], can_reference_source_data_indefinitely=True).result()  # avoids a copy
 
 
 def _chunk(shape: Shape, itemsize: int) -> list[int]:
-    """The shape of a chunk: of one layer, where the first axis is layers, halved on its longest axis until small."""
+    """Shape of a chunk: the leaf's, halved along a leading axis of layers down to one, then along the longest axis."""
     chunk = [max(1, length) for length in shape]
     while math.prod(chunk) * itemsize > MAX_CHUNK_BYTES:
         axis = 0 if len(chunk) > 2 and chunk[0] > 1 else int(np.argmax(chunk))
@@ -142,8 +132,8 @@ def _chunk(shape: Shape, itemsize: int) -> list[int]:
     return chunk
 
 
-def _blocks(leaf: LazyArray, chunk: list[int]) -> Iterator[tuple[slice, ...]]:
-    """Slices of the first axis that are whole chunks, about `WRITE_BYTES` each: writing buffers what it is given."""
+def _blocks(leaf: LazyTensor, chunk: list[int]) -> Iterator[tuple[slice, ...]]:
+    """Slices of the first axis made of whole chunks, about `WRITE_BYTES` each, because tensorstore buffers its input."""
     if not leaf.shape:
         yield ()
         return
@@ -154,62 +144,60 @@ def _blocks(leaf: LazyArray, chunk: list[int]) -> Iterator[tuple[slice, ...]]:
 
 
 def read_metadata(directory: str | Path) -> dict:
-    """What `save` was given as `metadata`.
+    """The `metadata` passed to `save`.
 
     Raises:
-        UserError: where the folder is no checkpoint of ours or is damaged.
+        UserError: if the folder is not a checkpoint made by `save`, or is damaged.
     """
-    file = Path(directory) / SIZES
+    file = Path(directory) / SIZES_FILE
     if not file.is_file():
-        state = "has no " + SIZES if Path(directory).is_dir() else "is not a folder"
+        state = "has no " + SIZES_FILE if Path(directory).is_dir() else "is not a folder"
         raise UserError(f"{directory} is not a checkpoint made by convert_weights.py: it {state}")
     try:
         content = json.loads(file.read_text())
         version, sizes = content["version"], content["sizes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error!r}): {AGAIN}") from error
+        raise UserError(f"{file} is damaged ({error!r}): {RECOVERY_HINT}") from error
     if version != VERSION or not isinstance(sizes, dict):
-        raise UserError(f"{file} is of version {version}, and this program reads version {VERSION}")
+        raise UserError(f"{file} has version {version}, but this program reads version {VERSION}")
     return sizes
 
 
 def restore(directory: str | Path, abstract_tree: dict) -> dict:
-    """The arrays of `abstract_tree` (nested dict of jax.ShapeDtypeStruct), each read straight onto its shards.
+    """Restores the arrays of `abstract_tree` (nested dict of jax.ShapeDtypeStruct), each directly onto its shards.
 
-    They are cast to the dtypes asked for. A leaf that names no sharding goes to the first local device.
-
-    Only the leaves named are read, one shard in host memory at a time.
+    Arrays are cast to the requested dtypes. A leaf without a sharding goes to the first local device. Only the leaves in
+    the tree are read, one shard in host memory at a time.
 
     Raises:
-        UserError: that names the leaves that the folder lacks or that have another shape, and files that are lost or
-            damaged.
+        UserError: if leaves are missing or have another shape, or files are lost or damaged; the message names them.
     """
     wanted = _flat(abstract_tree)
     stores = _open_stores(Path(directory), tuple(wanted))
-    wrong = [
+    mismatched = [
         f"{path}: expected {list(leaf.shape)}, found {list(stores[path].shape)}"
         for path, leaf in wanted.items()
         if tuple(leaf.shape) != tuple(stores[path].shape)
     ]
-    if wrong:
-        raise UserError(f"{directory} holds networks of other sizes:\n  " + "\n  ".join(wrong[:10]))
+    if mismatched:
+        raise UserError(f"{directory} contains networks of other sizes:\n  " + "\n  ".join(mismatched[:10]))
     read = lambda path, dtype: partial(_read_store, Path(directory), path, stores[path], dtype)
-    return _nested(abstract_tree, {path: onto_shards(leaf, read(path, leaf.dtype)) for path, leaf in wanted.items()})
+    return unflatten_dict({path: onto_shards(leaf, read(path, leaf.dtype)) for path, leaf in wanted.items()}, sep="/")
 
 
 def open_checkpoint(directory: str | Path) -> TensorFiles:
-    """The leaves by path, as numpy reads them: `.names()`, `.shape(path)`, `.dtype(path)`, `.read(path, index)`.
+    """Opens the leaves by path, to be read as numpy arrays.
 
-    Works on any Orbax checkpoint of a tree of arrays.
+    Works with any Orbax checkpoint of a tree of arrays.
 
     Raises:
-        UserError: where the folder is none, or is damaged.
+        UserError: if the folder is not a checkpoint, or is damaged.
     """
     folder = Path(directory)
     stores = _open_stores(folder, None)
     return TensorFiles(
         {
-            path: Stored(tuple(store.shape), store.dtype.numpy_dtype, folder, partial(_read_whole, folder, path, store))
+            path: LazyTensor(tuple(store.shape), store.dtype.numpy_dtype, partial(_read_whole, folder, path, store), folder)
             for path, store in stores.items()
         }
     )
@@ -220,10 +208,10 @@ def _read_whole(directory: Path, path: str, store: ts.TensorStore, index: Index)
 
 
 def _read_store(directory: Path, path: str, store: ts.TensorStore, dtype: Any, index: Index) -> np.ndarray:
-    """The part `index`, block by block: tensorstore would fetch all chunks of it at once, and hold it twice."""
+    """Reads the slice `index` block by block: tensorstore would fetch all its chunks at once and hold it twice."""
     row_bytes = max(1, math.prod(store.shape[1:]) * store.dtype.numpy_dtype.itemsize)
     rows = READ_BYTES // row_bytes
-    if store.ndim:  # whole chunks, so that none is read twice
+    if store.ndim:  # whole chunks, so that no chunk is read twice
         chunk_rows = (store.chunk_layout.read_chunk.shape or (1,))[0] or 1
         rows = max(1, rows // chunk_rows) * chunk_rows
     store = store if store.dtype.numpy_dtype == dtype else ts.cast(store, ts.dtype(np.dtype(dtype)))
@@ -236,18 +224,18 @@ def _read_store(directory: Path, path: str, store: ts.TensorStore, dtype: Any, i
         for start in range(0, part.shape[0], rows):
             values[start : start + rows] = part[start : min(start + rows, part.shape[0])].read().result()
         return values
-    except ValueError as error:  # what tensorstore raises for anything that is wrong with its files
+    except ValueError as error:  # tensorstore raises ValueError for any problem with its files
         raise _damaged(directory, path, error) from error
 
 
 def _open_stores(directory: Path, paths: tuple[str, ...] | None) -> dict[str, ts.TensorStore]:
-    """The arrays at `paths` (None: all), opened together. Raises UserError naming what is not there."""
-    description, names = _description(directory.absolute())
+    """Opens the arrays at `paths` (None: all) concurrently. Raises UserError naming the missing ones."""
+    metadata, names = _orbax_metadata(directory.absolute())
     missing = sorted(set(paths or ()) - set(names))
     if missing:
         more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
         raise UserError(f"{directory} lacks {len(missing)} arrays: {', '.join(missing[:10])}{more}")
-    specs = {path: _spec(directory.absolute(), description, names[path]) for path in paths or names}
+    specs = {path: _spec(directory.absolute(), metadata, names[path]) for path in paths or names}
     opened, stores = {path: ts.open(spec, open=True) for path, spec in specs.items()}, {}
     for path, future in opened.items():
         try:
@@ -257,45 +245,44 @@ def _open_stores(directory: Path, paths: tuple[str, ...] | None) -> dict[str, ts
     return stores
 
 
-def _description(directory: Path) -> tuple[dict, dict[str, str]]:
-    """Orbax's own description of the checkpoint, and {path: its name for the leaf}."""
+def _orbax_metadata(directory: Path) -> tuple[dict, dict[str, str]]:
+    """Orbax's metadata of the checkpoint, and {path: Orbax's name of the leaf}."""
     file = directory / "_METADATA"
     if not file.is_file():
         state = "has no _METADATA" if directory.is_dir() else "is not a folder"
         raise UserError(f"{directory} is not a checkpoint: it {state}")
     try:
-        description = json.loads(file.read_text())
-        # an empty node of a tree has a place here, but no array
-        arrays = [leaf for leaf in description["tree_metadata"].values() if leaf["value_metadata"]["value_type"] != "None"]
+        metadata = json.loads(file.read_text())
+        # empty nodes of a tree are listed, too, but have no array
+        arrays = [leaf for leaf in metadata["tree_metadata"].values() if leaf["value_metadata"]["value_type"] != "None"]
         keys = [[str(key["key"]) for key in leaf["key_metadata"]] for leaf in arrays]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is damaged ({error!r}): {AGAIN}") from error
-    return description, {"/".join(leaf): ".".join(leaf) for leaf in keys}
+        raise UserError(f"{file} is damaged ({error!r}): {RECOVERY_HINT}") from error
+    return metadata, {"/".join(leaf): ".".join(leaf) for leaf in keys}
 
 
-def _spec(directory: Path, description: dict, name: str) -> dict:
-    """Where tensorstore finds a leaf.
+def _spec(directory: Path, metadata: dict, name: str) -> dict:
+    """The tensorstore spec of a leaf.
 
-    Its own folder (as `save` has it), or an entry of the OCDBT base that is Orbax's default (checkpoints saved by a
-    training).
+    A leaf is stored in its own folder (by `save`), or in the OCDBT database that is Orbax's default (by training).
     """
     folder = {"driver": "file", "path": f"{directory}/"}
-    kvstore = {"driver": "ocdbt", "base": folder, "path": f"{name}/"} if description.get("use_ocdbt") else None
+    kvstore = {"driver": "ocdbt", "base": folder, "path": f"{name}/"} if metadata.get("use_ocdbt") else None
     return {
-        "driver": "zarr3" if description.get("use_zarr3") else "zarr",
+        "driver": "zarr3" if metadata.get("use_zarr3") else "zarr",
         "kvstore": kvstore or folder | {"path": f"{directory / name}/"},
-        "fill_missing_data_reads": False,  # a lost file is an error, not zeros
+        "fill_missing_data_reads": False,  # a missing file is an error instead of zeros
     }
 
 
 def _damaged(directory: Path, path: str, error: ValueError) -> UserError:
     detail = str(error).split(" [")[0]
-    return UserError(f"{directory} is damaged: {path} cannot be read ({detail}): {AGAIN}")
+    return UserError(f"{directory} is damaged: {path} cannot be read ({detail}): {RECOVERY_HINT}")
 
 
 @contextlib.contextmanager
 def _write_errors(target: Path) -> Iterator[None]:
-    """Orbax raises OSError, tensorstore ValueError for a disk that takes no more."""
+    """Raises OutputError for a full disk, for which Orbax raises OSError and tensorstore ValueError."""
     try:
         with output_errors(target):
             yield
@@ -305,7 +292,7 @@ def _write_errors(target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Without the warnings of a logger. Orbax warns that a checkpoint without OCDBT has no OCDBT to merge."""
+    """Silences the warnings of a logger. Orbax warns that a checkpoint without OCDBT has no OCDBT to merge."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -316,23 +303,14 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _name(path: str) -> str:
-    """What Orbax calls the leaf."""
+    """Orbax's name of the leaf."""
     return path.replace("/", ".")
 
 
-def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
-    """{'a/b': leaf}. Raises ValueError for a key that would not be a part of a path and of a file's name."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
+def _flat(tree: dict) -> dict[str, Any]:
+    """{'a/b': leaf} of a tree. Raises ValueError for a key that is not valid in paths and file names."""
+    leaves = flatten_dict(tree)
+    for key in {key for path in leaves for key in path}:
         if not isinstance(key, str) or not re.fullmatch(r"[\w.-]+", key):
-            raise ValueError(f"{prefix}{key!r} cannot be a part of a path")
-        leaves |= _flat(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
-
-
-def _nested(tree: dict, leaves: dict[str, Any], prefix: str = "") -> dict:
-    """The values of `leaves` in the places that `tree` has for their paths."""
-    return {
-        key: _nested(value, leaves, f"{prefix}{key}/") if isinstance(value, dict) else leaves[f"{prefix}{key}"]
-        for key, value in tree.items()
-    }
+            raise ValueError(f"{key!r} cannot be part of a path")
+    return {"/".join(path): leaf for path, leaf in leaves.items()}

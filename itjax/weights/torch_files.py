@@ -1,6 +1,6 @@
-"""Files of tensors: torch's files, read slice by slice. Knows no network and no JAX.
+"""Reads torch's tensor files slice by slice. Independent of the networks and of JAX.
 
-Nothing read here can run code: safetensors is a header and bytes, and pickles go through torch's weights-only loader.
+No file can run code: a safetensors file is a header and bytes, and pickles go through torch's weights-only loader.
 """
 
 import ctypes
@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_dtypes  # noqa: F401  (makes "bfloat16" and "float8_e4m3fn" names that numpy knows)
 import numpy as np
 
 from itjax.errors import UserError
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape
 
 DTYPES = {
@@ -27,23 +28,14 @@ DTYPES = {
     **{"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64"},
     **{"U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64"},
 }
-CODES = {name: code for code, name in DTYPES.items()}
+SAFETENSORS_CODES = {name: code for code, name in DTYPES.items()}
 TORCH_ENDINGS = (".pth", ".pt", ".bin")
 
 
-class Stored(NamedTuple):
-    """One tensor in a file: `read(index)` gives the part `index`, `read(())` all of it, as an array of its own."""
-
-    shape: Shape
-    dtype: np.dtype
-    file: Path
-    read: Callable[[Index], np.ndarray]
-
-
 class TensorFiles:
-    """Tensors by name, from one file or several: shapes and dtypes are known, values are read when asked for."""
+    """Tensors by name, from one or several files: shapes and dtypes are known, values are read on demand."""
 
-    def __init__(self, tensors: dict[str, Stored]):
+    def __init__(self, tensors: dict[str, LazyTensor]):
         self.tensors = tensors
 
     def names(self) -> tuple[str, ...]:
@@ -59,44 +51,44 @@ class TensorFiles:
         return self.tensors[name].shape
 
     def dtype(self, name: str) -> np.dtype:
-        """Type of the tensor `name`."""
+        """Dtype of the tensor `name`."""
         return self.tensors[name].dtype
 
     def read(self, name: str, index: Index = ()) -> np.ndarray:
-        """The part `index` of the tensor (a slice for each of the first axes; all of it by default).
+        """Reads the slice `index` of the tensor (slices of the leading axes; by default the whole tensor).
 
-        Only the rows in `index[0]` are read.
+        Only the rows in `index[0]` are read from the file.
 
         Raises:
-            KeyError: for an unknown name.
-            UserError: where the file has changed.
+            KeyError: if the name is unknown.
+            UserError: if the file has changed.
         """
         return self.tensors[name].read(index)
 
 
 def open_tensors(paths: str | Path | Sequence[str | Path], key: str | None = None) -> TensorFiles:
-    """The tensors of safetensors files (one file, an index of shards, or the folder with either) or torch pickles.
+    """Opens safetensors files (a file, an index of shards, or a folder with either) or torch pickles.
 
-    `key` names the entry of a torch pickle that holds the tensors ("state_dict", "model"), where they are nested.
-    Files are checked to be complete here, from their headers; values are read later.
+    `key` is the entry of a torch pickle that contains the tensors ("state_dict", "model"), if they are nested. The headers
+    are used to check that the files are complete; values are read later.
 
     Raises:
-        UserError: that names every shard of an index that is missing, incomplete or without a tensor that the index places
-            in it; a file that is damaged, wants to run code, or repeats a tensor; a folder in which there is no telling
-            what to read.
+        UserError: if shards of an index are missing, incomplete or lack tensors listed for them (the message names all
+            such shards), if a file is damaged, would run code or repeats a tensor, or if it is ambiguous which file of a
+            folder to read.
     """
-    found: dict[str, Stored] = {}
+    found: dict[str, LazyTensor] = {}
     for path in [paths] if isinstance(paths, str | Path) else paths:
         file = _the_file(Path(path))
         tensors = _open_index(file, key) if file.name.endswith(".index.json") else _open_file(file, key)
         for name in tensors.keys() & found.keys():
-            raise UserError(f"{name} is both in {found[name].file} and in {tensors[name].file}: leave one of them out")
+            raise UserError(f"{name} is both in {found[name].file} and in {tensors[name].file}: omit one of the files")
         found |= tensors
     return TensorFiles(found)
 
 
 def _the_file(path: Path) -> Path:
-    """`path`, or in a folder: the one index, else the one .safetensors file, else pytorch_model.bin."""
+    """`path` itself or, if it is a folder, its only index, else its only .safetensors file, else pytorch_model.bin."""
     if not path.exists():
         raise UserError(f"{path} does not exist")
     if not path.is_dir():
@@ -105,20 +97,20 @@ def _the_file(path: Path) -> Path:
         files = sorted(path.glob(pattern))
         if len(files) > 1:
             names = ", ".join(file.name for file in files)
-            raise UserError(f"{path} has several files of tensors ({names}): name the one to read")
+            raise UserError(f"{path} contains several tensor files ({names}): specify the one to read")
         if files:
             return files[0]
-    raise UserError(f"{path} has neither .safetensors files nor an index of them")
+    raise UserError(f"{path} contains neither .safetensors files nor an index of them")
 
 
-def _open_index(index: Path, key: str | None) -> dict[str, Stored]:
-    """The tensors of all shards that the index names. Every shard is looked at before anything is raised."""
+def _open_index(index: Path, key: str | None) -> dict[str, LazyTensor]:
+    """The tensors of all shards in the index. All shards are checked before an error is raised."""
     try:
         weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
         shards = sorted(set(weight_map.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index} is not a readable index of shards ({error!r}): download it again") from error
-    found: dict[str, Stored] = {}
+        raise UserError(f"{index} is not a valid index of shards ({error!r}): download it again") from error
+    found: dict[str, LazyTensor] = {}
     missing = [shard for shard in shards if not (index.parent / shard).is_file()]
     problems = [f"missing: {shard}" for shard in missing]
     for shard in sorted(set(shards) - set(missing)):
@@ -127,32 +119,32 @@ def _open_index(index: Path, key: str | None) -> dict[str, Stored]:
         except UserError as error:
             problems.append(str(error))
             continue
-        absent = [name for name, place in weight_map.items() if place == shard and name not in tensors]
+        absent = [name for name, listed in weight_map.items() if listed == shard and name not in tensors]
         if absent:
-            problems.append(f"{shard} lacks {len(absent)} tensors that the index places in it: {_some(absent)}")
+            problems.append(f"{shard} lacks {len(absent)} tensors that the index lists for it: {_some(absent)}")
         found |= tensors
     if problems:
-        listed = "\n  ".join(problems)
-        raise UserError(f"{index} names {len(shards)} shards, not all usable (download again):\n  {listed}")
+        details = "\n  ".join(problems)
+        raise UserError(f"{index} lists {len(shards)} shards, not all of them usable (download again):\n  {details}")
     return found
 
 
-def _open_file(path: Path, key: str | None) -> dict[str, Stored]:
+def _open_file(path: Path, key: str | None) -> dict[str, LazyTensor]:
     if path.suffix == ".safetensors":
         return _open_safetensors(path)
     if path.suffix in TORCH_ENDINGS:
         return _open_torch(path, key)
-    raise UserError(f"{path}: its name ends in none of .safetensors, {', '.join(TORCH_ENDINGS)}")
+    raise UserError(f"{path}: the file name must end in .safetensors or one of {', '.join(TORCH_ENDINGS)}")
 
 
-def _open_safetensors(path: Path) -> dict[str, Stored]:
-    """Reads the header alone. Raises UserError where the file is not exactly as long as its header says."""
+def _open_safetensors(path: Path) -> dict[str, LazyTensor]:
+    """Reads only the header. Raises UserError if the file length does not match the header."""
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 + length:
-                raise UserError(f"{path} is incomplete or no safetensors file: it has {size} bytes")
+                raise UserError(f"{path} is incomplete or not a safetensors file: it has {size} bytes")
             header = json.loads(file.read(length))
         tensors, end = {}, 0
         for name, entry in header.items():
@@ -163,19 +155,19 @@ def _open_safetensors(path: Path) -> dict[str, Stored]:
             if stop - start != math.prod(shape) * dtype.itemsize:
                 raise ValueError(f"{name} has {stop - start} bytes for {dtype}{list(shape)}")
             read = partial(_read_rows, path, 8 + length + start, shape, dtype)
-            tensors[name], end = Stored(shape, dtype, path, read), max(end, stop)
+            tensors[name], end = LazyTensor(shape, dtype, read, path), max(end, stop)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a readable safetensors file: {error!r}") from error
+        raise UserError(f"{path} is not a valid safetensors file: {error!r}") from error
     if size != 8 + length + end:
         raise UserError(f"{path} is incomplete or damaged: {size} bytes instead of {8 + length + end}")
     return tensors
 
 
 def _read_rows(path: Path, offset: int, shape: Shape, dtype: np.dtype, index: Index) -> np.ndarray:
-    """Rows of a tensor that lies at `offset`, by plain file reads.
+    """Reads rows of the tensor at `offset` with plain file reads.
 
-    Not by safetensors.safe_open: it maps the file, and every page read stays in this process until it ends (of 16
-    tensors of 100 MiB read one after another, 1.7 GiB stay resident with it and 100 MiB without).
+    safetensors.safe_open is not used: it maps the file, and every page that was read stays resident until the process
+    ends (after reading 16 tensors of 100 MiB in turn, 1.7 GiB are resident with it and 100 MiB without).
     """
     first, stop = _bounds(index[0], shape[0]) if index and shape else (0, shape[0] if shape else 1)
     row = math.prod(shape[1:])
@@ -184,7 +176,7 @@ def _read_rows(path: Path, offset: int, shape: Shape, dtype: np.dtype, index: In
     except OSError as error:
         raise UserError(f"cannot read {path}: {error}") from error
     if values.size != (stop - first) * row:
-        raise UserError(f"{path} has become shorter while it was read")
+        raise UserError(f"{path} became shorter while it was being read")
     values = values.reshape((stop - first, *shape[1:]) if shape else ())
     part = values[(slice(None), *index[1:])] if len(index) > 1 else values
     return part if part.size == values.size else part.copy()
@@ -197,39 +189,39 @@ def _bounds(rows: slice, length: int) -> tuple[int, int]:
     return first, max(first, stop)
 
 
-def _open_torch(path: Path, key: str | None) -> dict[str, Stored]:
-    """The tensors of a torch pickle. Raises UserError for a pickle that wants more than tensors, or a damaged file."""
+def _open_torch(path: Path, key: str | None) -> dict[str, LazyTensor]:
+    """The tensors of a torch pickle. Raises UserError if the pickle needs more than tensors or the file is damaged."""
     torch = torch_module()
     try:
         with path.open("rb") as file:
-            # Files from before torch 1.6 are no zip archives; those cannot be mapped and are held in memory whole.
+            # Files from before torch 1.6 are not zip archives; they cannot be mapped and are kept in memory completely.
             mapped = file.read(4) == b"PK\x03\x04"
         state = torch.load(path, weights_only=True, mmap=mapped, map_location="cpu")
     except pickle.UnpicklingError as error:
         if "global" in str(error).lower():
-            wanted = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "other than tensors")
-            raise UserError(f"{path} was refused: loading it would run code from the file ({wanted[:200]})") from error
-        raise UserError(f"{path} is damaged or no torch file of tensors") from error
+            reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "other than tensors")
+            raise UserError(f"{path} was refused: loading it would run code from the file ({reason[:200]})") from error
+        raise UserError(f"{path} is damaged or not a torch file of tensors") from error
     except MemoryError:
         raise
-    except Exception as error:  # damaged files make the loader trip in many ways
-        raise UserError(f"{path} is damaged, incomplete or no torch file of tensors: {str(error)[:200]}") from error
+    except Exception as error:  # the loader raises many types of exceptions for damaged files
+        raise UserError(f"{path} is damaged, incomplete or not a torch file of tensors: {str(error)[:200]}") from error
     return _state_dict(path, state, key, mapped)
 
 
-def _state_dict(path: Path, state: Any, key: str | None, mapped: bool) -> dict[str, Stored]:
+def _state_dict(path: Path, state: Any, key: str | None, mapped: bool) -> dict[str, LazyTensor]:
     torch = torch_module()
     if key is not None:
         if not isinstance(state, dict) or key not in state:
             raise UserError(f"{path} has no entry {key!r}, only {_some(state if isinstance(state, dict) else [])}")
         state = state[key]
     if not isinstance(state, dict) or not state:
-        raise UserError(f"{path} holds no tensors by name{f' under {key!r}' if key else ''}")
+        raise UserError(f"{path} contains no named tensors{f' under {key!r}' if key else ''}")
     others = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if others:
-        raise UserError(f"{path} holds more than tensors; they may be nested under one of: {_some(others)}")
+        raise UserError(f"{path} does not contain only tensors; they may be nested under one of: {_some(others)}")
     return {
-        name: Stored(tuple(tensor.shape), _numpy_dtype(tensor), path, partial(_read_torch, tensor, mapped))
+        name: LazyTensor(tuple(tensor.shape), _numpy_dtype(tensor), partial(_read_torch, tensor, mapped), path)
         for name, tensor in state.items()
     }
 
@@ -239,12 +231,12 @@ def _numpy_dtype(tensor: Any) -> np.dtype:
 
 
 def _read_torch(tensor: Any, mapped: bool, index: Index) -> np.ndarray:
-    """A copy of a part of the tensor. Where the file is mapped, the pages touched are handed back at once."""
+    """A copy of a slice of the tensor. If the file is mapped, its pages are released immediately."""
     dtype = _numpy_dtype(tensor)
     part = tensor.detach()[index].contiguous()
     values = np.array(part.view(getattr(torch_module(), f"int{8 * dtype.itemsize}")).numpy()).view(dtype)
     if mapped:
-        # Safe only for pages that mirror a file and were never written: they are read again when next touched.
+        # Safe only for file-backed pages that were never written: they are read again on the next access.
         storage, page = tensor.untyped_storage(), mmap.PAGESIZE
         start = -(-storage.data_ptr() // page) * page
         length = (storage.data_ptr() + storage.nbytes()) // page * page - start
@@ -254,10 +246,10 @@ def _read_torch(tensor: Any, mapped: bool, index: Index) -> np.ndarray:
 
 
 def torch_module() -> ModuleType:
-    """The module torch, imported only where a file of torch's own is read or written.
+    """The module torch, imported only when a torch file is read or written.
 
     Raises:
-        UserError: where it is not installed.
+        UserError: if it is not installed.
     """
     try:
         return importlib.import_module("torch")
@@ -271,23 +263,23 @@ def check_names(
     where: str,
     allowed_extra: Callable[[str], bool] = lambda name: False,
 ) -> None:
-    """Checks that `found` holds the tensors that are `expected`, in their shapes, and only extra ones that are allowed.
+    """Checks that `found` contains the `expected` tensors with their shapes, and no others than `allowed_extra` accepts.
 
     Raises:
-        UserError: one that lists the tensors missing, left over and of a wrong shape, the first ten of each.
+        UserError: if tensors are missing, unexpected or have a wrong shape; the message lists the first ten of each.
     """
     names = set(found.names())
     missing = [f"{name} {list(shape)}" for name, shape in expected.items() if name not in names]
-    left_over = [f"{n} {list(found.shape(n))}" for n in found.names() if n not in expected and not allowed_extra(n)]
-    wrong = [
+    unexpected = [f"{n} {list(found.shape(n))}" for n in found.names() if n not in expected and not allowed_extra(n)]
+    mismatched = [
         f"{name}: expected {list(shape)}, found {list(found.shape(name))}"
         for name, shape in expected.items()
         if name in names and tuple(shape) != found.shape(name)
     ]
-    groups = (("missing", missing), ("left over", left_over), ("of a wrong shape", wrong))
-    listed = [f"  {len(items)} {title}: {_some(items, '; ')}" for title, items in groups if items]
-    if listed:
-        raise UserError(f"{where} does not hold the expected {len(expected)} tensors:\n" + "\n".join(listed))
+    groups = (("missing", missing), ("unexpected", unexpected), ("with a wrong shape", mismatched))
+    details = [f"  {len(items)} {title}: {_some(items, '; ')}" for title, items in groups if items]
+    if details:
+        raise UserError(f"{where} does not contain the expected {len(expected)} tensors:\n" + "\n".join(details))
 
 
 def _some(items: Iterable[str], separator: str = ", ") -> str:

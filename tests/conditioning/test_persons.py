@@ -109,14 +109,14 @@ def test_refused_masks():
     mask[20:100, 20:100] = 255
     with pytest.raises(UserError, match="1 mask images for 2 person"):
         person_masks(SIZE, SOURCE, None, 2, [mask])
-    with pytest.raises(UserError, match=r"Person 2.*nothing of it is left"):
+    with pytest.raises(UserError, match=r"Person 2.*nothing of it remains"):
         person_masks(SIZE, SOURCE, None, 2, [mask, np.zeros_like(mask)])
-    with pytest.raises(UserError, match="Give one of them"):
+    with pytest.raises(UserError, match="Provide only one of them"):
         person_masks(SIZE, SOURCE, [GOOD, GOOD], 2, [mask, mask])
 
 
 def test_a_person_in_the_part_that_is_cut_off():
-    with pytest.raises(UserError, match=r"Person 1.*where the picture is cut"):
+    with pytest.raises(UserError, match=r"Person 1.*cropped away"):
         person_masks((64, 64), (120, 480), [[10, 0, 110, 90], [10, 200, 110, 280]], 2)
 
 

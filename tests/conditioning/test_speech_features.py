@@ -6,7 +6,14 @@ import pytest
 from safetensors.numpy import load_file
 
 from itjax.conditioning import speech_features as module
-from itjax.conditioning.speech_features import LONG, SAMPLE_RATE, SpeechFeatures, WindowSizes, frame_count, speech_features
+from itjax.conditioning.speech_features import (
+    LONG_TRACK_WINDOWS,
+    SAMPLE_RATE,
+    SpeechFeatures,
+    WindowSizes,
+    frame_count,
+    speech_features,
+)
 from itjax.config import Wav2Vec2Sizes
 from itjax.models.wav2vec2 import Wav2Vec2
 from itjax.weights import mapping
@@ -89,7 +96,7 @@ def test_windows_with_attention_stay_near_the_whole(params, speech):
 def test_a_track_beyond_three_minutes_is_cut_in_windows(deaf, speech):
     track = np.tile(speech, 20)[: 181 * SAMPLE_RATE]
     features = speech_features(MODEL, deaf, track)
-    core = LONG.core
+    core = LONG_TRACK_WINDOWS.core
     seams = np.concatenate([features.window(0, 5), features.window(core - 5, core + 5), features.window(4520, 4525)])
     expected = all_frames(whole(deaf, track))
     expected = np.concatenate([expected[:5], expected[core - 5 : core + 5], expected[4520:]])

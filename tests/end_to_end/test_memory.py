@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 # Runs infer.py and prints the process's peak memory (VmHWM, in MB) after each chunk.
 MEASURED = """
 import re, sys
-import infer
+from itjax.commands import infer
 from itjax.media import writer
 
 append, peaks = writer.VideoWriter.append, []

@@ -32,7 +32,7 @@ def test_digital_silence(run, face, tmp_path):
 def test_a_video_cut_short_says_so(mode, run, talk, face):
     result = run("--image", face, "--audio", talk(20), *mode.split())
     assert len(result.video.frames) == (5 if "clip" in mode else 7)
-    assert "the speech lasts 0.80 s, the video is cut to" in result.said
+    assert "the speech lasts 0.80 s, but the video is cut to" in result.said
 
 
 # -- two persons ------------------------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ def test_nobody_is_cut_where_tracks_differ(lengths, run, talk, face):
     video = result.video
     assert len(video.frames) == 18
     assert np.abs(video.sound[-1920:]).max() > 0.01  # the last frame is heard
-    assert "the shorter one is silent after its end" in result.said
+    assert "the shorter one is padded with silence" in result.said
 
 
 @pytest.mark.parametrize(("lengths", "made"), [((9, 13), 9), ((10, 13), 13), ((13, 10), 10)])
@@ -52,7 +52,7 @@ def test_a_small_difference_is_cut_by_the_official_rule(lengths, made, run, talk
     """Chunks (5, 9, 13 frames) until the first track ends, cut to the last track's length."""
     result = run("--image", face, "--audio", *map(talk, lengths))
     assert len(result.video.frames) == made
-    assert "silent" not in result.said
+    assert "padded" not in result.said
 
 
 def test_one_after_the_other(run_json, talk, face):
@@ -105,7 +105,7 @@ def test_a_source_shorter_than_the_speech_stays_at_its_last_frame(run, talk, tmp
     monkeypatch.setattr("itjax.pipeline.encoders.resize_and_crop", lambda frame, size: shown.append(frame) or frame)
     result = run("--video", film(tmp_path / "film.mp4", 6), "--audio", talk(16))
     assert len(result.video.frames) == 16
-    assert "the source video has 0.24 s, the video 0.64 s: its last frame stays" in result.said
+    assert "the source lasts 0.24 s, the generated video 0.64 s: the last source frame is repeated" in result.said
     brightness = [float(frame.mean()) for frame in shown]
     assert brightness == pytest.approx([0, 255 * 4 // 6, 255 * 5 // 6, 255 * 5 // 6], abs=2)  # chunks start at 0 4 8 12
 

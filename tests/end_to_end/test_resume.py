@@ -53,14 +53,14 @@ def test_killed_and_resumed_equals_never_killed(quick_flags, run, talk, decode, 
     again = lambda *flags: run(*voice, "--save_frames", killed_run / "out", *flags, save_file="killed/out")
     refused = again()
     assert refused.status == 2
-    assert f"out.mp4 is unfinished: {kept.frames} frames of an earlier run are kept" in refused.said
+    assert f"out.mp4 is unfinished: {kept.frames} frames of an earlier run are saved" in refused.said
     changed = again("--resume", "--base_seed", "7", "--sample_steps", "2")
     assert changed.status == 2
     assert "base_seed: 42 before, 7 now" in changed.said and "'steps': 1" in changed.said
 
     resumed = start("infer.py", "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert f"going on after {kept.frames} frames" in resumed.stdout
+    assert f"resuming after {kept.frames} frames" in resumed.stdout
     assert np.array_equal(np.load(killed_run / "out.npy"), np.load(whole_run / "out.npy"))
     assert (killed_run / "out.mp4").read_bytes() == (whole_run / "out.mp4").read_bytes()
     whole = decode(whole_run / "out.mp4")
@@ -71,4 +71,4 @@ def test_killed_and_resumed_equals_never_killed(quick_flags, run, talk, decode, 
 
     finished = again("--resume")
     assert finished.status == 0
-    assert "out.mp4 is finished already: nothing to do" in finished.out
+    assert "out.mp4 is already finished: nothing to do" in finished.out

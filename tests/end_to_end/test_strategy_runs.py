@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_odd_inputs import film
 
-import infer
+from itjax.commands import infer
 from itjax.media import journal
 from itjax.pipeline import dub
 from itjax.sampling import rollout
@@ -36,7 +36,7 @@ def test_the_source_frames_that_are_shown(strategy, pairs, make, monkeypatch):
     assert len(result.video.frames) == 15
     assert [float(frame.mean()) for frame in shown] == pytest.approx([255 * i // 10 for i in pairs], abs=2)
     # i2v takes one frame of the source: that the film is shorter than the speech does not matter
-    assert ("its last frame stays" in result.said) == (strategy != "i2v")
+    assert ("the last source frame is repeated" in result.said) == (strategy != "i2v")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

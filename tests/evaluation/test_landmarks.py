@@ -35,5 +35,5 @@ def test_the_pose_is_what_the_head_was_turned_by():
 
 def test_what_is_missing_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(UserError, match="landmarks are found with ai-edge-litert"):
+    with pytest.raises(UserError, match="landmark detection needs ai-edge-litert"):
         Detector(tmp_path / "face_landmark.tflite")

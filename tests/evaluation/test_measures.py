@@ -68,7 +68,7 @@ def test_the_wrong_speaker_is_found(track):
 def film():
     """A drawn person who moves and says nothing, for 6 s."""
     shown = scene.scene(np.random.default_rng(3), 150)
-    return np.stack([scene.frame(shown, i, (mouth.still(150),), 48, 48)[0] for i in range(150)])
+    return np.stack([scene.frame(shown, i, (mouth.rest_track(150),), 48, 48)[0] for i in range(150)])
 
 
 def test_a_cut_is_a_seam_and_going_on_is_none(film):
@@ -100,12 +100,12 @@ def test_drifting_colour_is_measured_in_levels_per_ten_seconds(film):
 def test_a_pose_that_snaps_to_its_reference_is_told_from_one_that_follows():
     source = np.stack([scene.drift(np.random.default_rng(i), 200, 1.0, 0.3) for i in range(3)], axis=1)
     reference = np.repeat(source[::50], 50, axis=0)
-    assert measures.following(source, source, reference) == pytest.approx((1, 0), abs=1e-9)
-    assert measures.following(reference + 0.1, source, reference) == pytest.approx((0, 1), abs=1e-9)
-    assert measures.following(0.6 * source + 0.3 * reference, source, reference) == pytest.approx((0.6, 0.3))
-    alone = measures.following(0.5 * source, source, np.repeat(source[:1], 200, axis=0))  # one reference throughout
+    assert measures.fit_pose(source, source, reference) == pytest.approx((1, 0), abs=1e-9)
+    assert measures.fit_pose(reference + 0.1, source, reference) == pytest.approx((0, 1), abs=1e-9)
+    assert measures.fit_pose(0.6 * source + 0.3 * reference, source, reference) == pytest.approx((0.6, 0.3))
+    alone = measures.fit_pose(0.5 * source, source, np.repeat(source[:1], 200, axis=0))  # one reference throughout
     assert alone == pytest.approx((0.5, 0))
-    assert all(np.isnan(measures.following(source, reference * 0, reference * 0)))
+    assert all(np.isnan(measures.fit_pose(source, reference * 0, reference * 0)))
 
 
 def test_a_mean_lies_within_its_interval_and_more_clips_narrow_it():

@@ -61,7 +61,7 @@ def test_a_late_mouth_is_late(drawn, tmp_path):
 
 
 def test_a_frozen_mouth_is_not_in_sync(drawn, tmp_path):
-    numbers = again(drawn, tmp_path, lambda clip: drawing(clip, (mouth.still(clip.num_frames),)))
+    numbers = again(drawn, tmp_path, lambda clip: drawing(clip, (mouth.rest_track(clip.num_frames),)))
     assert abs(numbers["sync"]) < 0.4
 
 
@@ -104,7 +104,7 @@ def test_an_area_outside_of_the_picture_is_no_number():
 def test_what_is_missing_is_said(drawn, tmp_path, capsys):
     run = lambda *flags: (report.main([str(flag) for flag in flags]), capsys.readouterr().err)
     status, told = run(tmp_path, "--truth", drawn / "truth")
-    assert status == 2 and "there is no mp4" in told
+    assert status == 2 and "no mp4 in this folder" in told
     status, told = run(drawn / "videos", "--truth", tmp_path)
     assert status == 2 and "drawn0000-00000.json cannot be read" in told
     status, told = run(drawn / "videos", "--truth", drawn / "truth", "--landmarks", tmp_path / "none.tflite")
@@ -112,9 +112,9 @@ def test_what_is_missing_is_said(drawn, tmp_path, capsys):
     other = np.zeros((60, 32, 32, 3), np.uint8)
     write_video(tmp_path / "videos" / "drawn0000-00000.mp4", other, None)
     status, told = run(tmp_path / "videos", "--truth", drawn / "truth")
-    assert status == 2 and "the video is 32x32, its truth [64, 64]" in told
+    assert status == 2 and "the video is 32x32, its ground truth [64, 64]" in told
     write_video(tmp_path / "videos" / "drawn0000-00000.mp4", np.zeros((49, 64, 64, 3), np.uint8), None)
     status, told = run(tmp_path / "videos", "--truth", drawn / "truth")
-    assert status == 2 and "drawn0000-00000: 49 frames with a truth are too few: 50 at least" in told
+    assert status == 2 and "drawn0000-00000: 49 frames with ground truth are too few: at least 50 are needed" in told
     status, told = run(drawn / "videos", "--truth", drawn / "truth", "--frame_num", "17", "--motion_frame", "17")
     assert status == 2 and "--motion_frame 17" in told

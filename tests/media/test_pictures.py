@@ -248,7 +248,7 @@ def test_refusals(tmp_path):
         "missing.png": "no such file",
         "": "folder",
         "empty.jpg": "empty",
-        "words.png": "neither a picture nor a video",
+        "words.png": "neither an image nor a video",
         "headless.mp4": "damaged, cut off",
         "hollow.mp4": "nothing in it can be decoded",
         "half.png": "damaged or cut off",
@@ -257,7 +257,7 @@ def test_refusals(tmp_path):
         with pytest.raises(UserError, match=f"^{tmp_path / name}: .*{reason}"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             open_source(tmp_path / name)
-    with pytest.raises(UserError, match=r"a_short\.wav: the file has no pictures"):
+    with pytest.raises(UserError, match=r"a_short\.wav: the file contains no images"):
         open_source(MEDIA / "a_short.wav")
     with av.open(str(tmp_path / "song.mp3"), "w") as container:  # with a cover
         song, cover = container.add_stream("libmp3lame", rate=44100, layout="mono"), container.add_stream("png", rate=1)
@@ -267,9 +267,9 @@ def test_refusals(tmp_path):
         silence.sample_rate = 44100
         container.mux(song.encode(silence))
         container.mux(song.encode(None))
-    with pytest.raises(UserError, match=r"song\.mp3: the file has no pictures"):
+    with pytest.raises(UserError, match=r"song\.mp3: the file contains no images"):
         open_source(tmp_path / "song.mp3")
-    with pytest.raises(UserError, match=r"words\.png: not a picture"):
+    with pytest.raises(UserError, match=r"words\.png: not a readable image"):
         load_image(tmp_path / "words.png")
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from itjax.media.picture_sizes import SIZES_480, SIZES_720, choose_size
-from itjax.media.resize import covering, crop_centre, resize_and_crop, resize_nearest, to_unit
+from itjax.media.resize import cover_size, crop_centre, resize_and_crop, resize_nearest, to_unit
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 
@@ -46,7 +46,7 @@ def test_resize_is_the_official_one_to_the_bit(name, size):
 @pytest.mark.parametrize("source", [(97, 83), (60, 131), (1, 1), (1080, 1920), (33, 2000)])
 @pytest.mark.parametrize("size", [(48, 64), (640, 640), (320, 1216)])
 def test_cover_covers(source, size):
-    cover = covering(source, size)
+    cover = cover_size(source, size)
     assert cover[0] >= size[0] and cover[1] >= size[1] and min(cover[0] - size[0], cover[1] - size[1]) <= 1
     assert crop_centre(np.zeros((*cover, 3), np.uint8), size).shape == (*size, 3)
 

@@ -168,23 +168,23 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "missing": (folder / "missing.wav", "no such file"),
         "folder": (folder, "folder"),
         "empty": (folder / "empty.wav", "empty"),
-        "cut wav": (folder / "cut.wav", r"cut off.*promises 2\.00 s.*1\.20 s"),
+        "cut wav": (folder / "cut.wav", r"cut off.*declares 2\.00 s.*1\.20 s"),
         "cut aiff": (folder / "cut.aiff", "cut off"),
         "cut flac": (folder / "cut.flac", "cut off"),
-        "cut m4a": (cut(write_av(folder / "cut.m4a", sound, "aac", 44100), 0.6), "cut off.*promises 2"),
-        "cut mkv": (cut(write_av(folder / "cut.mka", sound, "aac", 44100), 0.6), "cut off.*promises 2"),
+        "cut m4a": (cut(write_av(folder / "cut.m4a", sound, "aac", 44100), 0.6), "cut off.*declares 2"),
+        "cut mkv": (cut(write_av(folder / "cut.mka", sound, "aac", 44100), 0.6), "cut off.*declares 2"),
         "cut mp4": (cut(write_av(folder / "cut.mp4", sound, "aac", 44100, pictures=5), 0.9), "damaged, cut off"),
-        "no sound": (write_av(folder / "silent.mp4", None, "", 0, pictures=5), "no sound track"),
-        "picture": (MEDIA / "face.png", "no sound track"),
-        "no sample": (folder / "none.wav", "not one sample"),
+        "no sound": (write_av(folder / "silent.mp4", None, "", 0, pictures=5), "no audio track"),
+        "picture": (MEDIA / "face.png", "no audio track"),
+        "no sample": (folder / "none.wav", "no audio samples"),
         "nan": (folder / "nan.wav", r"1\.500 s is not a finite"),
         "inf": (folder / "inf.wav", r"1\.500 s is not a finite"),
-        "words": (folder / "words.wav", "cannot be read as sound"),
-        "noise": (folder / "noise.mp3", "cannot be read as sound"),
+        "words": (folder / "words.wav", "cannot be read as audio"),
+        "noise": (folder / "noise.mp3", "cannot be read as audio"),
     }
 
 
-@pytest.mark.filterwarnings("ignore:.*damaged pieces")  # the cut m4a ends in half a packet
+@pytest.mark.filterwarnings("ignore:.*damaged parts")  # the cut m4a ends in half a packet
 def test_refusals_name_the_file_and_the_reason(tmp_path):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*(audioread|PySoundFile).*")  # librosa's old way round must stay unused

@@ -130,7 +130,7 @@ def test_a_disk_that_refuses_costs_no_finished_chunk(tmp_path, victim, disk_of):
                 run.finish()
         elif refused:
             wording = "" if victim == "state.npz" else rf"{victim} cannot be written: File too large"
-            with pytest.raises(OutputError, match=rf"{wording}.*5 frames \(0.20 s\) are kept in .*--resume"):  # noqa: SIM117
+            with pytest.raises(OutputError, match=rf"{wording}.*5 frames \(0.20 s\) are saved in .*--resume"):  # noqa: SIM117
                 with disk_of((array or folder / "a.mp4").stat().st_size + 5_000):
                     one()
         assert (folder / "a.mp4").read_bytes() == kept and frames_in(folder / "a.mp4") == CHUNK
@@ -171,7 +171,7 @@ def test_a_full_disk_is_named_and_the_chunk_may_be_tried_again(tmp_path, monkeyp
 def test_a_disk_full_at_the_first_chunk_keeps_the_video_of_before(tmp_path, disk_of):
     (tmp_path / "a.mp4").write_bytes(b"older")
     run = open_small(tmp_path)
-    with pytest.raises(OutputError, match="nothing is kept"), disk_of(2000):
+    with pytest.raises(OutputError, match="nothing was saved"), disk_of(2000):
         append(run)
     assert (tmp_path / "a.mp4").read_bytes() == b"older"
     assert not list(tmp_path.glob("*.part"))

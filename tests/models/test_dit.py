@@ -13,8 +13,8 @@ from safetensors.numpy import load_file
 
 from itjax.config import AudioAdapterSizes, DiTSizes
 from itjax.models.apply import apply
-from itjax.models.dit import REMAT, DiT, abstract_parameters, sinusoid
-from itjax.models.dit_block import Branches, Persons
+from itjax.models.dit import REMAT_POLICIES, DiT, abstract_parameters, sinusoidal_embedding
+from itjax.models.dit_block import BranchIndices, Persons
 from itjax.weights import mapping
 from itjax.weights.tables import dit as table
 
@@ -51,7 +51,7 @@ def run(parameters, recording, step, silent=False):
     audio = inputs["audio"]
     two = len(audio) == 2
     windows = jnp.asarray(np.zeros_like(audio) if silent else audio)[None]
-    time = apply(jnp.asarray(sinusoid(inputs[f"timestep_{step}"], TINY.freq_dim)), method="time_features")
+    time = apply(jnp.asarray(sinusoidal_embedding(inputs[f"timestep_{step}"], TINY.freq_dim)), method="time_features")
     text = np.zeros((1, TINY.text_len, TINY.text_dim), np.float32)
     text[0, : len(inputs["text"])] = inputs["text"]
     labelled = jnp.full(1, 0.0 if silent else 1.0) if two else None
@@ -61,7 +61,7 @@ def run(parameters, recording, step, silent=False):
     if two:
         persons = Persons(jnp.asarray(inputs["masks"][:, ::2, ::2].reshape(3, -1) > 0, jnp.float32), labelled)
     one = jnp.zeros(1, jnp.int32)
-    velocity, state = apply(latents, condition, time, kv, Branches(one, one), persons, mutable="intermediates")
+    velocity, state = apply(latents, condition, time, kv, BranchIndices(one, one), persons, mutable="intermediates")
     grid = net.token_grid(latents.shape)
     taps = {name: value[0] for name, value in state["intermediates"]["blocks"].items()}
     ours = {"velocity": np.moveaxis(np.asarray(velocity[0]), -1, 0)}
@@ -139,10 +139,10 @@ def test_training_predicts_what_sampling_does(two):
         one = jnp.zeros(1, jnp.int32)
         labelled = persons.labelled[i : i + 1] if two else None
         kv = apply(net, parameters, text[i : i + 1], clip[i : i + 1], windows[i : i + 1], labelled, method="keys_values")
-        sinusoids = sinusoid(np.asarray(times[i : i + 1]), TINY.freq_dim)
+        sinusoids = sinusoidal_embedding(np.asarray(times[i : i + 1]), TINY.freq_dim)
         time = apply(net, parameters, jnp.asarray(sinusoids), method="time_features")
         who = Persons(persons.masks[i], labelled) if two else None
-        alone = apply(net, parameters, latents[i : i + 1], condition[i : i + 1], time, kv, Branches(one, one), who)
+        alone = apply(net, parameters, latents[i : i + 1], condition[i : i + 1], time, kv, BranchIndices(one, one), who)
         # float32 in both, in batches of other sizes
         np.testing.assert_allclose(together[i], alone[0], atol=1e-5 * float(jnp.abs(alone).max()))
 
@@ -155,6 +155,6 @@ def test_what_is_kept_for_the_backward_pass_changes_no_gradient():
         return jax.jit(jax.grad(loss))(parameters)
 
     plain = gradient("none")
-    for remat in REMAT.keys() - {"none"}:
+    for remat in REMAT_POLICIES.keys() - {"none"}:
         for ours, expected in zip(jax.tree.leaves(gradient(remat)), jax.tree.leaves(plain), strict=True):
             np.testing.assert_allclose(ours, expected, atol=1e-4 * (float(jnp.abs(expected).max()) + 1e-6))

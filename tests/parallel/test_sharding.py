@@ -6,7 +6,7 @@ import jax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-import infer
+from itjax.commands import infer
 from itjax.errors import UserError
 from itjax.parallel.sharding import AXES, make_mesh, parameter_sharding
 

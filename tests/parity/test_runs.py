@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-import infer
+from itjax.commands import infer
 from itjax.pipeline import dub
 from itjax.sampling import rollout
 

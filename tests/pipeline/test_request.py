@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 # -- speech of any length ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("samples", "reason"), [([], "not one sample"), ([0.1, np.nan], "not a finite number")])
+@pytest.mark.parametrize(("samples", "reason"), [([], "no audio samples"), ([0.1, np.nan], "not a finite number")])
 def test_speech_without_a_usable_sample(samples, reason, run, face, tmp_path, no_weights_read):
     soundfile.write(tmp_path / "voice.wav", np.asarray(samples), 16000, subtype="FLOAT")
     result = run("--image", face, "--audio", tmp_path / "voice.wav")
@@ -25,8 +25,8 @@ def test_speech_without_a_usable_sample(samples, reason, run, face, tmp_path, no
     ("boxes", "reason"),
     [
         ([(0, 0, 97, 40)], "1 --bbox for 2 persons"),
-        ([(0, 0, 97, 40), (0, 43, 97, 84)], "bbox of person 2: [0.0, 43.0, 97.0, 84.0]: it reaches beyond"),
-        ([(0, 0, 97, 40), (-1, 43, 97, 83)], "beyond the picture: the picture is 97 high and 83 wide"),
+        ([(0, 0, 97, 40), (0, 43, 97, 84)], "bbox of person 2: [0.0, 43.0, 97.0, 84.0]: it extends beyond"),
+        ([(0, 0, 97, 40), (-1, 43, 97, 83)], "beyond the image: the image is 97 high and 83 wide"),
         ([(0, 0, 1, 1), (0, 43, 97, 83)], "Person 1: the box or mask is too small"),
         ([(0, 40, 97, 40), (0, 43, 97, 83)], "bbox of person 1: [0.0, 40.0, 97.0, 40.0]: the box is empty"),
         ([(0, 0, "nan", 40), (0, 43, 97, 83)], "four numbers are needed"),
@@ -44,10 +44,10 @@ def test_boxes_that_make_no_sense(boxes, reason, run, talk, face, no_weights_rea
     [
         ({"person1": [0, 0, 97, 40]}, "bbox names person1, but cond_audio names person1, person2"),
         ([[0, 0, 97, 40], [0, 43, 97, 83]], "bbox must be"),
-        ({"person1": 5, "person2": [0, 43, 97, 83]}, "bbox.person1 must be [top, left, bottom, right], and is 5"),
+        ({"person1": 5, "person2": [0, 43, 97, 83]}, "bbox.person1 must be [top, left, bottom, right], not 5"),
         (
             {"person1": [0, 0, 97, "x"], "person2": [0, 43, 97, 83]},
-            'bbox.person1 must be [top, left, bottom, right], and is [0, 0, 97, "x"]',
+            'bbox.person1 must be [top, left, bottom, right], not [0, 0, 97, "x"]',
         ),
     ],
 )
@@ -84,15 +84,15 @@ def test_unreadable_files_are_named(kind, state, run, talk, face, recordings, tm
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"prompt": None}, "the key prompt is missing"),
-        ({"cond_video": None}, "the key cond_video is missing"),
-        ({"cond_audio": None}, "the key cond_audio is missing"),
+        ({"prompt": None}, "missing key(s) prompt; the file has cond_video, cond_audio"),
+        ({"cond_video": None}, "missing key(s) cond_video"),
+        ({"cond_audio": None}, "missing key(s) cond_audio"),
         ({"cond_video": "no.png"}, "cond_video: there is no file no.png"),
         ({"cond_audio": {"person1": "no.wav"}}, "cond_audio.person1: there is no file no.wav"),
         ({"cond_audio": {}}, "cond_audio must be"),
-        ({"cond_audio": {}, "tts_audio": {"text": "hello"}}, "speech from text (tts_audio) is not made here"),
-        ({"prompt": 5}, "prompt must be a text, and is 5"),
-        ({"audio_type": ["para"]}, 'audio_type must be a text, and is ["para"]'),
+        ({"cond_audio": {}, "tts_audio": {"text": "hello"}}, "text-to-speech (tts_audio) is not supported"),
+        ({"prompt": 5}, "prompt must be a string, not 5"),
+        ({"audio_type": ["para"]}, 'audio_type must be a string, not ["para"]'),
         ({"audio_type": "both"}, 'audio_type "both" is unknown'),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_json_from_windows_with_keys_of_its_own(run_json, talk, face):
     content = {"prompt": "p", "cond_video": str(face), "cond_audio": {"person1": str(talk(3))}, "author": "me"}
     result = run_json("\ufeff" + json.dumps(content))
     assert len(result.video.frames) == 3
-    assert "no meaning is known for author" in result.said
+    assert "ignoring unknown key(s) author" in result.said
 
 
 # -- flags ------------------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_a_json_from_windows_with_keys_of_its_own(run_json, talk, face):
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        ("--size infinitetalk-540", "--size infinitetalk-540: tiny has infinitetalk-480, infinitetalk-720"),
+        ("--size infinitetalk-540", "--size infinitetalk-540: must be one of infinitetalk-480, infinitetalk-720"),
         ("--frame_num 12", "--frame_num 12: must be 4n+1"),
         ("--motion_frame 4", "--motion_frame 4: must be 4n+1"),
         ("--motion_frame 5", "leaves no new frame"),
@@ -134,13 +134,13 @@ def test_a_json_from_windows_with_keys_of_its_own(run_json, talk, face):
         ("--audio_mode tts", "--audio_mode tts"),
         ("--task t2v-14B", "--task t2v-14B"),
         ("--resume --base_seed -1", "--resume needs"),
-        ("--input_json input.json", "--input_json says all of --image"),
+        ("--input_json input.json", "--input_json replaces --image"),
         ("--mode all", "argument --mode: invalid choice: 'all'"),
         ("--ckpt_dir nowhere", "--ckpt_dir nowhere"),
         ("--wav2vec_dir nowhere", "--wav2vec_dir: nowhere"),
         ("--infinitetalk_dir nowhere", "--infinitetalk_dir: nowhere"),
         ("--noise nowhere", "--noise nowhere cannot be read"),
-        ("--lora_dir {modules}/vae.safetensors", "vae.safetensors fits no tensor of this network"),
+        ("--lora_dir {modules}/vae.safetensors", "vae.safetensors matches no tensor of this network"),
         ("--lora_dir nowhere.safetensors", "nowhere.safetensors"),
     ],
 )
@@ -153,8 +153,8 @@ def test_wrong_flags_are_named(flags, reason, run, talk, face, recordings, no_we
 @pytest.mark.parametrize(
     ("shapes", "reason"),
     [
-        ({"noise_0": (16, 2, 8, 6)}, "has no noise_1, and 2 chunks are to be made"),
-        ({"noise_0": (16, 2, 8, 6), "noise_1": (16, 2, 6, 8)}, "noise_1 is [16, 2, 6, 8], expected [16, 2, 8, 6]"),
+        ({"noise_0": (16, 2, 8, 6)}, "has no noise_1, but 2 chunks will be generated"),
+        ({"noise_0": (16, 2, 8, 6), "noise_1": (16, 2, 6, 8)}, "noise_1 has shape [16, 2, 6, 8], expected [16, 2, 8, 6]"),
     ],
 )
 def test_noise_that_does_not_fit(shapes, reason, run, talk, face, tmp_path, no_weights_read):
@@ -191,7 +191,7 @@ def test_the_official_examples_run(example, run_json, talk, face, recordings):
     assert len(result.video.frames) == 6
     idle = {flag for flag in WITHOUT_EFFECT.split() if flag.startswith("--")} & set(flags)
     assert {line.split()[1] for line in result.said.splitlines() if "has no effect" in line} == idle
-    assert ("--ulysses_size 8 does not divide the 4 attention heads: split another way" in result.said) == (
+    assert ("--ulysses_size 8 does not divide the 4 attention heads. Splitting automatically" in result.said) == (
         "ulysses" in str(flags)
     )
 

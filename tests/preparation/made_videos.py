@@ -86,15 +86,15 @@ UNUSABLE = {  # name: a part of the reason that is given
     "alone.mp4": "alone.2.wav is missing",
     "badly_captioned.mp4": "badly_captioned.txt cannot be read as UTF-8 text",
     "boxes.mp4": "boxes.json cannot be read",
-    "cover.png": "a picture, not a video",
+    "cover.png": "an image, not a video",
     "empty.mp4": "the file is empty",
-    "marked.mp4": "marked.region.png is 32x64 pixels, its video 64x64: make it of the same size",
-    "mute.mp4": "silent: it has no sound",
-    "short.mp4": "too short: 10 frames (0.40 s) between cuts, at least 17 are needed",
+    "marked.mp4": "marked.region.png is 32x64 pixels, but the video has 64x64: make them the same size",
+    "mute.mp4": "silent: the video has no audio",
+    "short.mp4": "too short: 10 frames (0.40 s) between cuts, at least 17 are required",
     "silent.mp4": "silent: 0% of its frames are louder than -50 dBFS",
-    "spoilt_sound.mp4": "unreadable: its sound is damaged",
-    "text.mp4": "cannot be read as a picture or a video",
-    "truncated.mp4": "cannot be read as a picture or a video",
+    "spoilt_sound.mp4": "unreadable: the audio is damaged",
+    "text.mp4": "cannot be read as an image or a video",
+    "truncated.mp4": "cannot be read as an image or a video",
 }
 
 

@@ -58,7 +58,7 @@ def test_a_full_disk_and_ctrl_c_lose_nothing_and_change_no_byte(
     with disk_of(100_000):
         assert prepare(videos, begun) == 3
     said = capsys.readouterr().err
-    assert f"cannot write {begun}/48x48-p1/00001.arrayrecord" in said and "start again to go on" in said
+    assert f"cannot write {begun}/48x48-p1/00001.arrayrecord" in said and "run the same command to continue" in said
     assert contents(begun).keys() == first  # nothing half made, nothing gone
 
     write, written = records.write_shard, []
@@ -76,7 +76,7 @@ def test_a_full_disk_and_ctrl_c_lose_nothing_and_change_no_byte(
 
     monkeypatch.undo()
     assert prepare(videos, begun) == 0
-    assert "15 of 15 files were looked through before" in capsys.readouterr().out
+    assert "15 of 15 files were already scanned" in capsys.readouterr().out
     assert contents(begun) == whole
 
 
@@ -173,12 +173,12 @@ def test_other_arguments_and_files_are_refused_with_the_differences(prepare, vid
     assert prepare(other, begun, "--max_seconds", "3", "--chunk_stride", "16") == 2
     said = capsys.readouterr().err
     for line in (
-        f"{begun} was begun with something else:",
+        f"{begun} was started with different arguments or files:",
         "  --chunk_stride: 8 before, 16 now",
         "  --max_seconds: 20.00 before, 3.00 now",
         "  file cut.txt: 14 bytes of ",
         "  file new.mp4: not set before, 1 bytes of ",
-        "Go on with the same arguments and files, or name another folder, or delete this one.",
+        "Use the same arguments and files to continue, choose another folder, or delete this one.",
     ):
         assert line in said, said
     assert "--frame_num" not in said and "thirty.mp4" not in said
@@ -203,7 +203,7 @@ def test_a_folder_without_a_usable_clip_lists_every_file_with_the_reason(prepare
     assert prepare(short, out) == 2
     said = capsys.readouterr().err
     assert f"{short}: no usable clip in 2 file(s):" in said
-    assert "skipped brief.mp4 0.00-0.40 s: too short: 10 frames (0.40 s) between cuts, at least 17 are needed" in said
+    assert "skipped brief.mp4 0.00-0.40 s: too short: 10 frames (0.40 s) between cuts, at least 17 are required" in said
     assert "skipped film.mp4: cannot be read as" in said
     lines = (out / "skipped.jsonl").read_text().splitlines()
     assert [json.loads(line)["file"] for line in lines] == ["brief.mp4", "film.mp4"]
@@ -216,7 +216,7 @@ def test_a_name_that_is_not_utf8_is_listed_like_any_other(prepare, short, tmp_pa
     name = os.fsdecode(b"caf\xe9.mp4")
     shutil.copy(short / "brief.mp4", short / name)
     assert prepare(short, tmp_path / "out") == 2
-    assert "its name is not UTF-8: rename it" in capsys.readouterr().err
+    assert "the file name is not UTF-8: rename the file" in capsys.readouterr().err
     lines = [json.loads(line) for line in (tmp_path / "out/skipped.jsonl").read_text().splitlines()]
     assert lines[1]["file"] == name
 
@@ -227,33 +227,33 @@ def test_folders_that_cannot_be_are_named(prepare, videos, tmp_path, capsys):
     (tmp_path / "full/thesis.doc").write_text("x")
     (tmp_path / "file").write_text("x")
     for source, out, said in [
-        (tmp_path / "nowhere", "out", "nowhere: there is no such folder"),
-        (tmp_path / "file", "out", "file: there is no such folder"),
-        (tmp_path / "empty", "out", "empty: there is no video in this folder"),
-        (videos, "full", "full has other things in it"),
-        (videos, "file", "file is a file; name a folder"),
-        (videos, videos, "the videos are in it"),
-        (videos, videos.parent, "the videos are in it"),
+        (tmp_path / "nowhere", "out", "nowhere: no such folder"),
+        (tmp_path / "file", "out", "file: no such folder"),
+        (tmp_path / "empty", "out", "empty: there are no videos in this folder"),
+        (videos, "full", "full contains other files"),
+        (videos, "file", "file is a file; choose a folder"),
+        (videos, videos, "contains the videos"),
+        (videos, videos.parent, "contains the videos"),
     ]:
         assert prepare(source, tmp_path / out) == 2
         told = capsys.readouterr().err
-        assert said in told and told.startswith("itjax.preparation: ") and "Traceback" not in told
+        assert said in told and told.startswith("python -m itjax.preparation: ") and "Traceback" not in told
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ("--size 1080p", "--size 1080p: tiny has infinitetalk-480, infinitetalk-720"),
+        ("--size 1080p", "--size 1080p: must be one of infinitetalk-480, infinitetalk-720"),
         ("--frame_num 16", "--frame_num 16: must be 4n+1"),
         ("--chunk_stride 6", "--reference_stride 4 must divide --chunk_stride 6"),
         ("--reference_stride 3", "--reference_stride 3 must divide"),
-        ("--batch 0", "--batch 0: at least 1"),
+        ("--batch 0", "--batch 0: must be at least 1"),
         ("--shard_mb 0", "--shard_mb 0: must be above 0"),
         ("--shard_mb nan", "--shard_mb nan: must be above 0"),
         ("--min_seconds 30", "--min_seconds 30 --max_seconds 20: "),
         ("--min_seconds nan", "--min_seconds nan"),
-        ("--max_seconds 0.5", "a clip holds a chunk of 0.68 s at least (--frame_num 17)"),
+        ("--max_seconds 0.5", "a clip contains at least one chunk of 0.68 s (--frame_num 17)"),
         ("--checkpoint nowhere", "nowhere"),
     ],
 )

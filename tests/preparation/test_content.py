@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from made_videos import UNUSABLE
 
-from configs.tiny import PRESET
 from itjax import records
 from itjax.conditioning.prompt import NEGATIVE_PROMPT, load_tokenizer, tokenize
 from itjax.conditioning.speech_features import speech_features
+from itjax.configs.tiny import PRESET
 from itjax.media.resize import resize_and_crop, to_unit
 from itjax.media.speech import prepare_tracks
 from itjax.models import vae

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from made_videos import UNUSABLE, moving, voice, write
 
-from configs.tiny import SIZES
+from itjax.configs.tiny import SIZES
 from itjax.errors import UserError
 from itjax.preparation.clips import Limits, Skipped, scan, scanned_from_json
 from itjax.preparation.prepare import in_order
@@ -37,7 +37,7 @@ def test_a_scene_between_close_cuts_is_too_short_and_listed(tmp_path):
     frames = np.concatenate([moving(20, 1), moving(5, 2), moving(20, 3)])
     found = look(write(tmp_path / "a.mp4", frames, voice(45 / 25)))
     assert found.clips == ((0, 20), (25, 45))
-    reason = "too short: 5 frames (0.20 s) between cuts, at least 17 are needed"
+    reason = "too short: 5 frames (0.20 s) between cuts, at least 17 are required"
     assert found.skipped == (Skipped(20, 25, reason),)
 
 
@@ -72,7 +72,7 @@ def test_frames_that_the_decoder_made_up_are_in_no_clip(tmp_path):
         warnings.simplefilter("ignore")
         found = look(made_videos.damage(path, "video", 50))
     assert found.clips == ((0, 40), (100, 140))
-    assert found.skipped == (Skipped(40, 100, "unreadable: the file is damaged there"),)
+    assert found.skipped == (Skipped(40, 100, "unreadable: the file is damaged here"),)
 
 
 @pytest.mark.filterwarnings("ignore:.*damaged:UserWarning")
@@ -118,7 +118,7 @@ def test_what_lies_beside_a_video_belongs_to_it(videos, tmp_path):
 def test_files_beside_no_video_are_told(tmp_path):
     for name in ("a.mp4", "a.txt", "b.txt", "a.1.wav", ".hidden.mp4"):
         (tmp_path / name).write_text("x")
-    with pytest.warns(UserWarning, match="lies beside no video") as told:
+    with pytest.warns(UserWarning, match="is ignored: there is no video") as told:
         found = find_videos(tmp_path, tmp_path / "out")
     assert [video.name for video in found] == ["a.mp4"]
     assert [str(one.message).split()[0] for one in told] == [str(tmp_path / "b.txt")]
@@ -129,7 +129,7 @@ def test_the_dataset_itself_is_no_source(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     assert [video.name for video in find_videos(tmp_path, tmp_path / "out")] == ["a.mp4"]
-    with pytest.raises(UserError, match="the videos are in it"):
+    with pytest.raises(UserError, match="contains the videos"):
         find_videos(tmp_path, tmp_path)
 
 

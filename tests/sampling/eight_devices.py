@@ -26,7 +26,7 @@ def run(devices, ulysses, persons):
         before = rollout.compiled_programs()
         output = setup.streamed(program, invariants, carry, chunks)
         compiled = rollout.compiled_programs() - before
-        assert compiled == 3, f"{compiled} programs for begin, advance and finish of {setup.CHUNKS} chunks"
+        assert compiled == 3, f"{compiled} programs for begin, denoise_step and finish of {setup.CHUNKS} chunks"
     split = sum(not x.sharding.is_fully_replicated for x in jax.tree.leaves(parameters["dit"]))
     return output, split
 

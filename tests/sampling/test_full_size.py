@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-import configs
+from itjax import configs
 from itjax.config import Sampler
 from itjax.models.dit import TimeFeatures
 from itjax.sampling.chunk import Carry, ChunkInputs, Invariants, Program, Reference, chunk_step

@@ -9,14 +9,14 @@ from itjax.config import Apg, Sampler
 from itjax.errors import UserError
 from itjax.sampling import teacache
 from itjax.sampling.color import color_statistics, match_colors
-from itjax.sampling.guidance import adaptive_projected, classifier_free, guide
-from itjax.sampling.schedule import times
+from itjax.sampling.guidance import adaptive_projected, classifier_free, make_guide
+from itjax.sampling.schedule import euler_times
 
 
 @pytest.mark.parametrize(("steps", "shift"), [(1, 5), (4, 7), (8, 2), (40, 7), (40, 11)])
 def test_times(steps, shift, module_recording):
     expected = module_recording("timesteps")[f"timesteps_{steps}_steps_shift_{shift}"]
-    np.testing.assert_allclose(times(steps, float(shift)), expected, rtol=1e-6)  # one rounding in float32
+    np.testing.assert_allclose(euler_times(steps, float(shift)), expected, rtol=1e-6)  # one rounding in float32
 
 
 def branches(recording, step, names):
@@ -52,7 +52,7 @@ def test_adaptive_projected_guidance(module_recording):
 def test_scales_of_one_are_the_plain_velocity():
     velocities = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 4, 4, 16)), jnp.float32)
     for sampler in (Sampler(text_scale=1.0, audio_scale=1.0), Sampler(text_scale=1.0, audio_scale=1.0, apg=Apg())):
-        ours, _ = guide(sampler)(velocities[: sampler.branches], jnp.zeros_like(velocities[: sampler.branches - 1]))
+        ours, _ = make_guide(sampler)(velocities[: sampler.branches], jnp.zeros_like(velocities[: sampler.branches - 1]))
         chex.assert_trees_all_close(ours, velocities[0], atol=1e-6)
     chex.assert_trees_all_close(classifier_free(velocities, 1.0, 1.0), velocities[0], atol=1e-6)
 

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import configs
+from itjax import configs
 from itjax.config import Apg, Sampler
 from itjax.models import vae
-from itjax.models.dit import sinusoid
+from itjax.models.dit import sinusoidal_embedding
 from itjax.sampling import rollout
 from itjax.sampling.chunk import ChunkInputs, Invariants, Program, Reference, first_carry, reference_mask
 from itjax.sampling.color import color_statistics
 from itjax.sampling.denoise import EulerSteps
-from itjax.sampling.schedule import times
+from itjax.sampling.schedule import euler_times
 from itjax.weights.specs import network_specs
 
 NETWORKS = configs.PRESETS["tiny"].networks
@@ -46,9 +46,9 @@ def setting(parameters, sampler=SAMPLER, persons=1, run=None):
     program = Program(NETWORKS, sampler, jnp.dtype("float32"))
     dit, h, w = NETWORKS.dit, HEIGHT // 8, WIDTH // 8
     picture = jnp.asarray(rng.uniform(-1, 1, (HEIGHT, WIDTH, 3)), jnp.float32)
-    t = times(sampler.steps, 7.0)
+    t = euler_times(sampler.steps, 7.0)
     features = program.net.apply(
-        {"params": parameters["dit"]}, jnp.asarray(sinusoid(t[:-1], dit.freq_dim)), method="time_features"
+        {"params": parameters["dit"]}, jnp.asarray(sinusoidal_embedding(t[:-1], dit.freq_dim)), method="time_features"
     )
     run = np.ones(sampler.steps, bool) if run is None else run
     steps = EulerSteps(jnp.asarray(t[:-1]), jnp.asarray(t[1:]), features, jnp.asarray(run))

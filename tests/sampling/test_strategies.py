@@ -79,7 +79,7 @@ def segments(pictures, encoded):
 
 def shown(case: Setting, carry: Carry, part: ChunkInputs):
     """(mask, latents, pinned context) that the DiT is told of in a chunk."""
-    _, conditions = jax.jit(chunk.begin, static_argnums=0)(case.program, case.invariants, carry, part)
+    _, conditions = jax.jit(chunk.begin_chunk, static_argnums=0)(case.program, case.invariants, carry, part)
     return conditions.mask_and_reference[..., :4], conditions.mask_and_reference[..., 4:], conditions.context
 
 
@@ -191,5 +191,5 @@ def test_baselines_go_on_from_one_frame(strategy):
 
 
 def test_other_strategies_are_refused():
-    with pytest.raises(UserError, match="--strategy flf2v: one of soft, i2v, fl2v"):
+    with pytest.raises(UserError, match="--strategy flf2v: must be one of soft, i2v, fl2v"):
         Sampler(strategy="flf2v", motion_frames=1)

@@ -58,9 +58,9 @@ def test_two_persons_and_the_same_again(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--size", "47", "64"], "47: an even number"),
-        (["--clips", "0"], "0 is not positive"),
-        (["--seconds", "-1"], "-1 is not"),
+        (["--size", "47", "64"], "47: must be an even number"),
+        (["--clips", "0"], "0: must be positive"),
+        (["--seconds", "-1"], "-1: must be"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(tmp_path, capsys, flags, said):

@@ -10,15 +10,15 @@ import pytest
 from itjax.errors import UserError
 from itjax.media.containers import SAMPLE_RATE
 from itjax.synthetic import voice
-from itjax.synthetic.voice import Manner
+from itjax.synthetic.voice import VoiceSettings
 
 ROOT = Path(__file__).parents[2]
-MANNER = Manner("en-us+m1")
+MANNER = VoiceSettings("en-us+m1")
 
 
 @pytest.mark.parametrize("name", voice.TRAIN_VOICES + voice.HELD_OUT_VOICES)
 def test_every_voice_speaks(name):
-    said = voice.speak("my thumb", Manner(name))
+    said = voice.speak("my thumb", VoiceSettings(name))
     assert 0.2 < said.seconds < 1.5 and np.abs(said.samples).max() > 0.05
     assert [p.symbol[0] for p in said.phonemes if p.symbol] == ["m", "a", "θ", "ʌ", "m"]
 
@@ -26,12 +26,12 @@ def test_every_voice_speaks(name):
 def test_no_voice_is_both_trained_on_and_held_out_and_both_have_women_and_men():
     assert not set(voice.TRAIN_VOICES) & set(voice.HELD_OUT_VOICES)
     for voices in (voice.TRAIN_VOICES, voice.HELD_OUT_VOICES):
-        assert {Manner(name).is_woman for name in voices} == {True, False}
+        assert {VoiceSettings(name).is_woman for name in voices} == {True, False}
 
 
 def test_the_same_text_has_the_same_samples_whatever_was_said_before():
     first = voice.speak("hello there", MANNER)
-    voice.speak("something else entirely", Manner("en-us+f3", rate=190))
+    voice.speak("something else entirely", VoiceSettings("en-us+f3", rate=190))
     assert np.array_equal(voice.speak("hello there", MANNER).samples, first.samples)
     code = (
         "import hashlib; from itjax.synthetic import voice\n"
@@ -50,7 +50,7 @@ def test_phonemes_follow_each_other_from_the_first_sound_to_the_last():
 
 def test_times_are_those_of_the_sound():
     """Hisses have most of their power above 3 kHz, vowels have not."""
-    said = voice.speak("see us pass the sea, so soon she saw a sauce", Manner("en-us+m1", rate=120))
+    said = voice.speak("see us pass the sea, so soon she saw a sauce", VoiceSettings("en-us+m1", rate=120))
     share = {"s": [], "vowel": []}
     for symbol, start, stop in said.phonemes:
         piece = said.samples[int((start + 0.01) * SAMPLE_RATE) : int((stop - 0.01) * SAMPLE_RATE)]
@@ -64,7 +64,7 @@ def test_times_are_those_of_the_sound():
 
 def test_parts_are_joined_with_silence_of_the_length_asked_for():
     part = voice.speak("oh yes", MANNER)
-    whole = voice.joined([part, part], [0.5, 0.25, 1.0])
+    whole = voice.concatenate([part, part], [0.5, 0.25, 1.0])
     assert len(whole.samples) == 2 * len(part.samples) + int(1.75 * SAMPLE_RATE)
     silent = [p for p in whole.phonemes if p.stop - p.start > 0.2 and not p.symbol]
     assert [(round(p.start, 3), round(p.stop - p.start, 3)) for p in silent] == [
@@ -76,4 +76,4 @@ def test_parts_are_joined_with_silence_of_the_length_asked_for():
 
 def test_a_voice_that_is_not_there_is_named():
     with pytest.raises(UserError, match="no voice 'xx\\+m1'"):
-        voice.speak("hello", Manner("xx+m1"))
+        voice.speak("hello", VoiceSettings("xx+m1"))

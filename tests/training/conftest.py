@@ -10,8 +10,8 @@ import pytest
 import tiny_dataset
 import tyro
 
-from configs.training import PRESETS, TINY
 from itjax import records
+from itjax.configs.training import PRESETS, TINY
 from itjax.records import Dataset
 from itjax.training import step
 from itjax.training.config import Training
@@ -33,17 +33,17 @@ def steps_are_traced_once() -> Iterator[None]:
 
     Runs in processes of their own trace their own; those that are killed and go on are held against these.
     """
-    jitted, programs = step.jitted, {}
+    compile_step, programs = step.compile_step, {}
 
     def remembered(settings, sizes, state, mesh):
         leaves, tree = jax.tree.flatten(state)
         key = settings, sizes, tree, tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in leaves), mesh
         if key not in programs:
-            programs[key] = jitted(settings, sizes, state, mesh)
+            programs[key] = compile_step(settings, sizes, state, mesh)
         return programs[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "jitted", remembered)
+        patch.setattr(step, "compile_step", remembered)
         yield
 
 

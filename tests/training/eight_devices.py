@@ -16,10 +16,10 @@ import numpy as np
 import tiny_dataset
 from test_objective import random_batch
 
-from configs.training import TINY
+from itjax.configs.training import TINY
 from itjax.parallel.sharding import make_mesh
 from itjax.training import data, parameters, state, step
-from itjax.training.config import Dropout, Mesh, Optimizer, Trained
+from itjax.training.config import Dropout, Mesh, Optimizer, TrainedParameters
 from itjax.weights.sources import open_converted
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
@@ -30,7 +30,7 @@ BETA1 = 0.9
 OPTIMIZER = Optimizer(learning_rate=1e-3, warmup_steps=1, epsilon=1e-4, clip_norm=1e9, beta1=BETA1)
 # every axis at once (data 2 x context 2 x ulysses 2), two persons, and all of the DiT trains
 SETTINGS = replace(
-    TINY, batch=4, dropout=Dropout(), optimizer=OPTIMIZER, mesh=Mesh(ulysses=2, context=2), trained=Trained("full")
+    TINY, batch=4, dropout=Dropout(), optimizer=OPTIMIZER, mesh=Mesh(ulysses=2, context=2), trained=TrainedParameters("full")
 )  # fmt: skip
 
 
@@ -42,10 +42,10 @@ def run(weights, devices, batch):
     with jax.set_mesh(mesh):
         trainable = parameters.read_trainable(weights, SIZES, SETTINGS.trained, mesh, SETTINGS.seed)
         frozen = parameters.read_frozen(weights, SIZES, SETTINGS.trained, mesh, jnp.float32)
-        now = state.start(trainable, SETTINGS.optimizer, mesh)
+        now = state.sharded_initial_state(trainable, SETTINGS.optimizer, mesh)
         check_split(now, len(devices))
         sharding = step.batch_sharding(mesh)
-        advance = step.jitted(SETTINGS, SIZES, now, mesh)
+        advance = step.compile_step(SETTINGS, SIZES, now, mesh)
         good, losses = jnp.asarray(True), []
         for number in range(STEPS):
             shown = data.on_mesh(batch._replace(identity=batch.identity + np.uint32(number * len(batch.identity))), sharding)

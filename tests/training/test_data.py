@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_dataset
 
-from configs.training import TINY
+from itjax.configs.training import TINY
 from itjax.errors import UserError
 from itjax.parallel.sharding import make_mesh
 from itjax.records import Records

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from train_memory import LARGE, abstract_inputs, lower
 
-import configs
-from configs.training import PRESETS
+from itjax import configs
+from itjax.configs.training import PRESETS
 from itjax.parallel.sharding import make_mesh
 from itjax.training import parameters
 from itjax.training.parameters import flat

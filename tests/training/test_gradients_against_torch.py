@@ -13,11 +13,11 @@ import pytest
 from safetensors.numpy import load_file
 from test_objective import SIZES, random_batch
 
-from configs.training import TINY
+from itjax.configs.training import TINY
 from itjax.models.dit import abstract_parameters
 from itjax.training import objective, step
-from itjax.training.config import Trained
-from itjax.training.objective import Draws
+from itjax.training.config import TrainedParameters
+from itjax.training.objective import RandomDraws
 from itjax.weights import mapping
 from itjax.weights.tables import dit as table
 
@@ -46,12 +46,12 @@ def tensors(recordings):
 @pytest.fixture(scope="module")
 def ours(tensors):
     """The examples' losses, and the gradients of their mean by official name."""
-    settings = replace(TINY, trained=Trained("full"))
+    settings = replace(TINY, trained=TrainedParameters("full"))
     parameters = mapping.to_jax(table.TABLE, abstract_parameters(SIZES), tensors)
     nothing = np.zeros(2, np.float32)
-    draws = Draws(TIMES, NOISE, text=nothing, audio=SILENT.astype(np.float32), image=nothing)
+    draws = RandomDraws(TIMES, NOISE, text=nothing, audio=SILENT.astype(np.float32), image=nothing)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objective, "draw", lambda *_: jax.tree.map(jnp.asarray, draws))
+        patch.setattr(objective, "draw_randoms", lambda *_: jax.tree.map(jnp.asarray, draws))
         gradients_of = jax.jit(partial(step.gradients_of, settings, SIZES))
         (losses, _), gradients = gradients_of(parameters, {}, BATCH, NULL_TEXT)
     return np.asarray(losses), dict(mapping.to_torch(table.TABLE, gradients))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from test_run import checkpoints_in, numbers, saved
 
-import train
-from configs import tiny
+from itjax.commands import train
+from itjax.configs import tiny
 from itjax.training import made_up, run
 from itjax.training.result import open_weights
 
@@ -23,8 +23,8 @@ KILLS = 20
 FORKS = """
 import os, random, signal, sys, time
 from pathlib import Path
-import train
-from configs import tiny
+from itjax.commands import train
+from itjax.configs import tiny
 from itjax.models import dit
 
 dit.abstract_parameters(tiny.PRESET.networks.dit)

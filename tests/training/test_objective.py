@@ -7,14 +7,14 @@ import pytest
 import tiny_dataset
 from scipy import stats
 
-from configs.tiny import PRESET
+from itjax.configs.tiny import PRESET
 from itjax.errors import UserError
 from itjax.models.apply import apply
 from itjax.models.dit import DiT, abstract_parameters
 from itjax.records import SPEECH_MARGIN
 from itjax.training import objective
-from itjax.training.config import Dropout, References, TimeLaw
-from itjax.training.objective import Batch, Draws
+from itjax.training.config import Dropout, References, TimeDistribution
+from itjax.training.objective import Batch, RandomDraws
 
 SIZES = PRESET.networks.dit
 NOTHING = Dropout(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -66,7 +66,7 @@ def no_drops(batch, times):
     shape = batch.latents.shape
     noise = np.random.default_rng(3).normal(size=shape).astype(np.float32)
     zeros = np.zeros(len(times), np.float32)
-    return Draws(*map(jnp.asarray, (np.asarray(times, np.float32), noise, zeros, zeros, zeros)))
+    return RandomDraws(*map(jnp.asarray, (np.asarray(times, np.float32), noise, zeros, zeros, zeros)))
 
 
 def test_the_input_is_a_line_from_data_to_noise_and_the_target_its_slope():
@@ -158,11 +158,11 @@ def test_draws_depend_on_seed_and_identity_alone():
     batch = random_batch([1, 1, 3, 3])
     order = [2, 0, 3, 1]
     moved = jax.tree.map(lambda x: x[np.asarray(order)], batch)
-    draws = objective.draw(batch, 5, TimeLaw(), Dropout())
-    after = objective.draw(moved, 5, TimeLaw(), Dropout())
+    draws = objective.draw_randoms(batch, 5, TimeDistribution(), Dropout())
+    after = objective.draw_randoms(moved, 5, TimeDistribution(), Dropout())
     for now, before in zip(after, draws, strict=True):
         np.testing.assert_array_equal(now, np.asarray(before)[order])
-    other = objective.draw(batch, 6, TimeLaw(), Dropout())
+    other = objective.draw_randoms(batch, 6, TimeDistribution(), Dropout())
     assert not np.any(np.asarray(other.times) == np.asarray(draws.times))
     assert len(np.unique(np.asarray(draws.noise)[:, 0, 0, 0, 0])) == 4
 
@@ -172,28 +172,28 @@ def many(count=20000, **dropout):
     batch = random_batch([1])
     rows = jax.tree.map(lambda x: np.broadcast_to(x[0], (count, *x.shape[1:])), batch)
     rows = rows._replace(identity=np.arange(count, dtype=np.uint32), latents=np.zeros((count, 1, 1, 1, 1), np.float16))
-    return lambda law: objective.draw(rows, 0, law, Dropout(**(NOTHING.__dict__ | dropout)))
+    return lambda law: objective.draw_randoms(rows, 0, law, Dropout(**(NOTHING.__dict__ | dropout)))
 
 
 def test_conditions_are_dropped_as_often_as_asked():
-    drawn = many(text=0.3, audio=0.2, both=0.1, image=0.4)(TimeLaw())
+    drawn = many(text=0.3, audio=0.2, both=0.1, image=0.4)(TimeDistribution())
     text, audio, image = (np.asarray(getattr(drawn, name)) > 0 for name in ("text", "audio", "image"))
     assert text.mean() == pytest.approx(1 - 0.7 * 0.9, abs=0.02)
     assert audio.mean() == pytest.approx(1 - 0.8 * 0.9, abs=0.02)
     assert (text & audio).mean() == pytest.approx(0.1 + 0.9 * 0.3 * 0.2, abs=0.02)
     assert image.mean() == pytest.approx(0.4, abs=0.02)
-    nothing = many()(TimeLaw())
+    nothing = many()(TimeDistribution())
     assert not any(np.asarray(getattr(nothing, name)).any() for name in ("text", "audio", "image"))
 
 
-@pytest.mark.parametrize("law", [TimeLaw("uniform", shift=1.0), TimeLaw("uniform", shift=7.0)], ids=str)
+@pytest.mark.parametrize("law", [TimeDistribution("uniform", shift=1.0), TimeDistribution("uniform", shift=7.0)], ids=str)
 def test_uniform_times_are_shifted_as_the_schedule_is(law):
     times = np.asarray(many()(law).times, np.float64)
     unshifted = times / (law.shift - (law.shift - 1) * times)
     assert stats.kstest(unshifted, "uniform").pvalue > 1e-3
 
 
-@pytest.mark.parametrize("law", [TimeLaw(shift=1.0), TimeLaw(mean=0.5, std=0.7, shift=3.0)], ids=str)
+@pytest.mark.parametrize("law", [TimeDistribution(shift=1.0), TimeDistribution(mean=0.5, std=0.7, shift=3.0)], ids=str)
 def test_logit_normal_times_are_normal_logits(law):
     times = np.asarray(many()(law).times, np.float64)
     unshifted = times / (law.shift - (law.shift - 1) * times)
@@ -204,9 +204,9 @@ def test_logit_normal_times_are_normal_logits(law):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: TimeLaw(law="cosine"), "times.law cosine"),
-        (lambda: TimeLaw(std=0.0), "times.std 0"),
-        (lambda: TimeLaw(shift=float("inf")), "times.shift inf"),
+        (lambda: TimeDistribution(law="cosine"), "times.law cosine"),
+        (lambda: TimeDistribution(std=0.0), "times.std 0"),
+        (lambda: TimeDistribution(shift=float("inf")), "times.shift inf"),
         (lambda: Dropout(text=1.5), "dropout.text 1.5"),
     ],
 )

@@ -17,7 +17,7 @@ import pytest
 import tiny_dataset
 from test_run import checkpoints_in, numbers
 
-import train
+from itjax.commands import train
 from itjax.training import run
 from itjax.training.config import Checkpoints
 
@@ -122,8 +122,8 @@ def test_two_processes_train_the_steps_of_one_until_one_of_them_is_asked_to_end(
         assert ended(processes, tmp_path, 400) == [train.PREEMPTED] * 2, told(tmp_path)
     last = checkpoints_in(tmp_path / "run")[-1]
     assert last >= BEGUN + 2
-    assert f"going on after step {BEGUN}\n" in told(tmp_path)
-    assert told(tmp_path).count(f"step {last} is saved, the same command goes on from there") == 1
+    assert f"resuming after step {BEGUN}\n" in told(tmp_path)
+    assert told(tmp_path).count(f"step {last} is saved; run the same command to continue") == 1
     check_equal(tmp_path / "run", alone, last)
 
 

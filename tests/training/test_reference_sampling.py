@@ -85,7 +85,7 @@ def test_a_share_of_chunks_begins_as_a_first_chunk_does(strategy):
 def test_a_clip_without_a_usable_chunk_is_not_drawn_from():
     short = References("M2", far_seconds=5.0)
     assert not len(reference_sampling.usable_chunks(short, 100, Layout()))
-    with pytest.raises(ValueError, match="no chunk of a clip of 100 frames has a reference by M2"):
+    with pytest.raises(ValueError, match="no chunk of a clip of 100 frames has a reference for strategy M2"):
         reference_sampling.draw(np.random.default_rng(0), short, 100, Layout(), 0.0)
     # a clip of one chunk has nothing outside it
     assert not len(reference_sampling.usable_chunks(References("M3"), 81, Layout()))

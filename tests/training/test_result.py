@@ -15,17 +15,17 @@ import pytest
 import tiny_dataset
 from safetensors.numpy import load_file
 
-import convert_weights
-import infer
-from configs.tiny import PRESET
-from configs.training import TINY
+from itjax.commands import convert as convert_weights
+from itjax.commands import infer
+from itjax.configs.tiny import PRESET
+from itjax.configs.training import TINY
 from itjax.errors import UserError
 from itjax.models.apply import apply
 from itjax.models.dit import DiT
 from itjax.parallel.sharding import make_mesh
 from itjax.training import parameters, result, run_folder, state
 from itjax.training.checkpoints import RunCheckpoints, folder_of
-from itjax.training.config import Checkpoints, Trained
+from itjax.training.config import Checkpoints, TrainedParameters
 from itjax.training.parameters import flat
 from itjax.weights import store as stored
 from itjax.weights.official import INFINITETALK, WAN
@@ -56,13 +56,13 @@ class Run(NamedTuple):
 
 def save_run(folder, begun_from, parts, mesh, *, checkpoint, ema=0.9, steps=(7,), elsewhere="") -> Run:
     """A run as training leaves it, saved at `steps` with other weights each time."""
-    trained, optimizer = Trained(parts, lora_rank=4), replace(TINY.optimizer, ema=ema)
+    trained, optimizer = TrainedParameters(parts, lora_rank=4), replace(TINY.optimizer, ema=ema)
     kept = replace(TINY.checkpoints, keep=len(steps), folder=str(elsewhere))
     paths = {"run": str(folder), "checkpoint": str(checkpoint)}
     asked = replace(TINY, trained=trained, optimizer=optimizer, checkpoints=kept, **paths)
-    now = state.start(parameters.read_trainable(begun_from, SIZES, trained, mesh, seed=0), optimizer, mesh)
+    now = state.sharded_initial_state(parameters.read_trainable(begun_from, SIZES, trained, mesh, seed=0), optimizer, mesh)
     folder.mkdir()
-    run_folder.begin(asked, begun_from)
+    run_folder.create_or_check(asked, begun_from)
     keeper = RunCheckpoints(asked)
     for step in steps:
         average = None if now.ema is None else moved(now.ema, step)
@@ -154,7 +154,7 @@ def test_names_of_a_lora_file_are_those_that_others_read(trained, tmp_path):
 def test_low_rank_updates_act_as_they_do_when_merged(trained, weights, mesh):
     """The network as it trains, with its updates beside the kernels, and as it is then used."""
     run, _, average = trained("lora")
-    beside = parameters.merged(weights.read("dit", mesh, jnp.float32), parameters.nested(average))
+    beside = parameters.merge(weights.read("dit", mesh, jnp.float32), parameters.nested(average))
     merged = result.open_weights(run, []).read("dit", mesh, jnp.float32)
     rng = np.random.default_rng(0)
     normal = lambda *shape: jnp.asarray(rng.standard_normal(shape, np.float32))
@@ -190,8 +190,8 @@ def test_checkpoints_that_lie_elsewhere_tell_what_they_are_of(weights, checkpoin
         np.testing.assert_array_equal(flat(read)["audio_adapter/proj1/kernel"], average["audio_adapter/proj1/kernel"])
     # the machine with the run's own folder is gone: another run does not go on with these
     other = replace(TINY, run=str(tmp_path / "new"), checkpoint=str(checkpoint), seed=1)
-    with pytest.raises(UserError, match=r"elsewhere holds a run of other settings(.|\n)*seed: 0 there, 1 now"):
-        run_folder.begin(replace(other, checkpoints=replace(TINY.checkpoints, folder=str(elsewhere))), weights)
+    with pytest.raises(UserError, match=r"elsewhere holds a run with other settings(.|\n)*seed: was 0, now 1"):
+        run_folder.create_or_check(replace(other, checkpoints=replace(TINY.checkpoints, folder=str(elsewhere))), weights)
 
 
 def test_checkpoints_may_lie_in_a_bucket(trained, tmp_path):
@@ -201,7 +201,7 @@ def test_checkpoints_may_lie_in_a_bucket(trained, tmp_path):
     shutil.copytree(trained("audio").folder, run)
     content = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(content | {"checkpoints": address}))
-    with pytest.raises(UserError, match=f"its checkpoints are in {address}. Copy that folder here"):
+    with pytest.raises(UserError, match=f"its checkpoints are in {address}. Copy that folder to a local disk"):
         result.open_weights(run, [])
 
 
@@ -222,8 +222,7 @@ def test_a_run_may_begin_from_another(trained, weights, mesh, tmp_path):
 def test_values_are_cast_to_the_type_of_what_they_replace(checkpoint, mesh, tmp_path):
     """A run from weights in bfloat16 gives files in bfloat16."""
     files, half = stored.open_checkpoint(checkpoint), tmp_path / "half"
-    leaf = lambda x: stored.LazyArray(x.shape, jnp.dtype("bfloat16"), lambda: x.read(()).astype(jnp.bfloat16))
-    tree = parameters.nested({path: leaf(x) for path, x in files.tensors.items()})
+    tree = parameters.nested({path: x.astype(jnp.dtype("bfloat16")) for path, x in files.tensors.items()})
     stored.save(half, tree, stored.read_metadata(checkpoint))
     run, _, average = save_run(tmp_path / "run", result.open_weights(half, []), "audio", mesh, checkpoint=half)
     result.export(run, tmp_path / "out")
@@ -236,17 +235,17 @@ def test_values_are_cast_to_the_type_of_what_they_replace(checkpoint, mesh, tmp_
 def test_what_cannot_be_opened_is_said(trained, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained("audio").folder, run)
-    with pytest.raises(UserError, match="checkpoints/5 is no checkpoint of a run"):
+    with pytest.raises(UserError, match="checkpoints/5 is not a checkpoint of a run"):
         result.open_weights(run / "checkpoints/5", [])
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         result.export(run, tmp_path)
     file = run / "config.json"
     content = json.loads(file.read_text())
     file.write_text(json.dumps(content | {"checkpoint": str(tmp_path / "gone")}))
-    with pytest.raises(UserError, match=r"began from the weights in .*gone, and they are not there: put them back, or mend"):
+    with pytest.raises(UserError, match=r"the initial weights of .* are missing from .*gone: restore them"):
         result.open_weights(run, [])
     file.write_text("{")
-    with pytest.raises(UserError, match=r"config.json cannot be read .* it tells what .*run began from"):
+    with pytest.raises(UserError, match=r"config.json cannot be read .* it records the initial weights of .*run"):
         result.open_weights(run, [])
     file.write_text(json.dumps(content))
     shutil.rmtree(run / "checkpoints")

@@ -16,8 +16,9 @@ import orbax.checkpoint as ocp
 import pytest
 from test_metrics import events
 
-import train
 from itjax import records
+from itjax.commands import train
+from itjax.terminal import Terminal
 from itjax.training import data, parameters, run, validation
 from itjax.training.config import Checkpoints
 from itjax.training.reporter import Reporter
@@ -57,7 +58,7 @@ def start(dataset, checkpoint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def go(weights):
-    return lambda settings: run.train(settings, weights)
+    return lambda settings: run.train(settings, weights, Terminal())
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_stopped_and_resumed_equals_unbroken(start, go, unbroken, capsys):
     assert go(replace(settings, steps=STEPS)) is run.End.DONE
     assert equal_runs(settings.run, unbroken)
     printed = capsys.readouterr().out
-    assert "11 clips of 2 size(s) to train on, 1 held out" in printed and "going on after step 3" in printed
+    assert "training on 11 clips of 2 size(s), 1 held out" in printed and "resuming after step 3" in printed
     assert go(replace(settings, steps=STEPS)) is run.End.DONE  # nothing to do, and nothing done
     assert equal_runs(settings.run, unbroken)
 
@@ -163,8 +164,8 @@ def test_asked_to_end_then_killed_amid_a_save_and_resumed_equals_unbroken(start,
     monkeypatch.setattr(Reporter, "report", asks)
     assert train.main(command(settings)) == train.PREEMPTED == 75
     printed = capfd.readouterr()
-    assert "asked to end: this step is finished and saved\n" in printed.err
-    assert "step 2 is saved, the same command goes on from there" in printed.out
+    assert "ending: this step will be finished and saved\n" in printed.err
+    assert "step 2 is saved; run the same command to continue" in printed.out
     assert checkpoints_in(settings.run) == [2] and saved(settings.run, 2) == saved(unbroken, 2)
 
     call = [sys.executable, "-c", KILLED_AMID_SAVE_5, *command(replace(settings, checkpoints=Checkpoints(every=1)))]
@@ -187,15 +188,15 @@ def test_asked_to_end_before_the_first_step(start, monkeypatch, number, status, 
     monkeypatch.setattr(run, "open_run", lambda *args: os.kill(os.getpid(), number) or opening(*args))
     assert train.main(command(settings)) == status
     printed = capfd.readouterr()
-    assert "step 0 is saved" in printed.out and "asked to end: this step is finished and saved" in printed.err
-    assert ("Ctrl-C again ends it at once" in printed.err) == (number == signal.SIGINT)
+    assert "step 0 is saved" in printed.out and "ending: this step will be finished and saved" in printed.err
+    assert ("press Ctrl-C again to end at once" in printed.err) == (number == signal.SIGINT)
     assert checkpoints_in(settings.run) == [0] and numbers(settings.run) == []
 
 
 def test_a_second_ctrl_c_ends_at_once(start, monkeypatch, capsys):
     monkeypatch.setattr(run, "open_run", lambda *args: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
     assert train.main(command(start("impatient"))) == 130
-    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+    assert "run the same command to continue from the last checkpoint" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -14,12 +14,12 @@ import pytest
 import tiny_dataset
 from test_run import checkpoints_in, numbers, saved
 
-import train
+from itjax.commands import train
 from itjax.errors import UserError
 from itjax.parallel.sharding import make_mesh
 from itjax.training import data, made_up, parameters, run_folder, state
 from itjax.training.checkpoints import RunCheckpoints
-from itjax.training.config import Checkpoints, Trained
+from itjax.training.config import Checkpoints, TrainedParameters
 
 # what Orbax's threads have left to say after a full disk, whenever they come to it
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -71,9 +71,12 @@ def copied(dataset, folder):
         (["--batch", "6", "--accumulation", "4"], "batch 6: must be a multiple of accumulation 4"),
         (["--mesh.ulysses", "3"], "mesh.ulysses 3 does not divide the 4 attention heads"),
         (["--mesh.ulysses", "4", "--mesh.context", "2"], r"4 times mesh.context 2 does not divide the 1 device\(s\)"),
-        (["--motion-frames", "17"], "motion-frames 17: the dataset's chunks have 17 frames"),
+        (["--motion-frames", "17"], "motion-frames 17: must be less than the 17 frames of the dataset's chunks"),
         (["--references.strategy", "M2"], "none of its 6 clips is long enough for references.strategy M2 with chunks of 17"),
-        (["--reports.validation-clips", "6"], "6 usable clips, of which .* 6 would be held out: none is left to train on"),
+        (
+            ["--reports.validation-clips", "6"],
+            "6 usable clips, but reports.validation-clips 6 would leave none for training",
+        ),
         (["--trained.parts", "lora"], "trained.lora-rank 128: blocks/.* at most 96"),
         (["--processes.count", "2"], "processes.coordinator None: must be given together with processes.count"),
     ],
@@ -86,7 +89,7 @@ def test_settings_that_cannot_be(call, tmp_path, flags, said):
 
 def test_a_batch_that_does_not_divide_over_the_processes(settings):
     mesh = make_mesh(1, 1, heads=4, devices=jax.devices() * 4)  # a mesh is only names and counts here
-    with pytest.raises(UserError, match=r"batch 6 in 1 part\(s\) does not divide over the 4 rows .* a multiple of 4"):
+    with pytest.raises(UserError, match=r"batch 6 in 1 part\(s\) cannot be split over the 4 data rows .* a multiple of 4"):
         data.check_batch(settings(batch=6), mesh)
     with pytest.raises(UserError, match=r"batch 4 in 2 part\(s\) .* a multiple of 8"):
         data.check_batch(settings(batch=4, accumulation=2), mesh)
@@ -94,13 +97,13 @@ def test_a_batch_that_does_not_divide_over_the_processes(settings):
 
 def test_paths_that_are_not_given(capsys):
     assert train.main(["tiny", "--run", "here"]) == 2
-    assert re.search(r"give --data DATASET \(made by .*\), --checkpoint DIR \(made by .*\)\n", capsys.readouterr().err)
+    assert re.search(r"missing: --data DATASET \(made by .*\), --checkpoint DIR \(made by .*\)\n", capsys.readouterr().err)
 
 
 def test_folders_that_are_not_what_they_are_given_as(call, plain, tmp_path):
     (tmp_path / "empty").mkdir()
     status, told = call(data=tmp_path / "empty")
-    assert status == 2 and "empty is no dataset" in told and "itjax.preparation VIDEOS" in told
+    assert status == 2 and "empty is not a dataset" in told and "itjax.preparation VIDEOS" in told
     status, told = call(checkpoint=tmp_path / "empty")
     assert status == 2 and "empty is not a checkpoint made by convert_weights.py" in told
     short = tiny_dataset.make_dataset(tmp_path / "short", clips=3, num_frames=(9, 17), sizes=SIZE)
@@ -111,7 +114,7 @@ def test_folders_that_are_not_what_they_are_given_as(call, plain, tmp_path):
     content["preset"]["networks"]["dit"]["text_len"] = 128
     (other / "dataset.json").write_text(json.dumps(content))
     status, told = call(data=other)
-    assert status == 2 and "prepared with networks of other sizes" in told and "dit.text_len 128 there, 64 here" in told
+    assert status == 2 and "networks of different sizes" in told and "dit.text_len 128 instead of 64" in told
     status, told = call(run="/proc/run")
     assert status == 3 and "cannot write /proc/run" in told
 
@@ -132,7 +135,7 @@ def test_a_corrupt_record_costs_no_step(call, plain, unbroken, tmp_path, monkeyp
     path = damaged / "32x64-p1/00000.arrayrecord"
     whole = tiny_dataset.damage_second_clip(path)
     status, told = call("--steps", 4, data=damaged)
-    wanted = r"00000.arrayrecord: record (\d+) cannot be read .* prepare the dataset .* The state is saved as of step 1\.\n"
+    wanted = r"00000.arrayrecord: record (\d+) cannot be read .* prepare the dataset .* The state after step 1 is saved\.\n"
     named = re.search(wanted, told)
     assert status == 2 and named and 31 <= int(named[1]) < 31 + 43, told  # records of the second clip
     assert checkpoints_in(tmp_path / "run") == [1] and saved(tmp_path / "run", 1) == saved(unbroken, 1)
@@ -152,10 +155,12 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(call, unbroken, tmp_
     monkeypatch.setattr(made_up, "random_clip", one_of_nan)
     folder = tiny_dataset.make_dataset(tmp_path / "nan", sizes=SIZE).folder
     status, told = call("--steps", 4, data=folder)
-    found = re.search(r"step 2: the loss is nan and the gradient's norm nan. Its batch: (.*)\. The state before it", told)
+    found = re.search(
+        r"step 2: the loss is nan and the gradient norm is nan. Clips in its batch: (.*)\. The state after", told
+    )
     assert status == 2 and found, told
     assert "film1.mp4[0:57]" in found[1] and len(found[1].split(", ")) == 4
-    assert "is saved as step 1" in told and checkpoints_in(tmp_path / "run") == [1]
+    assert "state after step 1 is saved" in told and checkpoints_in(tmp_path / "run") == [1]
     assert saved(tmp_path / "run", 1) == saved(unbroken, 1) and numbers(tmp_path / "run") == numbers(unbroken)[:1]
     assert call("--steps", 4, data=folder) == (status, told)  # again, from there
 
@@ -168,7 +173,7 @@ def test_a_full_disk_costs_the_steps_since_the_last_checkpoint_alone(call, unbro
     with disk_of(20_000):
         status, told = call("--steps", 4, "--checkpoints.every", 1)
     assert status == 3 and told.count("\n") == 1, told
-    assert "could not be written" in told and "the last whole one is of step 2. Make room and start the same" in told
+    assert "could not be written" in told and "the last complete one is of step 2. Free some space and run the same" in told
     assert checkpoints_in(folder)[-1] == 2 and saved(folder, 2) == saved(unbroken, 2)
     assert call("--steps", 4)[0] == 0
     assert saved(folder, 4) == saved(unbroken, 4) and numbers(folder) == numbers(unbroken)
@@ -180,13 +185,13 @@ def test_a_run_goes_on_as_what_it_was_begun(call, plain, unbroken, tmp_path):
     shutil.copytree(unbroken, folder)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     status, told = call("--steps", 5, "--batch", 2, "--optimizer.ema", 0)
-    assert status == 2 and "holds a run of other settings" in told
-    assert told.endswith("\n  batch: 4 there, 2 now\n  optimizer.ema: 0.99 there, 0.0 now\n")
+    assert status == 2 and "holds a run with other settings" in told
+    assert told.endswith("\n  batch: was 4, now 2\n  optimizer.ema: was 0.99, now 0.0\n")
     with run_folder.locked(folder):
         status, told = call("--steps", 5)
-    assert status == 2 and f"another process trains in {folder}: wait for it, end it, or give another folder" in told
+    assert status == 2 and f"another process is training in {folder}: wait for it, end it, or choose another folder" in told
     status, told = call("--steps", 5, "--reports.validation-clips", 2)
-    assert status == 2 and "has trained on other clips than these" in told
+    assert status == 2 and "this run was trained on different clips" in told
     assert {path: path.read_bytes() for path in before} == before
     assert call("--steps", 4, data=copied(plain, tmp_path / "moved"))[0] == 0  # the same clips elsewhere
 
@@ -197,7 +202,7 @@ def kept_in(folder):
 
 def test_a_checkpoint_of_other_sizes_is_refused(unbroken):
     mesh = make_mesh(1, 1, heads=SIZES.num_heads, devices=jax.devices()[:1])
-    shapes, _ = parameters.abstract(SIZES, Trained("lora", lora_rank=8))
+    shapes, _ = parameters.abstract(SIZES, TrainedParameters("lora", lora_rank=8))
     wanted = state.abstract_state(shapes, train.PRESETS["tiny"][1].optimizer, mesh)
     refused = pytest.raises(UserError, match=r"checkpoints/4 cannot be read \((.|\n)*Remove that folder")
     with RunCheckpoints(kept_in(unbroken)) as keeper, refused:
@@ -215,7 +220,9 @@ def test_a_checkpoint_holds_the_position_as_it_was_when_it_was_given(tmp_path, m
     monkeypatch.setattr(json, "dumps", late)
     mesh, settings = make_mesh(1, 1, heads=SIZES.num_heads, devices=jax.devices()[:1]), train.PRESETS["tiny"][1]
     shapes, _ = parameters.abstract(SIZES, settings.trained)
-    begun = state.start(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), settings.optimizer, mesh)
+    begun = state.sharded_initial_state(
+        jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), settings.optimizer, mesh
+    )
     position = {"stream": {"next": [1]}, "unreported": [1]}
     with RunCheckpoints(kept_in(tmp_path)) as keeper:
         keeper.save(1, begun, position)
@@ -236,9 +243,7 @@ def test_of_a_damaged_checkpoint_the_one_before_it_is_left(call, unbroken, tmp_p
         path.write_bytes(path.read_bytes()[:100])
     status, told = call("--steps", 4)
     assert damaged and status == 2
-    assert (
-        f"{last} cannot be read" in told and "Remove that folder, and the run goes on from the checkpoint before it" in told
-    )
+    assert f"{last} cannot be read" in told and "Remove that folder to continue from the checkpoint before it" in told
     shutil.rmtree(last)
     assert call("--steps", 4)[0] == 0
     assert saved(folder, 4) == saved(unbroken, 4) and numbers(folder) == numbers(unbroken)

@@ -13,7 +13,7 @@ from test_objective import NOTHING, random_batch
 from itjax.errors import UserError
 from itjax.parallel.sharding import make_mesh
 from itjax.training import objective, parameters, state, step
-from itjax.training.config import Optimizer, Trained
+from itjax.training.config import Optimizer, TrainedParameters
 from itjax.training.parameters import flat
 from itjax.training.reporter import step_settings
 
@@ -35,11 +35,14 @@ def begun(weights, mesh, settings):
 
     def begin(parts="audio", trained=None, **changed):
         asked = settings(
-            **({"trained": trained or Trained(parts, lora_rank=4), "dropout": NOTHING, "optimizer": QUICK} | changed)
+            **(
+                {"trained": trained or TrainedParameters(parts, lora_rank=4), "dropout": NOTHING, "optimizer": QUICK}
+                | changed
+            )
         )
         trainable = parameters.read_trainable(weights, SIZES, asked.trained, mesh, seed=0)
         frozen = parameters.read_frozen(weights, SIZES, asked.trained, mesh, jnp.float32)
-        return asked, state.start(trainable, asked.optimizer, mesh), frozen
+        return asked, state.sharded_initial_state(trainable, asked.optimizer, mesh), frozen
 
     return begin
 
@@ -67,7 +70,7 @@ def on_the_mesh(mesh):
 
 def losses_of(asked, now, frozen, batch):
     """The losses that a step starts from, without its gradients, which take long to compile."""
-    draws = objective.draw(batch, asked.seed, asked.times, asked.dropout)
+    draws = objective.draw_randoms(batch, asked.seed, asked.times, asked.dropout)
     return np.asarray(_losses_of(step_settings(asked))(now.trainable, frozen, batch, draws, NULL))
 
 
@@ -178,7 +181,7 @@ def test_lora_and_new_audio_parts_begin_without_a_say(begun, weights, mesh):
     base = losses_of(asked, plain, frozen, batch)
     asked_lora, lora, everything = begun("lora")
     np.testing.assert_allclose(losses_of(asked_lora, lora, everything, batch), base, rtol=1e-5)
-    asked_new, new, frozen = begun(trained=Trained("audio", new_audio=True))
+    asked_new, new, frozen = begun(trained=TrainedParameters("audio", new_audio=True))
     leaves = flat(new.trainable)
     assert not np.asarray(leaves["blocks/audio_o/kernel"]).any() and np.asarray(leaves["blocks/audio_q/kernel"]).any()
     before = losses_of(asked_new, new, frozen, batch)
@@ -191,8 +194,8 @@ def test_lora_and_new_audio_parts_begin_without_a_say(begun, weights, mesh):
 @pytest.mark.parametrize(
     ("trained", "said"),
     [
-        (Trained("lora", lora_layers=("q", "nothing")), "lora-layers nothing: the blocks have"),
-        (Trained("lora", lora_rank=97), "lora-rank 97: blocks/.* at most 96"),
+        (TrainedParameters("lora", lora_layers=("q", "nothing")), "lora-layers nothing: the blocks have"),
+        (TrainedParameters("lora", lora_rank=97), "lora-rank 97: blocks/.* at most 96"),
     ],
 )
 def test_lora_that_does_not_fit_is_refused(trained, said):
@@ -201,7 +204,7 @@ def test_lora_that_does_not_fit_is_refused(trained, said):
 
 
 def test_lora_layers_are_shell_patterns():
-    trains, _ = parameters.abstract(SIZES, Trained("lora", lora_rank=4, lora_layers=("ffn_*", "?")))
+    trains, _ = parameters.abstract(SIZES, TrainedParameters("lora", lora_rank=4, lora_layers=("ffn_*", "?")))
     assert {path.split("/")[1] for path in flat(trains)} == {"ffn_in", "ffn_out", "q", "k", "v", "o"}
 
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-import configs
+from itjax import configs
 from itjax.config import Networks
 from itjax.models.dit import DiT, abstract_parameters
-from itjax.models.dit_block import Branches, Persons
+from itjax.models.dit_block import BranchIndices, Persons
 from itjax.training import throughput
 from itjax.training.flops import forward_flops, train_flops, video_tokens
 from itjax.training.throughput import Meter, memory_in_use, peak_flops
@@ -55,7 +55,7 @@ def traced(networks, latent, persons=1, trained=None):
         apply = lambda *args, method=None: DiT(sizes).apply(params, *args, method=method)
         time = apply(sinusoids, method="time_features")
         kv = apply(text, clip, windows, None if masks is None else jnp.ones(1), method="keys_values")
-        return apply(latents, condition, time, kv, Branches(jnp.zeros(1, int), jnp.zeros(1, int)), masks).sum()
+        return apply(latents, condition, time, kv, BranchIndices(jnp.zeros(1, int), jnp.zeros(1, int)), masks).sum()
 
     inputs = (spec(1, *latent, sizes.out_dim), spec(1, *latent, sizes.in_dim - sizes.out_dim), spec(1, sizes.freq_dim))
     inputs += (spec(1, sizes.text_len, sizes.text_dim), spec(1, networks.clip.tokens, sizes.clip_dim), spec(*voices), masks)

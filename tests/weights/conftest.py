@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from configs.tiny import PRESET
+from itjax.configs.tiny import PRESET
 from itjax.weights.official import CLIP_FILE, INFINITETALK, UMT5_FILE, VAE_FILE, WAN, WAV2VEC2, open_official
 from itjax.weights.specs import NetworkSpec, network_specs
 from itjax.weights.torch_files import TensorFiles

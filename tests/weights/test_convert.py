@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-import convert_weights
-from configs.tiny import PRESET
+from itjax.commands import convert as convert_weights
+from itjax.configs.tiny import PRESET
 from itjax.errors import OutputError
 from itjax.weights import convert, store
 from itjax.weights.load import torch_view
@@ -136,7 +136,7 @@ def test_lora_into_a_whole_dit(converted, lora, tiny_official, tiny_files, tiny_
     flags = [*tiny_official.flags[:4], "--dit_path", str(tmp_path / "dit.safetensors"), "--preset", "tiny"]
     flags += ["--lora_dir", str(tmp_path / "lora.safetensors"), "--lora_scale", "0.8"]
     assert convert_weights.main([*flags, "--output", str(tmp_path / "out")]) == 0
-    assert "1 keys fit no tensor and are left out: odd" in capsys.readouterr().err
+    assert "1 key(s) match no tensor and are ignored: odd" in capsys.readouterr().err
     merged = torch_view(tiny_parts["dit"], store.open_checkpoint(tmp_path / "out"), "dit")
     assert_equal_files(merged, with_loras(tiny_files["dit"], [(lora, 0.8)]))
     view = torch_view(tiny_parts["dit"], store.open_checkpoint(converted), "dit")
@@ -163,8 +163,8 @@ def test_wrong_tensors_are_named_before_anything_is_read(copied, tmp_path, capsy
     message = fails(copied.flags, tmp_path / "out", capsys)
     assert "infinitetalk.safetensors" in message
     assert "1 missing: audio_proj.norm.weight [28]" in message
-    assert "1 left over: surplus [28]" in message
-    assert "1 of a wrong shape: audio_proj.norm.bias: expected [28], found [29]" in message
+    assert "1 unexpected: surplus [28]" in message
+    assert "1 with a wrong shape: audio_proj.norm.bias: expected [28], found [29]" in message
 
 
 class Malicious:
@@ -199,7 +199,7 @@ def test_an_output_that_exists_is_left_alone(back, tiny_official, converted, tmp
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("precious")
     arguments = ["--to-torch", "--checkpoint", converted] if back else tiny_official.flags
-    assert "exists already" in fails(arguments, tmp_path / "out", capsys)
+    assert "already exists" in fails(arguments, tmp_path / "out", capsys)
     assert (tmp_path / "out" / "mine").read_text() == "precious"
 
 
@@ -220,8 +220,8 @@ def test_flags_that_do_not_go_together(arguments, capsys):
 
 def test_a_full_disk_leaves_nothing(converted, tmp_path, capsys, monkeypatch):
     def full(path, tensors):
-        for tensor in tensors:
-            tensor.read()
+        for tensor in tensors.values():
+            tensor.read(())
         raise OutputError(f"cannot write {path}: {os.strerror(errno.ENOSPC)}")
 
     monkeypatch.setattr(convert, "write_pth", full)
@@ -242,7 +242,7 @@ def test_a_shard_that_vanishes_leaves_nothing(copied, tmp_path, capsys, monkeypa
 
 KILLED = """
 import os, signal, sys
-import convert_weights
+from itjax.commands import convert as convert_weights
 from itjax.weights import store, convert
 
 def deadly(*arguments, **named):

@@ -62,7 +62,7 @@ def test_slices(dit, lora, tiny_parts):
         "text_in/kernel",
     ):
         index = cut[: len(found[path].shape)]
-        np.testing.assert_allclose(found[path].read(index), found[path].read()[index], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found[path].read(index), found[path].read(())[index], rtol=0, atol=1e-6)
 
 
 def test_several_files_add_up(dit, lora, written):
@@ -106,13 +106,13 @@ def test_modulation_and_convolution_take_differences(dit, written):
 
 def test_no_match_is_an_error_that_names_the_keys(dit, written):
     file = written({"unet.down.0.lora_down.weight": DOWN, "unet.down.0.lora_up.weight": UP})
-    with pytest.raises(UserError, match=r"lora\.safetensors fits no tensor.*unet\.down\.0\.lora_down\.weight"):
+    with pytest.raises(UserError, match=r"lora\.safetensors matches no tensor.*unet\.down\.0\.lora_down\.weight"):
         with_loras(dit, [(file, 1.0)])
 
 
 def test_a_partial_match_is_a_warning_that_names_the_keys(dit, written):
     file = written({f"{Q}.lora_down.weight": DOWN, f"{Q}.lora_up.weight": UP, "blocks.9.norm3.diff": DOWN, "odd": UP})
-    with pytest.warns(UserWarning, match=r"2 keys fit no tensor.*blocks\.9\.norm3\.diff, odd"):
+    with pytest.warns(UserWarning, match=r"2 key\(s\) match no tensor.*blocks\.9\.norm3\.diff, odd"):
         files = with_loras(dit, [(file, 1.0)])
     assert np.abs(files.read(f"{Q}.weight") - dit.read(f"{Q}.weight")).max() > 0.1
     with warnings.catch_warnings():
@@ -130,9 +130,9 @@ def test_half_a_pair_is_an_error(present, absent, dit, written):
 @pytest.mark.parametrize(
     ("tensors", "shapes"),
     [
-        ({f"{Q}.lora_down.weight": DOWN[:, :50], f"{Q}.lora_up.weight": UP}, r"makes \[96, 50\], but .* is \[96, 96\]"),
-        ({f"{Q}.lora_down.weight": DOWN[:3], f"{Q}.lora_up.weight": UP}, r"makes \[96, 4, 3, 96\], but .* is \[96, 96\]"),
-        ({f"{Q}.diff": DOWN}, r"makes \[4, 96\], but .* is \[96, 96\]"),
+        ({f"{Q}.lora_down.weight": DOWN[:, :50], f"{Q}.lora_up.weight": UP}, r"shape \[96, 50\], but .* has \[96, 96\]"),
+        ({f"{Q}.lora_down.weight": DOWN[:3], f"{Q}.lora_up.weight": UP}, r"shape \[96, 4, 3, 96\], but .* has \[96, 96\]"),
+        ({f"{Q}.diff": DOWN}, r"shape \[4, 96\], but .* has \[96, 96\]"),
     ],
     ids=["columns", "rank", "difference"],
 )

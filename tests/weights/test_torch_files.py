@@ -16,8 +16,9 @@ import torch
 from itjax.errors import OutputError, UserError
 from itjax.weights import torch_files
 from itjax.weights import torch_writer as writing
+from itjax.weights.lazy import LazyTensor
 from itjax.weights.torch_files import check_names, open_tensors
-from itjax.weights.torch_writer import Tensor, write_pth, write_safetensors, write_sharded
+from itjax.weights.torch_writer import write_pth, write_safetensors, write_sharded
 
 
 @pytest.fixture
@@ -40,9 +41,9 @@ def as_numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.contiguous().view(getattr(torch, f"int{8 * dtype.itemsize}")).numpy().view(dtype)
 
 
-def as_tensors(state: dict[str, torch.Tensor]) -> list[Tensor]:
+def as_tensors(state: dict[str, torch.Tensor]) -> dict[str, LazyTensor]:
     arrays = {name: as_numpy(tensor) for name, tensor in state.items()}
-    return [Tensor(name, a.shape, a.dtype, lambda a=a: a) for name, a in arrays.items()]
+    return {name: LazyTensor(a.shape, a.dtype, lambda _, a=a: a) for name, a in arrays.items()}
 
 
 def assert_holds(found: torch_files.TensorFiles, state: dict[str, torch.Tensor]) -> None:
@@ -131,7 +132,7 @@ def test_transposed_views_are_written_in_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "COPY_BYTES", 64)
     values = np.arange(600, dtype=np.float32).reshape(20, 30).T
     for write, name in ((write_safetensors, "x.safetensors"), (write_pth, "x.pth")):
-        write(tmp_path / name, [Tensor("w", values.shape, values.dtype, lambda: values)])
+        write(tmp_path / name, {"w": LazyTensor(values.shape, values.dtype, lambda _: values)})
         np.testing.assert_array_equal(open_tensors(tmp_path / name).read("w"), values)
 
 
@@ -150,13 +151,13 @@ def test_shards_and_their_index(state, tmp_path):
 def test_writing_holds_one_tensor_at_a_time(write, tmp_path):
     made, alive = [], []
 
-    def read() -> np.ndarray:
+    def read(_) -> np.ndarray:
         array = np.zeros((4, 25000), np.float32)
         made.append(weakref.ref(array))
         alive.append(sum(reference() is not None for reference in made))
         return array
 
-    write(tmp_path / "x.safetensors", [Tensor(f"w{i}", (4, 25000), np.dtype(np.float32), read) for i in range(10)])
+    write(tmp_path / "x.safetensors", {f"w{i}": LazyTensor((4, 25000), np.dtype(np.float32), read) for i in range(10)})
     assert alive == [1] * 10
 
 
@@ -293,20 +294,20 @@ def test_names_and_shapes_are_listed_together(tmp_path):
     message = str(caught.value)
     assert message.startswith("the DiT of x.safetensors")
     assert "1 missing: lost [4]" in message
-    assert "12 left over: extra0 [1]; " in message and "and 2 more" in message
-    assert "1 of a wrong shape: w: expected [3, 2], found [2, 3]" in message
+    assert "12 unexpected: extra0 [1]; " in message and "and 2 more" in message
+    assert "1 with a wrong shape: w: expected [3, 2], found [2, 3]" in message
 
 
 def test_a_tensor_unlike_its_declaration_leaves_no_file(tmp_path):
-    wrong = Tensor("w", (3,), np.dtype(ml_dtypes.bfloat16), lambda: np.zeros(3, np.float32))
+    wrong = LazyTensor((3,), np.dtype(ml_dtypes.bfloat16), lambda _: np.zeros(3, np.float32))
     for write in (write_safetensors, write_pth):
-        with pytest.raises(ValueError, match=r"w was to be bfloat16\[3\] and is float32\[3\]"):
-            write(tmp_path / "x", [wrong])
+        with pytest.raises(ValueError, match=r"w was declared as bfloat16\[3\] but is float32\[3\]"):
+            write(tmp_path / "x", {"w": wrong})
     assert os.listdir(tmp_path) == []
 
 
 def test_full_disk(tmp_path, disk_of):
-    big = [Tensor("w", (500, 1000), np.dtype(np.float32), lambda: np.ones((500, 1000), np.float32))]
+    big = {"w": LazyTensor((500, 1000), np.dtype(np.float32), lambda _: np.ones((500, 1000), np.float32))}
     for write in (write_safetensors, write_pth, lambda path, tensors: write_sharded(path, "model", tensors)):
         for limit in (2**20, 2_000_064):  # the latter holds the tensor, but no header beside it
             with disk_of(limit), pytest.raises(OutputError, match="cannot write"):
@@ -315,9 +316,9 @@ def test_full_disk(tmp_path, disk_of):
 
 
 def test_too_little_space_is_said_before_anything_is_read(tmp_path):
-    huge = Tensor("w", (10**9, 10**9), np.dtype(np.float32), lambda: pytest.fail("was read"))
+    huge = LazyTensor((10**9, 10**9), np.dtype(np.float32), lambda _: pytest.fail("was read"))
     for write in (write_safetensors, write_pth):
         with pytest.raises(OutputError, match="GB are free"):
-            write(tmp_path / "x", [huge])
+            write(tmp_path / "x", {"w": huge})
     with pytest.raises(UserError, match="nowhere does not exist"):
-        write_safetensors(tmp_path / "nowhere" / "x.safetensors", [])
+        write_safetensors(tmp_path / "nowhere" / "x.safetensors", {})

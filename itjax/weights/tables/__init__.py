@@ -1,1 +1,1 @@
-"""For each network one table of rows, and the names of what its official file holds besides."""
+"""One table of rows per network, and the names of unused tensors in its official file."""

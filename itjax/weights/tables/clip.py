@@ -4,7 +4,7 @@ from itjax.weights.mapping import CONV2D, LINEAR, SAME, Row, Table
 
 
 def unused(layers: int) -> tuple[str, ...]:
-    """Patterns (fnmatch) of the tensors on which the tokens do not depend, in a file with so many visual layers."""
+    """Patterns (fnmatch) of the tensors that do not affect the tokens, in a file with `layers` visual layers."""
     return ("textual.*", "log_scale", "visual.head", "visual.post_norm.*", f"visual.transformer.{layers - 1}.*")
 
 

@@ -1,4 +1,4 @@
-"""Where every tensor of the DiT lies: the base (Wan2.1-I2V files) and the audio parts (infinitetalk.safetensors)."""
+"""Names of all DiT tensors: the base (Wan2.1-I2V files) and the audio parts (infinitetalk.safetensors)."""
 
 from itjax.weights.mapping import CONV3D, LINEAR, SAME, Layout, Row, Table
 
@@ -14,7 +14,7 @@ def layer_norm(torch: str, path: str) -> Table:
 
 
 def rms_norm(torch: str, path: str) -> Table:
-    """The one row of an RMSNorm."""
+    """The row of an RMSNorm."""
     return (Row(f"{torch}.weight", f"{path}/scale", SAME),)
 
 

@@ -1,4 +1,4 @@
-"""Where every tensor of the VAE lies. The official code numbers its layers through all levels; ours name the level."""
+"""Names of all VAE tensors. The official code numbers its layers across all levels; our names contain the level."""
 
 from itjax.config import VaeSizes
 from itjax.weights.mapping import CONV2D, CONV3D, SAME, Layout, Row, Table
@@ -13,7 +13,7 @@ def conv(torch: str, path: str, layout: Layout = CONV3D) -> Table:
 
 
 def residual(torch: str, path: str, shortcut: bool) -> Table:
-    """Rows of a ResidualBlock. `shortcut`: whether its channels change, so that it has a convolution beside."""
+    """Rows of a ResidualBlock. `shortcut`: whether the channels change, so that the input is convolved, too."""
     return (
         Row(f"{torch}.residual.0.gamma", f"{path}/norm1/gamma", GAMMA3D),
         *conv(f"{torch}.residual.2", f"{path}/conv1/conv"),
@@ -35,13 +35,13 @@ def middle(torch: str, path: str) -> Table:
 
 
 def resample(torch: str, path: str, in_time: bool) -> Table:
-    """Rows of a Downsample or an Upsample; only one that works `in_time` has a convolution over it."""
+    """Rows of a Downsample or an Upsample; with `in_time`, it has a temporal convolution."""
     rows = conv(f"{torch}.resample.1", f"{path}/conv", CONV2D)
     return rows + (conv(f"{torch}.time_conv", f"{path}/time_conv") if in_time else ())
 
 
 def levels(torch: str, path: str, widths: list[tuple[int, int]], blocks: int, in_time: list[bool], move: str) -> Table:
-    """Residual blocks and a resampling for each level, numbered through; widths: (channels in, channels out)."""
+    """Residual blocks and resampling of each level, numbered consecutively; widths: (channels in, channels out)."""
     rows: list[Row] = []
     number = 0
     for level, (before, width) in enumerate(widths):
@@ -56,7 +56,7 @@ def levels(torch: str, path: str, widths: list[tuple[int, int]], blocks: int, in
 
 
 def table(sizes: VaeSizes) -> Table:
-    """All rows, for a VAE of these sizes."""
+    """All rows of a VAE of these sizes."""
     down = [sizes.dim * m for m in sizes.multipliers]
     up = down[::-1]
     down_widths = list(zip([sizes.dim, *down], down, strict=False))

@@ -2,15 +2,15 @@
 
 from itjax.weights.mapping import CONV1D, LINEAR, SAME, Row, Table
 
-# What stands for masked frames in pre-training, and its heads, which some files still have
+# Mask embedding and heads of pre-training, which some files still contain
 UNUSED = ("masked_spec_embed", "quantizer.*", "project_hid.*", "project_q.*", "lm_head.*")
 
-_CONVOLUTIONS = 7  # of wav2vec 2.0 at every size; they differ in shape, so they are not stacked
+_CONVOLUTIONS = 7  # in wav2vec 2.0 of every size; their shapes differ, so they are not stacked
 _POSITIONS = "encoder.pos_conv_embed.conv"
 _LAYER = "encoder.layers.{i}"
 
-PREFIX = "wav2vec2."  # before the names, in files that have a head
-# Names from before torch 2.1 -> names now, of the weight norm's two tensors
+PREFIX = "wav2vec2."  # of all names, in files that include a head
+# The weight norm's two tensors: names before torch 2.1 -> current names
 RENAMED = {
     f"{_POSITIONS}.weight_g": f"{_POSITIONS}.parametrizations.weight.original0",
     f"{_POSITIONS}.weight_v": f"{_POSITIONS}.parametrizations.weight.original1",
@@ -52,6 +52,6 @@ TABLE: Table = (
 
 
 def published_name(name: str) -> str:
-    """The name in TABLE or UNUSED of a tensor that a file of another version calls `name`."""
+    """The name in TABLE or UNUSED of a tensor called `name` in a file of another version."""
     name = name.removeprefix(PREFIX)
     return RENAMED.get(name, name)

@@ -1,10 +1,10 @@
-"""Presets: the sizes of a set of networks with their picture sizes, as Python values. One file each."""
+"""Presets: network sizes and video sizes as Python values, one file each."""
 
 import json
 import runpy
 from pathlib import Path
 
-from configs import infinitetalk_14b, tiny
+from itjax.configs import infinitetalk_14b, tiny
 from itjax.config import Preset
 from itjax.errors import UserError
 
@@ -13,12 +13,12 @@ COMPARED = ("dim", "ffn_dim", "freq_dim", "in_dim", "num_heads", "num_layers", "
 
 
 def named(name: str) -> Preset:
-    """A preset by name, or the PRESET of a Python file. Raises UserError where there is none."""
+    """The preset with this name, or the PRESET of this Python file. Raises UserError if there is none."""
     if name in PRESETS:
         return PRESETS[name]
     path = Path(name)
     if path.suffix != ".py" or not path.is_file():
-        raise UserError(f"--preset {name}: neither a file of Python nor one of {', '.join(PRESETS)}")
+        raise UserError(f"--preset {name}: neither a Python file nor one of {', '.join(PRESETS)}")
     preset = runpy.run_path(str(path)).get("PRESET")
     if not isinstance(preset, Preset):
         raise UserError(f"--preset {name}: the file defines no PRESET of type itjax.config.Preset")
@@ -26,16 +26,20 @@ def named(name: str) -> Preset:
 
 
 def matching(ckpt_dir: Path) -> Preset:
-    """The preset whose DiT is the one that config.json of the Wan folder describes. Raises UserError where none is."""
+    """The preset whose DiT matches config.json in the Wan folder. Raises UserError if there is none."""
     file = Path(ckpt_dir) / "config.json"
     try:
         sizes = json.loads(file.read_text())
     except FileNotFoundError:
-        raise UserError(f"--ckpt_dir {ckpt_dir}: there is no config.json in it (or name the sizes: --preset)") from None
+        raise UserError(
+            f"--ckpt_dir {ckpt_dir}: no config.json in this folder. Correct the path, or specify the sizes with --preset."
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {error}") from error
     for preset in PRESETS.values():
         if all(getattr(preset.networks.dit, key) == sizes[key] for key in COMPARED if key in sizes):
             return preset
-    found = {key: sizes[key] for key in COMPARED if key in sizes}
-    raise UserError(f"{file}: no preset has these sizes: {found}. Write one (configs/tiny.py) and name it: --preset FILE")
+    config_sizes = {key: sizes[key] for key in COMPARED if key in sizes}
+    raise UserError(
+        f"{file}: no preset has these sizes: {config_sizes}. Write one (see configs/tiny.py) and pass it with --preset FILE"
+    )

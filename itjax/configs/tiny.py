@@ -1,8 +1,8 @@
-"""The recordings' toy networks with random weights: every part is there, nothing is worth looking at."""
+"""Tiny networks with all parts of the real ones, used with random weights in the test recordings: the output is noise."""
 
 from dataclasses import replace
 
-from configs.infinitetalk_14b import PRESET as FULL
+from itjax.configs.infinitetalk_14b import PRESET as FULL
 from itjax.config import AudioAdapterSizes, ClipSizes, DiTSizes, Networks, Preset, Umt5Sizes, VaeSizes, Wav2Vec2Sizes
 
 SIZES = {0.50: (32, 64), 0.75: (48, 64), 1.00: (48, 48), 1.33: (64, 48), 2.00: (64, 32)}

@@ -1,0 +1,75 @@
+"""`itjax infer`, `python infer.py`: generates a talking video. See `--help`, or README.md."""
+
+import argparse
+import os
+import warnings
+
+from jax.sharding import Mesh
+
+from itjax import configs
+from itjax.commands import flags
+from itjax.errors import UserError
+from itjax.parallel.sharding import make_mesh
+from itjax.pipeline.dub import dub
+from itjax.pipeline.process import keep_compiled_programs
+from itjax.terminal import Terminal, run_command
+from itjax.training import result
+from itjax.weights.sources import Weights, open_files
+
+
+def main(argv: list[str] | None = None, program: str = "infer.py") -> int:
+    """Returns the exit status: 0 for success, 2 for a user error, 3 if a file cannot be written, 130 if interrupted.
+
+    In every case, the chunks finished so far stay saved.
+    """
+    args = flags.parser(program).parse_args(argv)
+    if os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("RANK", "0") != "0":
+        return 0  # started by torchrun, as in the official example for eight GPUs: a single process drives all devices
+    return run_command(program, lambda: make_video(args), "stopped; finished chunks are saved, continue with --resume")
+
+
+def make_video(args: argparse.Namespace) -> None:
+    """Generates the video described by the flags.
+
+    Raises:
+        UserError: if a flag, an input file or the weights are invalid.
+    """
+    flags.warn_without_effect(args)
+    request = flags.request_of(args)
+    weights = open_weights(args)
+    settings = flags.settings_of(args, weights.preset, request)
+    keep_compiled_programs()
+    dub(request, settings, weights, mesh_of(args, weights.preset.networks.dit.num_heads), Terminal())
+
+
+def open_weights(args: argparse.Namespace) -> Weights:
+    """Opens the converted checkpoint, or the official files.
+
+    Raises:
+        UserError: if neither is specified, or the files are missing or damaged.
+    """
+    if args.task != flags.TASK:
+        raise UserError(f"--task {args.task}: only {flags.TASK} is supported")
+    loras = flags.loras_of(args)
+    if args.checkpoint is not None:
+        return result.open_weights(args.checkpoint, loras)
+    needed = {"--ckpt_dir": args.ckpt_dir, "--wav2vec_dir": args.wav2vec_dir}
+    if args.dit_path is None:
+        needed["--infinitetalk_dir"] = args.infinitetalk_dir
+    missing = [flag for flag, value in needed.items() if value is None]
+    if missing:
+        raise UserError(f"no weights: specify --checkpoint DIR, or the official files (missing: {', '.join(missing)})")
+    preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
+    return open_files(preset, args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path, loras)
+
+
+def mesh_of(args: argparse.Namespace, heads: int) -> Mesh:
+    """The mesh given by the flags; if it does not match the devices, warns and chooses one that does."""
+    try:
+        mesh = make_mesh(args.ulysses_size, args.ring_size, heads=heads)
+        if mesh.shape["data"] > 1:  # a single video has no batch to split, only two or three guidance branches
+            raise UserError(f"--ulysses_size x --ring_size leaves devices idle: the product must be {mesh.size}")
+        return mesh
+    except UserError as error:
+        warnings.warn(f"{error}. Splitting automatically instead (this changes the speed, not the video)", stacklevel=2)
+        return make_mesh(heads=heads)

@@ -1,0 +1,110 @@
+"""`itjax train PRESET`, `python train.py PRESET`: trains InfiniteTalk. See `--help`, `PRESET --help`, or README.md."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import jax
+import tyro
+
+from itjax.configs import tiny
+from itjax.configs.training import PRESETS
+from itjax.errors import UserError
+from itjax.pipeline.process import keep_compiled_programs
+from itjax.terminal import INTERRUPTED, Terminal, run_command
+from itjax.training import made_up
+from itjax.training.config import Processes, Training
+from itjax.training.result import open_weights
+from itjax.training.run import End, train
+
+PREEMPTED = 75  # sysexits.h: temporary failure, try again
+STATUS = {End.DONE: 0, End.PREEMPTED: PREEMPTED, End.INTERRUPTED: INTERRUPTED}
+
+
+def main(argv: list[str] | None = None, program: str = "train.py") -> int:
+    """Returns the exit status.
+
+    0 for success, 2 for a user error, 3 if a file cannot be written, 75 if preempted (the state is saved), 130 if
+    interrupted.
+    """
+    work = lambda: start(argv, program)
+    return run_command(program, work, "stopped; run the same command to continue from the last checkpoint")
+
+
+def start(argv: list[str] | None, program: str) -> int:
+    """Trains as the flags say; returns the exit status.
+
+    Raises:
+        UserError: if a flag, the dataset, the weights or the run's folder are invalid.
+    """
+    settings = tyro.extras.overridable_config_cli(PRESETS, prog=program, description=__doc__, args=argv)
+    keep_compiled_programs()
+    check_paths(settings)
+    if settings.made_up:
+        settings = made_up.prepared(settings, tiny.PRESET)
+    join(settings.processes)
+    return STATUS[train(settings, open_weights(Path(settings.checkpoint), []), Terminal())]
+
+
+def check_paths(settings: Training) -> None:
+    """Checks that the folders are specified, for which no preset has a default.
+
+    Raises:
+        UserError: if some are missing.
+    """
+    needed = {
+        "--data DATASET (made by `python -m itjax.preparation`)": settings.data or settings.made_up,
+        "--checkpoint DIR (made by `python convert_weights.py`)": settings.checkpoint or settings.made_up,
+        "--run DIR (output folder of the run)": settings.run,
+    }
+    missing = [flag for flag, value in needed.items() if not value]
+    if missing:
+        raise UserError(f"missing: {', '.join(missing)}")
+
+
+def join(processes: Processes) -> None:
+    """Connects to the other processes of the run; must come before JAX initialises its devices.
+
+    Raises:
+        UserError: if the connection fails.
+    """
+    if not processes.cluster and not processes.count:
+        return
+    try:
+        if processes.cluster:
+            jax.distributed.initialize()
+        else:
+            jax.distributed.initialize(processes.coordinator, processes.count, processes.index)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"processes: cannot connect to the other processes ({error})") from error
+    if jax.default_backend() == "cpu":
+        # on CPUs only the first process would find programs in the cache, and Gloo times out if another one, which has to
+        # compile, is 30 seconds later
+        jax.config.update("jax_enable_compilation_cache", False)
+
+
+def leave(status: int) -> None:
+    """Exits. With several processes, one that failed exits at once, since a regular exit would wait for the others."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status not in (0, PREEMPTED) and jax.distributed.is_initialized():
+        os._exit(status)
+    sys.exit(status)
+
+
+def run(argv: list[str] | None = None, program: str = "train.py") -> None:
+    """Runs `main` and exits.
+
+    After an unexpected error, too, the process exits at once: a regular exit would wait for the other processes.
+    """
+    try:
+        status = main(argv, program)
+    except Exception:
+        traceback.print_exc()
+        hint = " (possibly because another process ended first: see its output)" if jax.process_count() > 1 else ""
+        print(
+            f"{program}: unexpected error{hint}. Run the same command to continue from the last checkpoint.", file=sys.stderr
+        )
+        status = 1
+    leave(status)
