@@ -34,7 +34,7 @@ def run_once(folder):
     child = os.fork()
     if child == 0:
         os.dup2(write, 1)
-        os._exit(train.main(["tiny-fake", "--run", folder, "--steps", "1000000", "--reports.log-every", "1",
+        os._exit(train.main(["tiny-fake", "--run", folder, "--steps", "1000", "--reports.log-every", "1",
             "--reports.validate-every", "0", "--checkpoints.every", "1"]))
     os.close(write)
     return child, os.fdopen(read)
