@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
     # with a largest size JAX takes a lock (filelock) to read and to write: else one worker could read what another writes
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(10**11)
+# In a background job of a shell SIGINT is ignored from the start; tests send it to themselves and their children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Most of the time goes into compiling programs that run once: as little as possible is done for their speed.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
