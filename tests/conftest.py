@@ -5,6 +5,7 @@ import importlib.util
 import mmap
 import os
 import resource
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,9 +32,12 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
     # with a largest size JAX takes a lock (filelock) to read and to write: else one worker could read what another writes
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(10**11)
-    # small programs, too: there are many of them, and many processes
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    # What compiles in less time is not kept: JAX looks at all files of the cache before it writes one, and there are thousands
+    # of small programs.
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+# In a background job of a shell SIGINT is ignored from the start; tests send it to themselves and their children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Most of the time goes into compiling programs that run once: as little as possible is done for their speed, and XLA's older
 # way to write kernels takes half the time of its newer one.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

@@ -20,7 +20,7 @@ import jax
 from itjax import configs
 from itjax.commands import flags
 from itjax.config import to_json
-from itjax.terminal import Terminal, run_command
+from itjax.terminal import REFUSED, WRONG, Terminal, run_command
 from itjax.training import result
 from itjax.weights.convert import to_checkpoint, to_official
 from itjax.weights.lora import with_loras
@@ -32,7 +32,8 @@ from itjax.weights.specs import network_specs
 def main(argv: list[str] | None = None, program: str = "convert_weights.py") -> int:
     """Returns the exit status: 0 for success, 2 for a user error, 3 if a file cannot be written, 130 if interrupted."""
     args = arguments(argv, program)
-    return run_command(program, lambda: write(args), "stopped; nothing was written")
+    status = run_command(program, lambda: write(args), "stopped; nothing was written")
+    return WRONG if status == REFUSED else status  # a full disk leaves nothing behind here: an error like any other
 
 
 def write(args: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """The mesh refuses what does not fit it, and parameters lie split over it."""
 
 from argparse import Namespace
+from functools import partial
 
 import jax
 import pytest
@@ -30,8 +31,7 @@ def test_parameters_lie_along_their_output_features():
 
 def test_a_video_leaves_no_device_to_the_batch(monkeypatch):
     """Its guidance branches are two or three: a mesh with a part for data would not divide them."""
-    devices = jax.devices()[:1] * 8
-    monkeypatch.setattr(jax, "devices", lambda: devices)
+    monkeypatch.setattr(infer, "make_mesh", partial(make_mesh, devices=jax.devices()[:1] * 8))
     with pytest.warns(UserWarning, match="leaves devices idle"):
         mesh = infer.mesh_of(Namespace(ulysses_size=2, ring_size=1), heads=4)
     assert mesh.shape == {"data": 1, "context": 2, "ulysses": 4}

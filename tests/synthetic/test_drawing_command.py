@@ -72,5 +72,5 @@ def test_flags_that_make_no_sense_are_refused(tmp_path, capsys, flags, said):
 def test_a_full_disk_is_told(tmp_path, capsys, disk_of):
     with disk_of(2000):
         assert main([str(tmp_path), *FLAGS]) == 3
-    assert "error: cannot write" in capsys.readouterr().err
+    assert "itjax.synthetic: cannot write" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.json")) and main([str(tmp_path), *FLAGS]) == 0

@@ -35,7 +35,7 @@ def test_the_same_text_has_the_same_samples_whatever_was_said_before():
     assert np.array_equal(voice.speak("hello there", MANNER).samples, first.samples)
     code = (
         "import hashlib; from itjax.synthetic import voice\n"
-        "print(hashlib.sha256(voice.speak('hello there', voice.Manner('en-us+m1')).samples.tobytes()).hexdigest())"
+        "print(hashlib.sha256(voice.speak('hello there', voice.VoiceSettings('en-us+m1')).samples.tobytes()).hexdigest())"
     )
     seen = {subprocess.check_output([sys.executable, "-c", code], cwd=ROOT) for _ in range(2)}
     assert len(seen) == 1
