@@ -29,12 +29,13 @@ from itjax.media.writer import VideoWriter, open_writer
 from itjax.parallel.sharding import make_mesh
 from itjax.pipeline import encoders
 from itjax.pipeline.inputs import SAME_END, Inputs, open_inputs
+from itjax.pipeline.noise_file import NoiseFile
 from itjax.pipeline.process import default_dtype, exact_float32
 from itjax.pipeline.request import Request
 from itjax.progress import SILENT, Progress
 from itjax.sampling import chunk, rollout
 from itjax.sampling.chunk import Carry, ChunkInputs, Program, Reference
-from itjax.sampling.noise import NoiseFile, SeededNoise
+from itjax.sampling.noise import SeededNoise
 from itjax.sampling.plan import ChunkPlan, plan, speech_windows
 from itjax.weights.sources import Weights
 
