@@ -32,8 +32,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
     # with a largest size JAX takes a lock (filelock) to read and to write: else one worker could read what another writes
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(10**11)
-    # What compiles in less time is not kept: JAX looks at all files of the cache before it writes one, and there are thousands
-    # of small programs.
+    # What compiles in less time is not kept: JAX looks at all files of the cache before it writes one, and there are
+    # thousands of small programs.
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 # In a background job of a shell SIGINT is ignored from the start; tests send it to themselves and their children.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
