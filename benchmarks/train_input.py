@@ -24,7 +24,7 @@ from itjax.configs.training import TINY
 from itjax.models.dit import init
 from itjax.parallel.sharding import make_mesh
 from itjax.records import Dataset
-from itjax.training import data, made_up, parameters, state, step
+from itjax.training import data, examples, made_up, parameters, state, step
 from itjax.training.config import Training
 from itjax.training.objective import Batch
 from itjax.training.state import TrainState
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def measure(settings: Training, dataset: Dataset, mesh: jax.sharding.Mesh, steps: int, rounds: int) -> None:
-    places = data.split(dataset, settings.references, 0).train
+    places = examples.split(dataset, settings.references, 0).train
     stream = data.Stream(dataset, settings, places, mesh)
     read = (batch for batch, _ in stream)
     repeated = itertools.repeat(next(read))

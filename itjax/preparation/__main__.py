@@ -15,7 +15,8 @@ from itjax.media.containers import FRAME_RATE
 from itjax.parallel.sharding import make_mesh
 from itjax.pipeline.process import default_dtype, keep_compiled_programs
 from itjax.preparation.clips import LEAST_HEARD, SILENCE, Limits
-from itjax.preparation.prepare import Settings, prepare
+from itjax.preparation.prepare import prepare
+from itjax.preparation.settings import Settings
 from itjax.records import Layout
 from itjax.terminal import Terminal, run_command
 from itjax.weights.sources import open_converted

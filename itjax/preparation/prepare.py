@@ -5,62 +5,33 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import jax.numpy as jnp
-import numpy as np
-import safetensors
 from jax.sharding import Mesh
-from jax.typing import DTypeLike
-from jaxtyping import Float16, Float32, UInt8
 
 from itjax import records
-from itjax.conditioning.prompt import NEGATIVE_PROMPT
-from itjax.conditioning.speech_features import SpeechFeatures
 from itjax.disk import check_output
 from itjax.errors import UserError
-from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
-from itjax.pipeline.encoders import token_masks
+from itjax.media.containers import FRAME_RATE
 from itjax.pipeline.process import exact_float32
-from itjax.preparation import encode, folder
-from itjax.preparation.clips import (
-    Limits,
-    Scanned,
-    load_masks,
-    load_pixels,
-    load_region,
-    load_tracks,
-    open_region,
-    open_video,
-    scan,
-)
-from itjax.preparation.encode import Encoders
-from itjax.preparation.folder import Piece, PlannedShard
+from itjax.preparation import folder
+from itjax.preparation.clips import Scanned, scan
+from itjax.preparation.folder import PlannedShard
+from itjax.preparation.settings import Settings
+from itjax.preparation.shards import make
 from itjax.preparation.videos import Video, find_videos, signatures
 from itjax.progress import SILENT, Progress
-from itjax.records import Bucket, Clip, Dataset, Layout, Shard
-from itjax.weights.lazy import LazyTensor
+from itjax.records import Bucket, Dataset, Shard
 from itjax.weights.sources import Weights
-from itjax.weights.torch_writer import write_safetensors
 
 SCANNERS = 8  # maximum number of videos scanned at once
 A = TypeVar("A")
 B = TypeVar("B")
-
-
-class Settings(NamedTuple):
-    """Settings of the preparation. `size`: one of the preset's tables of video sizes. `batch`: chunks per device at once."""
-
-    layout: Layout
-    size: str
-    limits: Limits
-    batch: int
-    shard_bytes: int
-    dtype: DTypeLike
 
 
 def prepare(
@@ -179,148 +150,3 @@ def in_order(call: Callable[[A], B], items: Iterable[A], most: int, stop: thread
             stop.set()
             for future in waiting:
                 future.cancel()
-
-
-# -- encoding ---------------------------------------------------------------------------------------------------------
-
-
-class Loaded(NamedTuple):
-    """The networks' inputs for a clip. `tracks` are those of the whole video, the same objects for all its clips."""
-
-    piece: Piece
-    pixels: UInt8[np.ndarray, "F H W 3"]
-    tracks: list[Float32[np.ndarray, " _"]]
-    masks: Float32[np.ndarray, "G h w"] | None
-    region: Float32[np.ndarray, "F h w"] | None
-
-
-def make(
-    videos: Sequence[Video], scanned: Sequence[Scanned], shards: Sequence[PlannedShard], out: Path, work: Path,
-    settings: Settings, weights: Weights, mesh: Mesh, progress: Progress,
-) -> None:  # fmt: skip
-    """Writes the prompts and the shards. Texts come first, so that their encoder, the largest network, is freed early."""
-    program = encode.program_of(weights.preset.networks, settings.layout, settings.dtype)
-    captions = list(dict.fromkeys(video.caption for video in scanned if video.clips))
-    _encode_captions(captions, out, work / folder.TEXTS, program, settings, weights, mesh)
-    if not shards:
-        return
-    encoders = encode.open_encoders(weights, mesh, program, settings.batch)
-    pieces = [piece for shard in shards for piece in shard.pieces]
-    total = sum(piece.stop - piece.start for piece in pieces)
-    loaded = ahead(read_clips(videos, scanned, pieces))
-    with safetensors.safe_open(work / folder.TEXTS, "numpy") as texts, contextlib.closing(loaded):
-        text_of = lambda caption: texts.get_tensor(str(captions.index(caption)))
-        clips = encode_clips(loaded, scanned, text_of, encoders, settings)
-        with progress.bar(total, "frame") as bar:
-            for shard in shards:
-                (out / shard.path).parent.mkdir(exist_ok=True)
-                shard_records = []
-                for piece in shard.pieces:
-                    shard_records.append(records.to_records(next(clips)))
-                    bar.advance(piece.stop - piece.start)
-                records.write_shard(out / shard.path, shard_records)
-
-
-def _encode_captions(
-    captions: list[str], out: Path, path: Path, program, settings: Settings, weights: Weights, mesh: Mesh
-) -> None:
-    """Encodes texts: "" and the negative prompt into the dataset, the captions into the temporary file `path`."""
-    if path.is_file() and (out / records.PROMPTS_FILE).is_file():
-        return
-    texts = ["", NEGATIVE_PROMPT, *captions]
-    counts = encode.token_counts(weights, captions)
-    states = encode.encode_texts(weights, texts, mesh, program, settings.batch)
-    width = program.networks.dit.text_dim
-    with contextlib.closing(states):
-        records.write_null_prompts(out, np.stack([next(states), next(states)]))
-
-        def cut(number: int) -> Float16[np.ndarray, "X Dt"]:  # must be called in the order of the captions
-            return _finite(next(states)[: counts[number]].astype(np.float16), captions[number] or "no caption")
-
-        lazy = lambda number, count: LazyTensor((count, width), np.dtype(np.float16), lambda _: cut(number))
-        write_safetensors(path, {str(number): lazy(number, count) for number, count in enumerate(counts)})
-
-
-def read_clips(videos: Sequence[Video], scanned: Sequence[Scanned], pieces: Iterable[Piece]) -> Iterator[Loaded]:
-    """Reads the images and audio of the clips, one clip at a time.
-
-    Raises:
-        UserError: if a file can no longer be read.
-    """
-    current = None
-    for piece in pieces:
-        video, size = videos[piece.video], (scanned[piece.video].height, scanned[piece.video].width)
-        if current != piece.video:
-            current = piece.video
-            source = open_video(video)
-            tracks = [_padded_to(scanned[piece.video].clips[-1][1], track) for track in load_tracks(video)]
-            masks, region = load_masks(video, source.size, size), open_region(video, source.size)
-        brightness = None if region is None else load_region(region, piece.start, piece.stop, size)
-        yield Loaded(piece, load_pixels(source, piece.start, piece.stop, size), tracks, masks, brightness)
-
-
-def _padded_to(num_frames: int, track: Float32[np.ndarray, " _"]) -> Float32[np.ndarray, " _"]:
-    """The track, padded with silence if it is shorter than the video."""
-    return np.pad(track, (0, max(0, num_frames * SAMPLE_RATE // FRAME_RATE - len(track))))
-
-
-def ahead(items: Iterator[A]) -> Generator[A]:
-    """Yields the items (none of which may be None); a thread produces the next one in advance."""
-    produce: Callable[[], A | None] = lambda: next(items, None)
-    with ThreadPoolExecutor(1) as thread:
-        future = thread.submit(produce)
-        while (item := future.result()) is not None:
-            future = thread.submit(produce)
-            yield item
-
-
-def encode_clips(
-    loaded: Iterable[Loaded], scanned: Sequence[Scanned], text_of: Callable[[str], np.ndarray], encoders: Encoders,
-    settings: Settings,
-) -> Iterator[Clip]:  # fmt: skip
-    """Yields the encoded clips, in order."""
-    layout = settings.layout
-    speech: tuple[int, list[SpeechFeatures]] | None = None
-    for piece, pixels, tracks, masks, region in loaded:
-        video = scanned[piece.video]
-        if speech is None or speech[0] != piece.video:
-            speech = piece.video, [encode.open_speech(encoders, track) for track in tracks]
-        name = f"{video.name}[{piece.start}:{piece.stop}]"
-        encoded = encode.encode_pictures(encoders, pixels, layout)
-        yield Clip(
-            name=name,
-            num_frames=len(pixels),
-            chunk_starts=records.chunk_starts(len(pixels), layout),
-            chunks=_finite(encoded.chunks, name),
-            reference_frames=records.reference_frames(len(pixels), layout),
-            references=_finite(encoded.references, name),
-            clip_tokens=_finite(encoded.clip_tokens, name),
-            speech=_finite(encode.encode_speech(speech[1], piece.start, piece.stop), name),
-            text=text_of(video.caption),
-            ends=None if encoded.ends is None else _finite(encoded.ends, name),
-            regions=chunk_regions(region, encoded.chunks.shape, layout, len(pixels)) if layout.regions else None,
-            masks=None if masks is None else np.asarray(token_masks(masks), np.float16),
-        )
-
-
-def chunk_regions(
-    region: Float32[np.ndarray, "F h w"] | None, shape: tuple[int, ...], layout: Layout, num_frames: int
-) -> Float16[np.ndarray, "n T h w"]:
-    """The fraction of each latent cell inside the region, for chunks whose latents have the shape [n, T, h, w, C].
-
-    The first latent covers one frame, the others four each, of which the maximum is taken. Zeros if a video has no region.
-    """
-    regions, times = np.zeros(shape[:4], np.float16), shape[1]
-    if region is not None:
-        for number, start in enumerate(records.chunk_starts(num_frames, layout)):
-            frames = region[start : start + layout.frame_num]
-            regions[number, 0] = frames[0]
-            regions[number, 1:] = frames[1:].reshape(times - 1, -1, *frames.shape[1:]).max(axis=1)
-    return regions
-
-
-def _finite(values: Float16[np.ndarray, "*b"], what: str) -> Float16[np.ndarray, "*b"]:
-    """Returns `values` from a network. Raises UserError if they are not finite, because training on them would fail."""
-    if not np.isfinite(values).all():
-        raise UserError(f"{what}: the networks' output is NaN or infinite. Convert the checkpoint again.")
-    return values

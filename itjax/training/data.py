@@ -1,7 +1,6 @@
 """From records to batches on the mesh: a stream of examples that depends only on the seed.
 
-Chunk and reference of example i are drawn from (seed, i), so they do not depend on the number of processes or on
-interruptions of the run. Each process reads only the examples of its own devices.
+Each process reads only the examples of its own devices.
 """
 
 import contextlib
@@ -10,7 +9,6 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import grain
@@ -18,115 +16,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from itjax import records
 from itjax.errors import UserError
-from itjax.records import SPEECH_MARGIN, Clip, Dataset, Records
-from itjax.training import reference_sampling
-from itjax.training.config import References, Training
+from itjax.records import Dataset, Records
+from itjax.training.config import Training
+from itjax.training.examples import Cutter, cutter
 from itjax.training.objective import Batch
 from itjax.training.step import batch_sharding
 
 # a fraction of the cores: reader threads compete for the interpreter lock with the loop that feeds the devices
 READERS = grain.ReadOptions(num_threads=min(16, max(1, (os.cpu_count() or 1) // 4)), prefetch_buffer_size=16)
-
-
 UNREADABLE = "unreadable: "  # prefix of the name of a placeholder for an example that could not be read
-
-
-class Place(NamedTuple):
-    """A clip of the dataset: the indices of its bucket, and of the clip in it."""
-
-    bucket: int
-    clip: int
-
-
-class Split(NamedTuple):
-    """Training clips by bucket, held-out clips, and the number of clips too short for the reference strategy."""
-
-    train: tuple[tuple[int, ...], ...]
-    held_out: tuple[Place, ...]
-    too_short: int
-
-
-def split(dataset: Dataset, references: References, validation_clips: int) -> Split:
-    """Skips clips without a usable chunk, and holds out `validation_clips` of the others, evenly spaced.
-
-    Raises:
-        UserError: if no clip is usable, or none would be left for training.
-    """
-    usable = [
-        [i for i, n in enumerate(b.num_frames) if len(reference_sampling.usable_chunks(references, n, dataset.layout))]
-        for b in dataset.buckets
-    ]
-    all_usable = [Place(bucket, clip) for bucket, clips in enumerate(usable) for clip in clips]
-    total = sum(len(bucket.num_frames) for bucket in dataset.buckets)
-    if not all_usable:
-        raise UserError(
-            f"{dataset.folder}: none of its {total} clips is long enough for references.strategy {references.strategy} with "
-            f"chunks of {dataset.layout.frame_num} frames. Prepare longer clips, or choose another strategy."
-        )
-    if len(all_usable) <= validation_clips:
-        raise UserError(
-            f"{dataset.folder}: {len(all_usable)} usable clips, but reports.validation-clips {validation_clips} would leave "
-            "none for training. Use a smaller value."
-        )
-    indices = np.linspace(0, len(all_usable) - 1, validation_clips + 2)[1:-1] if validation_clips else ()
-    held_out = tuple(all_usable[int(i)] for i in dict.fromkeys(int(i) for i in indices))
-    train = tuple(tuple(c for c in clips if Place(b, c) not in held_out) for b, clips in enumerate(usable))
-    return Split(train, held_out, total - len(all_usable))
-
-
-@dataclass(frozen=True)
-class Cutter:
-    """Cuts an example from a clip: `__call__(number, clip)` for example `number` of a bucket's stream."""
-
-    dataset: Dataset
-    references: References
-    context_latents: int
-    without_context: float
-    region_weight: float
-    seed: int
-    bucket: int
-
-    def __call__(self, number: int, clip: Clip) -> tuple[Batch, str]:
-        """An example drawn from the clip using only seed, bucket and `number`, and the clip's name."""
-        rng = np.random.default_rng((self.seed, self.bucket, number))
-        drawn = reference_sampling.draw(rng, self.references, clip.num_frames, self.dataset.layout, self.without_context)
-        identity = (number * len(self.dataset.buckets) + self.bucket) % 2**32
-        return self.cut(clip, drawn, identity), clip.name
-
-    def cut(self, clip: Clip, drawn: reference_sampling.SampledPair, identity: int) -> Batch:
-        """The example with the drawn chunk and reference.
-
-        Raises:
-            UserError: if the strategy is FL2V and the dataset has no `ends`.
-        """
-        start = int(clip.chunk_starts[drawn.chunk])
-        reference = clip.references[drawn.reference]
-        if self.references.strategy == "FL2V":
-            if clip.ends is None:
-                raise UserError(f"{self.dataset.folder} cannot be used with FL2V: prepare it with --ends.")
-            reference = clip.ends[drawn.chunk]
-        dit = self.dataset.preset.networks.dit
-        text = np.zeros((dit.text_len, dit.text_dim), np.float16)
-        text[: len(clip.text)] = clip.text
-        return Batch(
-            latents=clip.chunks[drawn.chunk],
-            reference=reference,
-            clip=clip.clip_tokens[drawn.reference],
-            speech=clip.speech[:, start : start + self.dataset.layout.frame_num + 2 * SPEECH_MARGIN],
-            text=text,
-            context_latents=np.asarray(self.context_latents if drawn.context else 1, np.int32),
-            identity=np.asarray(identity, np.uint32),
-            masks=clip.masks,
-            region=None if self.region_weight == 1 or clip.regions is None else clip.regions[drawn.chunk],
-        )
-
-
-def cutter(dataset: Dataset, settings: Training, bucket: int) -> Cutter:
-    """The cutter of a bucket, with the given settings."""
-    references, share, weight = settings.references, settings.dropout.context, settings.region_weight
-    return Cutter(dataset, references, settings.context_latents, share, weight, settings.seed, bucket)
 
 
 class Batches:
@@ -299,20 +198,3 @@ def check_batch(settings: Training, mesh: Mesh) -> None:
             f"batch {settings.batch} in {settings.accumulation} part(s) cannot be split over the {rows} data rows of the "
             f"mesh ({mesh.size} devices): use a multiple of {settings.accumulation * rows}"
         )
-
-
-def held_out_examples(
-    dataset: Dataset, settings: Training, held_out: Sequence[Place], per_clip: int
-) -> list[tuple[int, Batch]]:
-    """`per_clip` fixed examples of each held-out clip, as (bucket, example), each with its own identity."""
-    examples: list[tuple[int, Batch]] = []
-    for place in held_out:
-        cut = cutter(dataset, settings, place.bucket)
-        clip = records.Records(dataset, dataset.buckets[place.bucket])[place.clip]
-        rng = np.random.default_rng((settings.seed, place.bucket, place.clip))
-        drawn = reference_sampling.draw(rng, settings.references, clip.num_frames, dataset.layout, 0.0)
-        for _ in range(per_clip):
-            # indices that no stream reaches, so that the noise differs from that of all training examples
-            identity = 2**32 - 1 - len(examples)
-            examples.append((place.bucket, cut.cut(clip, drawn, identity)))
-    return examples

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from itjax.media.video_file import write_video
 from itjax.progress import Progress
 from itjax.records import Dataset, Records
-from itjax.training import data, flops, parameters, sampling, validation
+from itjax.training import examples, flops, parameters, sampling, validation
 from itjax.training.config import Training
 from itjax.training.metrics import MetricLog, loss_by_band
 from itjax.training.objective import Batch
@@ -33,7 +33,7 @@ class TrainingRun(NamedTuple):
     weights: Weights
     dataset: Dataset
     mesh: Mesh
-    split: data.Split
+    split: examples.Split
     trains: dict
     frozen: dict
     progress: Progress

@@ -17,7 +17,7 @@ from itjax.parallel.sharding import make_mesh
 from itjax.pipeline.process import exact_float32
 from itjax.progress import SILENT, Progress
 from itjax.records import Dataset
-from itjax.training import data, parameters, run_folder, state, step
+from itjax.training import data, examples, parameters, run_folder, state, step
 from itjax.training.checkpoints import RunCheckpoints
 from itjax.training.config import Training
 from itjax.training.preemption import Preemption
@@ -59,7 +59,7 @@ def open_run(settings: Training, weights: Weights, progress: Progress = SILENT) 
     data.check_batch(settings, mesh)
     data.readers(mesh)
     # even if validation and samples are off: otherwise a run would train on different clips after they are switched off
-    split = data.split(dataset, settings.references, settings.reports.validation_clips)
+    split = examples.split(dataset, settings.references, settings.reports.validation_clips)
     return TrainingRun(settings, weights, dataset, mesh, split, trains, frozen, progress)
 
 

@@ -13,7 +13,7 @@ from itjax.parallel.sharding import constrain
 from itjax.records import Dataset
 from itjax.training import data, objective, step
 from itjax.training.config import Dropout, Training
-from itjax.training.data import Place
+from itjax.training.examples import Place, held_out_examples
 from itjax.training.metrics import loss_by_band
 from itjax.training.objective import Batch
 
@@ -31,7 +31,7 @@ class HeldOutBatch(NamedTuple):
 def prepare(dataset: Dataset, settings: Training, held_out: tuple[Place, ...], mesh: Mesh) -> list[HeldOutBatch]:
     """The held-out examples, batched by bucket. Every process reads all of them, as they are few."""
     rows = mesh.shape["data"]
-    examples = data.held_out_examples(dataset, settings, held_out, TIMES)
+    examples = held_out_examples(dataset, settings, held_out, TIMES)
     times = objective.fixed_times(len(held_out), TIMES)
     sharding = step.batch_sharding(mesh)
     put = lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])

@@ -22,7 +22,7 @@ from itjax.models.clip_pixels import clip_pixels
 from itjax.models.umt5 import Umt5
 from itjax.models.wav2vec2 import Wav2Vec2
 from itjax.parallel.sharding import make_mesh
-from itjax.preparation.prepare import chunk_regions
+from itjax.preparation.shards import chunk_regions
 from itjax.records import SPEECH_MARGIN
 
 NETS = PRESET.networks

@@ -13,12 +13,12 @@ from itjax.configs.training import TINY
 from itjax.errors import UserError
 from itjax.parallel.sharding import make_mesh
 from itjax.records import Records
-from itjax.training import data
+from itjax.training import data, examples
 
 
 def batches_of(dataset, settings, bucket=0, chosen=(0, 2, 3, 5), size=1, group=0, groups=1):
     records = Records(dataset, dataset.buckets[bucket])
-    return data.Batches(records, chosen, data.cutter(dataset, settings, bucket), size, group, groups)
+    return data.Batches(records, chosen, examples.cutter(dataset, settings, bucket), size, group, groups)
 
 
 def names(batches, numbers):
@@ -48,7 +48,7 @@ def test_an_example_is_the_same_whenever_it_is_read(dataset):
 @pytest.fixture
 def stream(dataset):
     mesh = make_mesh(1, 1, heads=4)
-    split = data.split(dataset, TINY.references, 1)
+    split = examples.split(dataset, TINY.references, 1)
     return lambda: data.Stream(dataset, TINY, split.train, mesh)
 
 
@@ -85,7 +85,7 @@ def test_what_one_of_several_processes_cannot_read_is_nan_and_says_why(dataset, 
     damaged = replace(dataset, folder=folder)
     told = pytest.raises(UserError, match=r"record \d+ cannot be read")
     make = lambda together: data.Batches(
-        Records(damaged, damaged.buckets[0]), (0, 1), data.cutter(damaged, TINY, 0), 8, together=together
+        Records(damaged, damaged.buckets[0]), (0, 1), examples.cutter(damaged, TINY, 0), 8, together=together
     )
     with told:
         make(False)[0]
