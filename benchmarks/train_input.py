@@ -24,7 +24,7 @@ from itjax.configs.training import TINY
 from itjax.models.dit import init
 from itjax.parallel.sharding import make_mesh
 from itjax.records import Dataset
-from itjax.training import data, examples, made_up, parameters, state, step
+from itjax.training import data, examples, parameters, random_data, state, step
 from itjax.training.config import Training
 from itjax.training.objective import Batch
 from itjax.training.state import TrainState
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=TINY.batch, help="examples per step (%(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        dataset = made_up.write_dataset(Path(folder) / "data", PRESET, made_up.LAYOUT, ((48, 64),), clips=48)
+        dataset = random_data.write_dataset(Path(folder) / "data", PRESET, random_data.LAYOUT, ((48, 64),), clips=48)
         settings = replace(TINY, batch=args.batch, data=str(dataset.folder))
         mesh = make_mesh(1, 1, heads=PRESET.networks.dit.num_heads)
         with jax.set_mesh(mesh):

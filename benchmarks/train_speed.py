@@ -62,7 +62,7 @@ def measure(args: argparse.Namespace) -> None:
     mesh = make_mesh(1, 1, heads=args.heads, devices=devices)
     with jax.set_mesh(mesh):
         frozen, train_state = weights(sizes, settings, mesh)
-        batch = data.on_mesh(random_batch(args, sizes, settings.batch), step.batch_sharding(mesh))
+        batch = data.shard_batch(random_batch(args, sizes, settings.batch), step.batch_sharding(mesh))
         null_text, good = jnp.zeros((sizes.text_len, sizes.text_dim)), jnp.asarray(True)
         advance = step.compile_step(settings, sizes, train_state, mesh)
         draws = jax.jit(lambda: objective.draw_randoms(batch, 0, settings.times, settings.dropout))()

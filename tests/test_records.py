@@ -17,7 +17,7 @@ import tiny_dataset
 from itjax import records
 from itjax.errors import OutputError, UserError
 from itjax.records import Layout, Records, chunk_starts, reference_frames
-from itjax.training import made_up
+from itjax.training import random_data
 
 ROOT = Path(__file__).parents[1]
 
@@ -235,7 +235,7 @@ def test_a_full_disk_leaves_the_older_shard_and_nothing_else(tmp_path, disk_of):
 
 
 def test_records_of_two_persons_are_a_bucket_of_their_own(tmp_path):
-    dataset = tiny_dataset.make_dataset(tmp_path / "data", layout=made_up.LAYOUT, persons=2, clips=4)
+    dataset = tiny_dataset.make_dataset(tmp_path / "data", layout=random_data.LAYOUT, persons=2, clips=4)
     assert [bucket.name for bucket in dataset.buckets] == ["32x64-p2", "48x48-p2"]
     clip = Records(dataset, dataset.buckets[0])[0]
     assert clip.masks.shape == (3, 8) and clip.speech.shape[0] == 2 and clip.ends is None

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from itjax.configs.tiny import PRESET
 from itjax.records import Clip, Dataset
-from itjax.training import made_up
+from itjax.training import random_data
 
-LAYOUT = replace(made_up.LAYOUT, ends=True)
+LAYOUT = replace(random_data.LAYOUT, ends=True)
 SIZES = ((32, 64), (48, 48))
 
 
 def random_clip(number: int, size: tuple[int, int], num_frames: int, layout=LAYOUT, persons=1, seed=0) -> Clip:
-    return made_up.random_clip(number, PRESET, layout, size, num_frames, persons, seed)
+    return random_data.random_clip(number, PRESET, layout, size, num_frames, persons, seed)
 
 
 def damage_second_clip(path: Path) -> bytes:
@@ -25,4 +25,4 @@ def damage_second_clip(path: Path) -> bytes:
 
 def make_dataset(folder: Path, *, sizes=SIZES, layout=LAYOUT, **changed) -> Dataset:
     """Six clips of each size, three a shard, their lengths in turn."""
-    return made_up.write_dataset(folder, PRESET, layout, sizes, **changed)
+    return random_data.write_dataset(folder, PRESET, layout, sizes, **changed)

@@ -13,7 +13,7 @@ from itjax.configs.training import PRESETS
 from itjax.errors import UserError
 from itjax.pipeline.process import keep_compiled_programs
 from itjax.terminal import INTERRUPTED, Terminal, run_command
-from itjax.training import made_up
+from itjax.training import random_data
 from itjax.training.config import Processes, Training
 from itjax.training.result import open_weights
 from itjax.training.run import End, train
@@ -42,7 +42,7 @@ def start(argv: list[str] | None, program: str) -> int:
     keep_compiled_programs()
     check_paths(settings)
     if settings.made_up:
-        settings = made_up.prepared(settings, tiny.PRESET)
+        settings = random_data.create_if_missing(settings, tiny.PRESET)
     join(settings.processes)
     return STATUS[train(settings, open_weights(Path(settings.checkpoint), []), Terminal())]
 

@@ -19,12 +19,12 @@ from jax.sharding import Mesh, NamedSharding
 from itjax.errors import UserError
 from itjax.records import Dataset, Records
 from itjax.training.config import Training
-from itjax.training.examples import Cutter, cutter
+from itjax.training.examples import ExampleSampler, example_sampler
 from itjax.training.objective import Batch
 from itjax.training.step import batch_sharding
 
 # a fraction of the cores: reader threads compete for the interpreter lock with the loop that feeds the devices
-READERS = grain.ReadOptions(num_threads=min(16, max(1, (os.cpu_count() or 1) // 4)), prefetch_buffer_size=16)
+READ_OPTIONS = grain.ReadOptions(num_threads=min(16, max(1, (os.cpu_count() or 1) // 4)), prefetch_buffer_size=16)
 UNREADABLE = "unreadable: "  # prefix of the name of a placeholder for an example that could not be read
 
 
@@ -34,29 +34,29 @@ class Batches:
     Contains only the examples of each batch that one group of processes reads. The examples of an epoch are the `chosen`
     clips, each once, shuffled differently in each epoch.
 
-    With `together`, an unreadable example does not raise an error, because the other processes would wait for this one.
-    Instead, its latents are NaN and its name contains the error. The loss of that step is then NaN in every process, and all
-    of them save and end.
+    With `nan_if_unreadable`, for several processes, an unreadable example does not raise an error, because the other
+    processes would wait for this one. Instead, its latents are NaN and its name contains the error. The loss of that step is
+    then NaN in every process, and all of them save and end.
 
     grain's own `shuffle`, `repeat` and `batch` would be equivalent, but took longer than reading the data: for a small
     number of clips, `shuffle` steps through up to 2^16 numbers to find each index.
     """
 
     def __init__(
-        self, clips: Records, chosen: tuple[int, ...], cut: Cutter, size: int, group: int = 0, groups: int = 1,
-        together: bool = False,
+        self, clips: Records, chosen: tuple[int, ...], sampler: ExampleSampler, size: int, group: int = 0, groups: int = 1,
+        nan_if_unreadable: bool = False,
     ):  # fmt: skip
-        self._clips, self._chosen, self._cut = clips, np.asarray(chosen), cut
-        self._size, self._group, self._groups, self._together = size, group, groups, together
+        self._clips, self._chosen, self._sampler = clips, np.asarray(chosen), sampler
+        self._size, self._group, self._groups, self._nan_if_unreadable = size, group, groups, nan_if_unreadable
         self._order = functools.lru_cache(maxsize=2)(self._order_of)  # examples that are read ahead may be in the next epoch
 
     def _order_of(self, epoch: int) -> np.ndarray:
         # 1: distinguishes it from the random numbers of all examples
-        return np.random.default_rng((self._cut.seed, self._cut.bucket, epoch, 1)).permutation(self._chosen)
+        return np.random.default_rng((self._sampler.seed, self._sampler.bucket, epoch, 1)).permutation(self._chosen)
 
     def _example(self, number: int) -> tuple[Batch, str]:
-        epoch, place = divmod(number, len(self._chosen))
-        return self._cut(number, self._clips[int(self._order(epoch)[place])])
+        epoch, position = divmod(number, len(self._chosen))
+        return self._sampler(number, self._clips[int(self._order(epoch)[position])])
 
     def _example_or_nan(self, number: int) -> tuple[Batch, str]:
         try:
@@ -73,21 +73,21 @@ class Batches:
 
     def __getitem__(self, number: int) -> tuple[Batch, list[str]]:
         first = number * self._size
-        read = self._example_or_nan if self._together else self._example
+        read = self._example_or_nan if self._nan_if_unreadable else self._example
         return stack([read(i) for i in range(first + self._group, first + self._size, self._groups)])
 
     def __repr__(self) -> str:
         return f"Batches({self._size} of {len(self._chosen)} of {self._clips!r})"
 
 
-class Readers(NamedTuple):
-    """Groups of processes whose devices hold, and which thus read, the same examples: this process's group, and how many."""
+class ProcessGroup(NamedTuple):
+    """The number of this process's group, and of how many groups. The devices of a group hold the same examples."""
 
     group: int
     groups: int
 
 
-def readers(mesh: Mesh) -> Readers:
+def process_group(mesh: Mesh) -> ProcessGroup:
     """The group of this process, determined by the data rows of the mesh that contain its devices.
 
     Raises:
@@ -102,7 +102,7 @@ def readers(mesh: Mesh) -> Readers:
             f"a mesh of {mesh.devices.shape} (data, context, ulysses) splits examples over parts of several processes: "
             "choose mesh.context and mesh.ulysses so that their product divides the devices per process, or is a multiple"
         )
-    return Readers(groups.index(tuple(sorted(rows_of[jax.process_index()]))), len(groups))
+    return ProcessGroup(groups.index(tuple(sorted(rows_of[jax.process_index()]))), len(groups))
 
 
 class Stream:
@@ -114,20 +114,26 @@ class Stream:
     def __init__(self, dataset: Dataset, settings: Training, train: Sequence[Sequence[int]], mesh: Mesh):
         self._sharding = batch_sharding(mesh)
         self._dataset, self._clips = dataset, _fingerprint(dataset, train)
-        group, groups = readers(mesh)
+        group, groups = process_group(mesh)
         parts, weights = [], []
         for number, (bucket, chosen) in enumerate(zip(dataset.buckets, train, strict=True)):
             if chosen:
-                cut = cutter(dataset, settings, number)
-                together = jax.process_count() > 1
+                sampler = example_sampler(dataset, settings, number)
+                several = jax.process_count() > 1
                 batches = Batches(
-                    Records(dataset, bucket), tuple(chosen), cut, settings.batch, group, groups, together=together
+                    Records(dataset, bucket),
+                    tuple(chosen),
+                    sampler,
+                    settings.batch,
+                    group,
+                    groups,
+                    nan_if_unreadable=several,
                 )
                 parts.append(grain.MapDataset.source(batches))
                 weights.append(len(chosen))
         # each batch comes from one bucket, because clips of different sizes cannot be stacked
         mixed = grain.MapDataset.mix(parts, weights) if len(parts) > 1 else parts[0]
-        self._iterator = iter(mixed.to_iter_dataset(READERS))
+        self._iterator = iter(mixed.to_iter_dataset(READ_OPTIONS))
 
     def __iter__(self) -> Iterator[tuple[Batch, list[str]]]:
         return self
@@ -139,7 +145,7 @@ class Stream:
             UserError: if a record is damaged and there is a single process; for several, see `Batches`.
         """
         batch, names = next(self._iterator)
-        return on_mesh(batch, self._sharding), [str(name) for name in names]
+        return shard_batch(batch, self._sharding), [str(name) for name in names]
 
     def state(self) -> dict[str, Any]:
         """The position as JSON-serialisable values; the same in every process."""
@@ -171,18 +177,18 @@ def stack(examples: Sequence[tuple[Batch, str]]) -> tuple[Batch, list[str]]:
     return jax.tree.map(lambda *parts: np.stack(parts), *batches), list(names)
 
 
-def on_mesh(batch: Batch, sharding: NamedSharding) -> Batch:
+def shard_batch(batch: Batch, sharding: NamedSharding) -> Batch:
     """Places a batch on the mesh, of which each process has a part."""
     with jax.transfer_guard_host_to_device("allow"):  # an intended transfer
         if sharding.mesh.size == 1:  # jit transfers its arguments without Python overhead
-            return _placed(sharding)(batch)
+            return _sharding_program(sharding)(batch)
         if jax.process_count() == 1:  # a single call for all leaves
             return jax.device_put(batch, sharding)
         return jax.tree.map(lambda part: jax.make_array_from_process_local_data(sharding, part), batch)
 
 
 @functools.cache
-def _placed(sharding: NamedSharding) -> Callable[[Batch], Batch]:
+def _sharding_program(sharding: NamedSharding) -> Callable[[Batch], Batch]:
     return jax.jit(lambda batch: batch, out_shardings=sharding)
 
 

@@ -17,7 +17,7 @@ from itjax.training.config import References, Training
 from itjax.training.objective import Batch
 
 
-class Place(NamedTuple):
+class ClipIndex(NamedTuple):
     """A clip of the dataset: the indices of its bucket, and of the clip in it."""
 
     bucket: int
@@ -28,7 +28,7 @@ class Split(NamedTuple):
     """Training clips by bucket, held-out clips, and the number of clips too short for the reference strategy."""
 
     train: tuple[tuple[int, ...], ...]
-    held_out: tuple[Place, ...]
+    held_out: tuple[ClipIndex, ...]
     too_short: int
 
 
@@ -42,7 +42,7 @@ def split(dataset: Dataset, references: References, validation_clips: int) -> Sp
         [i for i, n in enumerate(b.num_frames) if len(reference_sampling.usable_chunks(references, n, dataset.layout))]
         for b in dataset.buckets
     ]
-    all_usable = [Place(bucket, clip) for bucket, clips in enumerate(usable) for clip in clips]
+    all_usable = [ClipIndex(bucket, clip) for bucket, clips in enumerate(usable) for clip in clips]
     total = sum(len(bucket.num_frames) for bucket in dataset.buckets)
     if not all_usable:
         raise UserError(
@@ -56,18 +56,18 @@ def split(dataset: Dataset, references: References, validation_clips: int) -> Sp
         )
     indices = np.linspace(0, len(all_usable) - 1, validation_clips + 2)[1:-1] if validation_clips else ()
     held_out = tuple(all_usable[int(i)] for i in dict.fromkeys(int(i) for i in indices))
-    train = tuple(tuple(c for c in clips if Place(b, c) not in held_out) for b, clips in enumerate(usable))
+    train = tuple(tuple(c for c in clips if ClipIndex(b, c) not in held_out) for b, clips in enumerate(usable))
     return Split(train, held_out, total - len(all_usable))
 
 
 @dataclass(frozen=True)
-class Cutter:
-    """Cuts an example from a clip: `__call__(number, clip)` for example `number` of a bucket's stream."""
+class ExampleSampler:
+    """Samples an example from a clip: `__call__(number, clip)` returns example `number` of a bucket's stream."""
 
     dataset: Dataset
     references: References
     context_latents: int
-    without_context: float
+    context_dropout: float
     region_weight: float
     seed: int
     bucket: int
@@ -75,11 +75,11 @@ class Cutter:
     def __call__(self, number: int, clip: Clip) -> tuple[Batch, str]:
         """An example drawn from the clip using only seed, bucket and `number`, and the clip's name."""
         rng = np.random.default_rng((self.seed, self.bucket, number))
-        drawn = reference_sampling.draw(rng, self.references, clip.num_frames, self.dataset.layout, self.without_context)
+        drawn = reference_sampling.draw(rng, self.references, clip.num_frames, self.dataset.layout, self.context_dropout)
         identity = (number * len(self.dataset.buckets) + self.bucket) % 2**32
-        return self.cut(clip, drawn, identity), clip.name
+        return self.example(clip, drawn, identity), clip.name
 
-    def cut(self, clip: Clip, drawn: reference_sampling.SampledPair, identity: int) -> Batch:
+    def example(self, clip: Clip, drawn: reference_sampling.SampledPair, identity: int) -> Batch:
         """The example with the drawn chunk and reference.
 
         Raises:
@@ -107,24 +107,24 @@ class Cutter:
         )
 
 
-def cutter(dataset: Dataset, settings: Training, bucket: int) -> Cutter:
-    """The cutter of a bucket, with the given settings."""
+def example_sampler(dataset: Dataset, settings: Training, bucket: int) -> ExampleSampler:
+    """The example sampler of a bucket, with the given settings."""
     references, share, weight = settings.references, settings.dropout.context, settings.region_weight
-    return Cutter(dataset, references, settings.context_latents, share, weight, settings.seed, bucket)
+    return ExampleSampler(dataset, references, settings.context_latents, share, weight, settings.seed, bucket)
 
 
 def held_out_examples(
-    dataset: Dataset, settings: Training, held_out: Sequence[Place], per_clip: int
+    dataset: Dataset, settings: Training, held_out: Sequence[ClipIndex], per_clip: int
 ) -> list[tuple[int, Batch]]:
     """`per_clip` fixed examples of each held-out clip, as (bucket, example), each with its own identity."""
     examples: list[tuple[int, Batch]] = []
-    for place in held_out:
-        cut = cutter(dataset, settings, place.bucket)
-        clip = Records(dataset, dataset.buckets[place.bucket])[place.clip]
-        rng = np.random.default_rng((settings.seed, place.bucket, place.clip))
+    for index in held_out:
+        sampler = example_sampler(dataset, settings, index.bucket)
+        clip = Records(dataset, dataset.buckets[index.bucket])[index.clip]
+        rng = np.random.default_rng((settings.seed, index.bucket, index.clip))
         drawn = reference_sampling.draw(rng, settings.references, clip.num_frames, dataset.layout, 0.0)
         for _ in range(per_clip):
             # indices that no stream reaches, so that the noise differs from that of all training examples
             identity = 2**32 - 1 - len(examples)
-            examples.append((place.bucket, cut.cut(clip, drawn, identity)))
+            examples.append((index.bucket, sampler.example(clip, drawn, identity)))
     return examples

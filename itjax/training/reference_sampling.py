@@ -63,11 +63,11 @@ def usable_chunks(references: References, num_frames: int, layout: Layout) -> In
 
 
 def draw(
-    rng: np.random.Generator, references: References, num_frames: int, layout: Layout, without_context: float
+    rng: np.random.Generator, references: References, num_frames: int, layout: Layout, context_dropout: float
 ) -> SampledPair:
     """Draws one of the clip's usable chunks, then one of its allowed references, both uniformly.
 
-    With probability `without_context`, the example is like a first chunk: it has no earlier frames, its reference is its own
+    With probability `context_dropout`, the example is like a first chunk: it has no earlier frames, its reference is its own
     first frame, and the latent of that frame is its only context. That is also the baselines' context of one frame.
 
     Raises:
@@ -79,11 +79,11 @@ def draw(
     chunk = int(chunks[rng.integers(len(chunks))])
     start = int(chunk_starts(num_frames, layout)[chunk])
     choices = allowed(references, start, num_frames, layout)
-    # always drawn, so that the random stream does not depend on `without_context`
+    # always drawn, so that the random stream does not depend on `context_dropout`
     reference = int(choices[rng.integers(len(choices))])
     if references.baseline:
         return SampledPair(chunk, reference, False)
-    if rng.random() < without_context:
+    if rng.random() < context_dropout:
         own_first = int(np.flatnonzero(reference_frames(num_frames, layout) == start)[0])
         return SampledPair(chunk, own_first, False)
     return SampledPair(chunk, reference, True)

@@ -57,7 +57,7 @@ def open_run(settings: Training, weights: Weights, progress: Progress = SILENT) 
     trains, frozen = parameters.abstract(weights.preset.networks.dit, settings.trained)
     mesh = mesh_of(settings, weights.preset.networks.dit.num_heads)
     data.check_batch(settings, mesh)
-    data.readers(mesh)
+    data.process_group(mesh)
     # even if validation and samples are off: otherwise a run would train on different clips after they are switched off
     split = examples.split(dataset, settings.references, settings.reports.validation_clips)
     return TrainingRun(settings, weights, dataset, mesh, split, trains, frozen, progress)

@@ -13,7 +13,7 @@ from itjax.parallel.sharding import constrain
 from itjax.records import Dataset
 from itjax.training import data, objective, step
 from itjax.training.config import Dropout, Training
-from itjax.training.examples import Place, held_out_examples
+from itjax.training.examples import ClipIndex, held_out_examples
 from itjax.training.metrics import loss_by_band
 from itjax.training.objective import Batch
 
@@ -28,7 +28,7 @@ class HeldOutBatch(NamedTuple):
     real: int
 
 
-def prepare(dataset: Dataset, settings: Training, held_out: tuple[Place, ...], mesh: Mesh) -> list[HeldOutBatch]:
+def prepare(dataset: Dataset, settings: Training, held_out: tuple[ClipIndex, ...], mesh: Mesh) -> list[HeldOutBatch]:
     """The held-out examples, batched by bucket. Every process reads all of them, as they are few."""
     rows = mesh.shape["data"]
     examples = held_out_examples(dataset, settings, held_out, TIMES)

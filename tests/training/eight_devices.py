@@ -48,7 +48,9 @@ def run(weights, devices, batch):
         advance = step.compile_step(SETTINGS, SIZES, now, mesh)
         good, losses = jnp.asarray(True), []
         for number in range(STEPS):
-            shown = data.on_mesh(batch._replace(identity=batch.identity + np.uint32(number * len(batch.identity))), sharding)
+            shown = data.shard_batch(
+                batch._replace(identity=batch.identity + np.uint32(number * len(batch.identity))), sharding
+            )
             now, report = advance(now, good, frozen, shown, jnp.zeros((SIZES.text_len, SIZES.text_dim)))
             good = report.good
             losses.append(np.asarray(report.losses))

@@ -18,7 +18,7 @@ from itjax.training import data, examples
 
 def batches_of(dataset, settings, bucket=0, chosen=(0, 2, 3, 5), size=1, group=0, groups=1):
     records = Records(dataset, dataset.buckets[bucket])
-    return data.Batches(records, chosen, examples.cutter(dataset, settings, bucket), size, group, groups)
+    return data.Batches(records, chosen, examples.example_sampler(dataset, settings, bucket), size, group, groups)
 
 
 def names(batches, numbers):
@@ -84,8 +84,12 @@ def test_what_one_of_several_processes_cannot_read_is_nan_and_says_why(dataset, 
     whole = tiny_dataset.damage_second_clip(path)
     damaged = replace(dataset, folder=folder)
     told = pytest.raises(UserError, match=r"record \d+ cannot be read")
-    make = lambda together: data.Batches(
-        Records(damaged, damaged.buckets[0]), (0, 1), examples.cutter(damaged, TINY, 0), 8, together=together
+    make = lambda nan_if_unreadable: data.Batches(
+        Records(damaged, damaged.buckets[0]),
+        (0, 1),
+        examples.example_sampler(damaged, TINY, 0),
+        8,
+        nan_if_unreadable=nan_if_unreadable,
     )
     with told:
         make(False)[0]

@@ -11,7 +11,7 @@ from test_run import checkpoints_in, numbers, saved
 
 from itjax.commands import train
 from itjax.configs import tiny
-from itjax.training import made_up, run
+from itjax.training import random_data, run
 from itjax.training.result import open_weights
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ def test_twenty_kills_at_moments_of_chance_lose_nothing_but_steps_since_the_last
     settings = replace(settings, reports=replace(settings.reports, log_every=1, validate_every=0))
     unbroken = replace(settings, run=str(tmp_path / "unbroken"))
     for one in (settings, unbroken):
-        one = made_up.prepared(one, tiny.PRESET)
+        one = random_data.create_if_missing(one, tiny.PRESET)
         assert run.train(one, open_weights(Path(one.checkpoint), [])) is run.End.DONE
     assert checkpoints_in(folder)[-1] == settings.steps
     assert saved(folder, settings.steps) == saved(unbroken.run, settings.steps)

@@ -39,7 +39,7 @@ def test_references_come_only_from_where_they_may(strategy, layout):
         num_frames = int(rng.integers(layout.frame_num, 500))
         if not len(reference_sampling.usable_chunks(references, num_frames, layout)):
             continue
-        drawn = reference_sampling.draw(rng, references, num_frames, layout, without_context=0.0)
+        drawn = reference_sampling.draw(rng, references, num_frames, layout, context_dropout=0.0)
         first = int(chunk_starts(num_frames, layout)[drawn.chunk])
         frame = int(reference_frames(num_frames, layout)[drawn.reference])
         assert first >= 0 and first + layout.frame_num <= num_frames and 0 <= frame < num_frames

@@ -17,7 +17,7 @@ from test_run import checkpoints_in, numbers, saved
 from itjax.commands import train
 from itjax.errors import UserError
 from itjax.parallel.sharding import make_mesh
-from itjax.training import data, made_up, parameters, run_folder, state
+from itjax.training import data, parameters, random_data, run_folder, state
 from itjax.training.checkpoints import RunCheckpoints
 from itjax.training.config import Checkpoints, TrainedParameters
 
@@ -123,7 +123,7 @@ class AmongSeveral(data.Batches):
     """As each of several processes reads."""
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs | {"together": True})
+        super().__init__(*args, **kwargs | {"nan_if_unreadable": True})
 
 
 @pytest.mark.slow
@@ -146,13 +146,13 @@ def test_a_corrupt_record_costs_no_step(call, plain, unbroken, tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_keeps_the_last_good_state(call, unbroken, tmp_path, monkeypatch):
-    make = made_up.random_clip
+    make = random_data.random_clip
 
     def one_of_nan(number, *rest):
         clip = make(number, *rest)
         return clip._replace(chunks=clip.chunks * np.float16("nan")) if number == 1 else clip
 
-    monkeypatch.setattr(made_up, "random_clip", one_of_nan)
+    monkeypatch.setattr(random_data, "random_clip", one_of_nan)
     folder = tiny_dataset.make_dataset(tmp_path / "nan", sizes=SIZE).folder
     status, told = call("--steps", 4, data=folder)
     found = re.search(

@@ -22,13 +22,13 @@ from itjax.weights.lazy import LazyTensor
 from itjax.weights.sources import open_converted
 from itjax.weights.store import save
 
-FOLDER = "made-up"  # in the run's folder
+FOLDER = "made-up"  # in the run's folder; named like the flag
 LAYOUT = Layout(frame_num=17, reference_stride=4, chunk_stride=8, regions=True)
-SHARD = 3  # clips per shard
+CLIPS_PER_SHARD = 3
 
 
-def prepared(settings: Training, preset: Preset) -> Training:
-    """The settings with a dataset and a checkpoint in the run's folder, which are created if missing (deterministically).
+def create_if_missing(settings: Training, preset: Preset) -> Training:
+    """Creates a dataset and a checkpoint in the run's folder if missing, always the same; returns settings with both.
 
     Raises:
         UserError: If the run has several processes.
@@ -69,10 +69,12 @@ def write_dataset(
         name = Bucket(*size, persons, ()).name
         (folder / name).mkdir(exist_ok=True)
         shards = []
-        for first in range(0, clips, SHARD):
-            path = f"{name}/{first // SHARD:05d}.arrayrecord"
-            records.write_shard(folder / path, [records.to_records(clip) for clip in random_clips[first : first + SHARD]])
-            shards.append(Shard(path, tuple(lengths[first : first + SHARD])))
+        for first in range(0, clips, CLIPS_PER_SHARD):
+            path = f"{name}/{first // CLIPS_PER_SHARD:05d}.arrayrecord"
+            records.write_shard(
+                folder / path, [records.to_records(clip) for clip in random_clips[first : first + CLIPS_PER_SHARD]]
+            )
+            shards.append(Shard(path, tuple(lengths[first : first + CLIPS_PER_SHARD])))
         buckets.append(Bucket(*size, persons, tuple(shards)))
     dit_sizes = preset.networks.dit
     states = np.random.default_rng(seed).standard_normal((2, dit_sizes.text_len, dit_sizes.text_dim), np.float32)
