@@ -14,7 +14,7 @@ from itjax.errors import UserError
 from itjax.media.containers import FRAME_RATE
 from itjax.parallel.sharding import make_mesh
 from itjax.pipeline.process import default_dtype, keep_compiled_programs
-from itjax.preparation.clips import LEAST_HEARD, SILENCE, Limits
+from itjax.preparation.clips import MIN_AUDIBLE_FRACTION, SILENCE_DBFS, Limits
 from itjax.preparation.prepare import prepare
 from itjax.preparation.settings import Settings
 from itjax.records import Layout
@@ -26,8 +26,8 @@ EPILOG = f"""Videos may have any format that FFmpeg reads, and may be in subfold
 NAME.txt, its caption; NAME.region.mp4 or NAME.region.png, bright where training may weight the loss higher; for two
 persons, NAME.1.wav and NAME.2.wav, their voices, and NAME.json, their positions: {{"bbox": {{"person1": [top, left, bottom,
 right], "person2": [...]}}}} (default: the left and right half). Videos are read at {FRAME_RATE} frames per second, and no
-clip extends across a cut. Clips that are too short, silent (less than {LEAST_HEARD:.0%} of the frames above
-{SILENCE:.0f} dBFS, after normalising the audio to -23 LUFS) or unreadable are skipped and listed with the reason in
+clip extends across a cut. Clips that are too short, silent (less than {MIN_AUDIBLE_FRACTION:.0%} of the frames above
+{SILENCE_DBFS:.0f} dBFS, after normalising the audio to -23 LUFS) or unreadable are skipped and listed with the reason in
 OUT/skipped.jsonl. An interrupted run continues when it is started again with the same arguments."""
 
 

@@ -17,15 +17,15 @@ from itjax.media import pictures, speech
 from itjax.media.containers import FRAME_RATE, SAMPLE_RATE, open_media
 from itjax.media.picture_sizes import Size, choose_size
 from itjax.media.resize import resize_and_crop
-from itjax.preparation.scenes import find_scenes, pieces
-from itjax.preparation.videos import Video, check_voices, read_boxes, read_caption
+from itjax.preparation.scenes import find_scenes, split_scene
+from itjax.preparation.videos import Video, check_companions, read_boxes, read_caption
 
 # F frames · h w latent grid
 
-SILENCE = -50.0  # dBFS of a frame's audio, with the whole track at -23 LUFS: speech is 27 dB louder
-LEAST_HEARD = 0.05  # fraction of a clip's frames that must be louder than SILENCE
-# minimum number of frames that count as damaged after damage is detected: frames may be stored this far apart in a file
-SPOILT = FRAME_RATE
+SILENCE_DBFS = -50.0  # dBFS of a frame's audio, with the whole track at -23 LUFS: speech is 27 dB louder
+MIN_AUDIBLE_FRACTION = 0.05  # fraction of a clip's frames that must be louder than SILENCE_DBFS
+# minimum number of frames that count as damaged where damage is detected: frames may be stored this far apart in a file
+MIN_DAMAGED_FRAMES = FRAME_RATE
 SAMPLES = SAMPLE_RATE // FRAME_RATE  # audio samples per frame
 
 Track = Float32[np.ndarray, " _"]
@@ -34,8 +34,8 @@ Track = Float32[np.ndarray, " _"]
 class Limits(NamedTuple):
     """Minimum and maximum number of frames of a clip."""
 
-    least: int
-    most: int
+    min_frames: int
+    max_frames: int
 
 
 class Skipped(NamedTuple):
@@ -46,7 +46,7 @@ class Skipped(NamedTuple):
     reason: str
 
 
-class Scanned(NamedTuple):
+class ScannedVideo(NamedTuple):
     """The scan of a video: its size in the dataset, persons, caption, frame ranges of the clips, and skipped frames."""
 
     name: str
@@ -62,18 +62,18 @@ class Scanned(NamedTuple):
         return self._asdict() | {"skipped": [list(entry) for entry in self.skipped]}
 
 
-def scanned_from_json(content: dict[str, Any]) -> Scanned:
-    """The inverse of `Scanned.to_json`.
+def scanned_from_json(content: dict[str, Any]) -> ScannedVideo:
+    """The inverse of `ScannedVideo.to_json`.
 
     Raises:
         TypeError, KeyError, ValueError: if `content` was not produced by `to_json`.
     """
     clips = tuple((start, stop) for start, stop in content["clips"])
     skipped = tuple(Skipped(*entry) for entry in content["skipped"])
-    return Scanned(**content | {"clips": clips, "skipped": skipped})
+    return ScannedVideo(**content | {"clips": clips, "skipped": skipped})
 
 
-def scan(video: Video, table: SizeTable, limits: Limits, stop: threading.Event) -> Scanned:
+def scan(video: Video, table: SizeTable, limits: Limits, stop: threading.Event) -> ScannedVideo:
     """Decodes the whole video once. Unusable parts or files are reported in the result, not raised as errors.
 
     Raises:
@@ -87,37 +87,40 @@ def scan(video: Video, table: SizeTable, limits: Limits, stop: threading.Event) 
         open_region(video, source.size)
         tracks = load_tracks(video)
         damaged: list[bool] = []
-        scenes = find_scenes(watch(source, damaged, stop))
+        scenes = find_scenes(decode_frames(source, damaged, stop))
     except InterruptedError:
         raise
     except (UserError, av.FFmpegError, OSError, ValueError) as error:  # the last three: problems not covered by our checks
         reason = str(error).removeprefix(f"{video.path}: ")
-        return Scanned(video.name, 0, 0, video.persons, "", (), (Skipped(None, None, reason),))
-    audible = np.logical_or.reduce([is_heard(track, scenes[-1].stop) for track in tracks])
-    candidates = [piece for scene in scenes for piece in pieces(scene, limits.least, limits.most)]
-    checked = [(piece, why_not(piece, limits, audible, damaged)) for piece in candidates]
-    clips = tuple((piece.start, piece.stop) for piece, reason in checked if reason is None)
-    skipped = tuple(Skipped(piece.start, piece.stop, reason) for piece, reason in checked if reason is not None)
-    return Scanned(video.name, *size, video.persons, caption, clips, skipped)
+        return ScannedVideo(video.name, 0, 0, video.persons, "", (), (Skipped(None, None, reason),))
+    audible = np.logical_or.reduce([audible_frames(track, scenes[-1].stop) for track in tracks])
+    candidates = [part for scene in scenes for part in split_scene(scene, limits.min_frames, limits.max_frames)]
+    checked = [(part, skip_reason(part, limits, audible, damaged)) for part in candidates]
+    clips = tuple((part.start, part.stop) for part, reason in checked if reason is None)
+    skipped = tuple(Skipped(part.start, part.stop, reason) for part, reason in checked if reason is not None)
+    return ScannedVideo(video.name, *size, video.persons, caption, clips, skipped)
 
 
-def why_not(piece: range, limits: Limits, heard: Bool[np.ndarray, " F"], spoilt: list[bool]) -> str | None:
+def skip_reason(part: range, limits: Limits, audible: Bool[np.ndarray, " F"], damaged: list[bool]) -> str | None:
     """The reason why these frames are not a usable clip, or None."""
-    seconds = f"{len(piece) / FRAME_RATE:.2f} s"
-    if len(piece) < limits.least:
-        return f"too short: {len(piece)} frames ({seconds}) between cuts, at least {limits.least} are required"
-    if any(spoilt[piece.start : piece.stop]):
+    seconds = f"{len(part) / FRAME_RATE:.2f} s"
+    if len(part) < limits.min_frames:
+        return f"too short: {len(part)} frames ({seconds}) between cuts, at least {limits.min_frames} are required"
+    if any(damaged[part.start : part.stop]):
         return "unreadable: the file is damaged here"
-    share = float(heard[piece.start : piece.stop].mean())
-    if share < LEAST_HEARD:
+    fraction = float(audible[part.start : part.stop].mean())
+    if fraction < MIN_AUDIBLE_FRACTION:
         return (
-            f"silent: {share:.0%} of its frames are louder than {SILENCE:.0f} dBFS, at least {LEAST_HEARD:.0%} are required"
+            f"silent: {fraction:.0%} of its frames are louder than {SILENCE_DBFS:.0f} dBFS, "
+            f"at least {MIN_AUDIBLE_FRACTION:.0%} are required"
         )
     return None
 
 
-def watch(source: pictures.VideoSource, spoilt: list[bool], stop: threading.Event) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """Yields the frames up to the last one that decodes, and appends to `spoilt` whether each one is damaged.
+def decode_frames(
+    source: pictures.VideoSource, damaged: list[bool], stop: threading.Event
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """Yields the frames up to the last one that decodes, and appends to `damaged` whether each one is damaged.
 
     After damage, all frames up to the next keyframe count as damaged, because each is predicted from the previous one.
     """
@@ -126,11 +129,11 @@ def watch(source: pictures.VideoSource, spoilt: list[bool], stop: threading.Even
         frame = source.frame(number)
         if source.damaged > damage_count:
             damage_count, last_damaged = source.damaged, number
-        if last_damaged is not None and number < last_damaged + SPOILT:
+        if last_damaged is not None and number < last_damaged + MIN_DAMAGED_FRAMES:
             keyframes = source.keyframes
         elif source.keyframes > keyframes:
             last_damaged = None
-        spoilt.append(last_damaged is not None)
+        damaged.append(last_damaged is not None)
         yield frame
         if source.at_end:
             return
@@ -138,11 +141,11 @@ def watch(source: pictures.VideoSource, spoilt: list[bool], stop: threading.Even
     raise InterruptedError("stopped")
 
 
-def is_heard(track: Track, num_frames: int) -> Bool[np.ndarray, " {num_frames}"]:
+def audible_frames(track: Track, num_frames: int) -> Bool[np.ndarray, " {num_frames}"]:
     """Which frames of a loudness-normalised track are audible. After the end of the track there is silence."""
     track = np.pad(track[: num_frames * SAMPLES], (0, max(0, num_frames * SAMPLES - len(track))))
     power = np.square(track.reshape(num_frames, SAMPLES)).mean(axis=1)
-    return power > 10 ** (SILENCE / 10)
+    return power > 10 ** (SILENCE_DBFS / 10)
 
 
 def open_video(video: Video) -> pictures.VideoSource:
@@ -167,14 +170,14 @@ def load_tracks(video: Video) -> list[Track]:
     Raises:
         UserError: if the audio of a person is missing or damaged.
     """
-    check_voices(video)
+    check_companions(video)
     if video.persons == 1:
-        check_sound(video.path)
+        check_audio(video.path)
     voices = video.voices if video.persons == 2 else (video.path,)
     return speech.prepare_tracks({f"person{i}": path for i, path in enumerate(voices, 1)})
 
 
-def check_sound(path: Path) -> None:
+def check_audio(path: Path) -> None:
     """Checks that a video's audio decodes completely.
 
     Audio after a part that does not decode would be early by the length of that part, and out of sync with the lips.

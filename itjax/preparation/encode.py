@@ -39,7 +39,7 @@ from itjax.weights.sources import Weights, free_device_memory
 # B batch over all devices · F frames · T latent frames · h w latent grid · P persons · N layers of the speech encoder
 
 # frames: lengths of tracks for which the speech encoder is compiled
-WHOLE = tuple(seconds * FRAME_RATE for seconds in (5, 10, 20, 45, 90)) + (MAX_SINGLE_WINDOW_FRAMES,)
+COMPILED_LENGTHS = tuple(seconds * FRAME_RATE for seconds in (5, 10, 20, 45, 90)) + (MAX_SINGLE_WINDOW_FRAMES,)
 
 
 class Encoders(NamedTuple):
@@ -52,7 +52,7 @@ class Encoders(NamedTuple):
     batch: int
 
 
-class Pictures(NamedTuple):
+class EncodedFrames(NamedTuple):
     """The latents and CLIP tokens of a clip (see `itjax.records.Clip`)."""
 
     chunks: Float16[np.ndarray, "n T h w C"]
@@ -80,19 +80,19 @@ def open_encoders(weights: Weights, mesh: Mesh, program: Program, batch: int) ->
 # -- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def encode_pictures(encoders: Encoders, pixels: UInt8[np.ndarray, "F H W 3"], layout: Layout) -> Pictures:
+def encode_frames(encoders: Encoders, pixels: UInt8[np.ndarray, "F H W 3"], layout: Layout) -> EncodedFrames:
     """All latents and CLIP tokens of a clip."""
     program, parameters = encoders.program, encoders.parameters
     starts, references = chunk_starts(len(pixels), layout), reference_frames(len(pixels), layout)
 
     def latents(firsts: Int[np.ndarray, " _"], places: tuple[int, ...]) -> Float16[np.ndarray, "_ T h w C"]:
         """Latents of the chunks that start at `firsts`, with their frames only at the indices `places`, else zeros."""
-        make = lambda i: (pixels[firsts[i][:, None] + np.asarray(places)],)
+        load = lambda i: (pixels[firsts[i][:, None] + np.asarray(places)],)
         run = lambda x: (_latents(program, parameters["vae"], _place_frames(layout.frame_num, places, x)),)
-        return _in_batches(encoders, run, make, len(firsts))[0]
+        return _in_batches(encoders, run, load, len(firsts))[0]
 
     tokens = lambda x: (_tokens(program, parameters["clip"], x),)
-    return Pictures(
+    return EncodedFrames(
         chunks=latents(starts, tuple(range(layout.frame_num))),
         references=latents(references, (0,)),
         clip_tokens=_in_batches(encoders, tokens, lambda i: (pixels[references[i]],), len(references))[0],
@@ -124,9 +124,9 @@ def _to_unit(pixels: UInt8[Array, "*b"]) -> Float[Array, "*b"]:
 
 
 def _in_batches(
-    encoders: Encoders, run: Callable[..., tuple[Array, ...]], make: Callable[[Int[np.ndarray, " B"]], tuple], count: int
+    encoders: Encoders, run: Callable[..., tuple[Array, ...]], load: Callable[[Int[np.ndarray, " B"]], tuple], count: int
 ) -> tuple[np.ndarray, ...]:
-    """Concatenates `run`(*`make`(indices)) over all indices below `count`. Pads the last batch with its last entry.
+    """Concatenates `run`(*`load`(indices)) over all indices below `count`. Pads the last batch with its last entry.
 
     One batch is computed while the next one is prepared; no more than these two are on the devices.
     """
@@ -135,7 +135,7 @@ def _in_batches(
     def results() -> Iterator[tuple[Array, ...]]:
         for start in range(0, count, encoders.batch):
             numbers = np.arange(start, start + encoders.batch).clip(max=count - 1)
-            yield run(*(jax.device_put(np.ascontiguousarray(x), split) for x in make(numbers)))
+            yield run(*(jax.device_put(np.ascontiguousarray(x), split) for x in load(numbers)))
 
     done: list[tuple[np.ndarray, ...]] = []
     pending: tuple[Array, ...] | None = None
@@ -158,7 +158,7 @@ def open_speech(encoders: Encoders, track: Float32[np.ndarray, " _"]) -> SpeechF
     and masked after its end.
     """
     num_frames = frame_count(len(track))
-    core = next((length for length in WHOLE if num_frames <= length), None)
+    core = next((length for length in COMPILED_LENGTHS if num_frames <= length), None)
     windows = LONG_TRACK_WINDOWS if core is None else WindowSizes(core=core, context=0)
     network = Wav2Vec2(encoders.program.networks.wav2vec2)
     return SpeechFeatures(network, encoders.speech, track, windows)
@@ -201,7 +201,7 @@ def encode_texts(
         for start in range(0, len(texts), encoders.batch):
             part = texts[start : start + encoders.batch]
             ids, mask = tokenize(tokenizer, part, networks.dit.text_len)
-            make = lambda numbers: (ids[numbers], mask[numbers])  # noqa: B023  (called within this iteration)
-            yield from _in_batches(encoders, run, make, len(part))[0]
+            load = lambda numbers: (ids[numbers], mask[numbers])  # noqa: B023  (called within this iteration)
+            yield from _in_batches(encoders, run, load, len(part))[0]
     finally:
         free_device_memory(parameters)

@@ -16,16 +16,16 @@ from itjax.disk import atomic_path, lock_folder, output_errors
 from itjax.errors import UserError
 from itjax.media import journal
 from itjax.media.containers import FRAME_RATE
-from itjax.preparation.clips import Scanned, scanned_from_json
+from itjax.preparation.clips import ScannedVideo, scanned_from_json
 from itjax.records import SPEECH_MARGIN, Layout, chunk_starts, reference_frames
 
-WORK = "preparation"  # the work folder; contains the files of the next line
-ARGUMENTS, SCAN, TEXTS = "arguments.json", "scan.jsonl", "texts.safetensors"
-SKIPPED = "skipped.jsonl"
-TOLD = 10  # maximum number of differences listed in an error message
+WORK_FOLDER = "preparation"  # the work folder; contains the files of the next line
+ARGUMENTS_FILE, SCAN_FILE, TEXTS_FILE = "arguments.json", "scan.jsonl", "texts.safetensors"
+SKIPPED_FILE = "skipped.jsonl"
+MAX_LISTED = 10  # differences listed in an error message
 
 
-class Piece(NamedTuple):
+class ClipSpan(NamedTuple):
     """A clip to encode: frames start..stop-1 of the video with this index."""
 
     video: int
@@ -38,18 +38,18 @@ class PlannedShard(NamedTuple):
 
     path: str
     bucket: tuple[int, int, int]  # height, width, persons
-    pieces: tuple[Piece, ...]
+    spans: tuple[ClipSpan, ...]
 
 
 @contextlib.contextmanager
-def opened(out: Path, arguments: Mapping[str, str]) -> Iterator[Path]:
+def open_work_folder(out: Path, arguments: Mapping[str, str]) -> Iterator[Path]:
     """Yields the work folder of the dataset `out`, created if necessary, and locks it against other processes.
 
     Raises:
         UserError: if `out` is something else, was started with different arguments, or is locked by another process.
         OutputError: if a file cannot be written.
     """
-    work = out / WORK
+    work = out / WORK_FOLDER
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder for the dataset")
     if out.exists() and not work.is_dir() and any(out.iterdir()):
@@ -58,7 +58,7 @@ def opened(out: Path, arguments: Mapping[str, str]) -> Iterator[Path]:
         work.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(out, f"Another process is writing {out}. Wait for it to finish, or stop it.")
     try:
-        _check_arguments(work / ARGUMENTS, out, arguments)
+        _check_arguments(work / ARGUMENTS_FILE, out, arguments)
         yield work
     finally:
         os.close(lock)
@@ -73,18 +73,18 @@ def _check_arguments(path: Path, out: Path, arguments: Mapping[str, str]) -> Non
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}). To start over, delete {out}.") from error
     if changed := journal.differences(before, arguments).splitlines():
-        more = [f"  and {len(changed) - TOLD} more"] if len(changed) > TOLD else []
-        listing = "\n".join(changed[:TOLD] + more)
+        more = [f"  and {len(changed) - MAX_LISTED} more"] if len(changed) > MAX_LISTED else []
+        listing = "\n".join(changed[:MAX_LISTED] + more)
         raise UserError(
             f"{out} was started with different arguments or files:\n{listing}\n"
             "Use the same arguments and files to continue, choose another folder, or delete this one."
         )
 
 
-def forget(work: Path) -> None:
+def reset(work: Path) -> None:
     """Deletes the arguments and the scan, so that after a run without usable clips the next one may have others."""
     with output_errors(work):
-        for name in (SCAN, ARGUMENTS):
+        for name in (SCAN_FILE, ARGUMENTS_FILE):
             (work / name).unlink(missing_ok=True)
 
 
@@ -113,7 +113,7 @@ class ScanFile:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} cannot be read ({error!r}). Delete it to scan the videos again.") from error
 
-    def append(self, scanned: Scanned) -> None:
+    def append(self, scanned: ScannedVideo) -> None:
         """Appends the next video's line; durable when this returns.
 
         Raises:
@@ -126,17 +126,17 @@ class ScanFile:
         self.scanned.append(scanned)
 
 
-def write_skipped(out: Path, scanned: Sequence[Scanned]) -> None:
+def write_skipped(out: Path, scanned: Sequence[ScannedVideo]) -> None:
     """Writes skipped.jsonl: one line per skipped range of frames, with the reason."""
     lines = [
         {"file": video.name, "start": start, "stop": stop, "reason": reason}
         for video in scanned
         for start, stop, reason in video.skipped
     ]
-    _write(out / SKIPPED, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    _write(out / SKIPPED_FILE, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
-def tell_skipped(video: Scanned) -> Iterator[str]:
+def describe_skipped(video: ScannedVideo) -> Iterator[str]:
     """One line of text per skipped range of frames."""
     for start, stop, reason in video.skipped:
         if start is None or stop is None:
@@ -145,11 +145,11 @@ def tell_skipped(video: Scanned) -> Iterator[str]:
             yield f"  skipped {video.name} {start / FRAME_RATE:.2f}-{stop / FRAME_RATE:.2f} s: {reason}"
 
 
-def plan_shards(scanned: Sequence[Scanned], networks: Networks, layout: Layout, limit: int) -> list[PlannedShard]:
+def plan_shards(scanned: Sequence[ScannedVideo], networks: Networks, layout: Layout, limit: int) -> list[PlannedShard]:
     """All shards, bucket by bucket: clips in the order of the videos, at most about `limit` bytes per shard."""
     shards: list[PlannedShard] = []
     for bucket in sorted({(v.height, v.width, v.persons) for v in scanned if v.clips}):
-        groups: list[list[Piece]] = [[]]
+        groups: list[list[ClipSpan]] = [[]]
         shard_bytes = 0
         for number, video in enumerate(scanned):
             if (video.height, video.width, video.persons) != bucket:
@@ -159,10 +159,10 @@ def plan_shards(scanned: Sequence[Scanned], networks: Networks, layout: Layout, 
                 if groups[-1] and shard_bytes + nbytes > limit:
                     groups.append([])
                     shard_bytes = 0
-                groups[-1].append(Piece(number, start, stop))
+                groups[-1].append(ClipSpan(number, start, stop))
                 shard_bytes += nbytes
         name = "{}x{}-p{}".format(*bucket)
-        shards += [PlannedShard(f"{name}/{i:05d}.arrayrecord", bucket, tuple(pieces)) for i, pieces in enumerate(groups)]
+        shards += [PlannedShard(f"{name}/{i:05d}.arrayrecord", bucket, tuple(spans)) for i, spans in enumerate(groups)]
     return shards
 
 

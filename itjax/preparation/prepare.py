@@ -20,16 +20,16 @@ from itjax.errors import UserError
 from itjax.media.containers import FRAME_RATE
 from itjax.pipeline.process import exact_float32
 from itjax.preparation import folder
-from itjax.preparation.clips import Scanned, scan
+from itjax.preparation.clips import ScannedVideo, scan
 from itjax.preparation.folder import PlannedShard
 from itjax.preparation.settings import Settings
-from itjax.preparation.shards import make
+from itjax.preparation.shards import write_shards
 from itjax.preparation.videos import Video, find_videos, signatures
 from itjax.progress import SILENT, Progress
 from itjax.records import Bucket, Dataset, Shard
 from itjax.weights.sources import Weights
 
-SCANNERS = 8  # maximum number of videos scanned at once
+MAX_SCAN_THREADS = 8  # videos scanned at once
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -47,22 +47,22 @@ def prepare(
     videos = find_videos(source, out)
     layout = replace(settings.layout, regions=any(video.region for video in videos))
     settings, networks = settings._replace(layout=layout), weights.preset.networks
-    with folder.opened(out, arguments_of(settings, weights, videos)) as work:
-        scanned = scan_all(videos, settings, weights, folder.ScanFile(work / folder.SCAN), progress)
+    with folder.open_work_folder(out, arguments_of(settings, weights, videos)) as work:
+        scanned = scan_all(videos, settings, weights, folder.ScanFile(work / folder.SCAN_FILE), progress)
         folder.write_skipped(out, scanned)
         if not any(video.clips for video in scanned):
-            reasons = "\n".join(line for video in scanned for line in folder.tell_skipped(video))
-            folder.forget(work)
+            reasons = "\n".join(line for video in scanned for line in folder.describe_skipped(video))
+            folder.reset(work)
             raise UserError(f"{source}: no usable clip in {len(videos)} file(s):\n{reasons}")
         shards = folder.plan_shards(scanned, networks, layout, settings.shard_bytes)
         missing = [shard for shard in shards if not (out / shard.path).is_file()]
         if missing or not (out / records.PROMPTS_FILE).is_file():
             _check_disk(out, missing, settings, weights)
             with exact_float32(settings.dtype):
-                make(videos, scanned, missing, out, work, settings, weights, mesh, progress)
+                write_shards(videos, scanned, missing, out, work, settings, weights, mesh, progress)
         dataset = Dataset(out, weights.preset, layout, weights.encoders, _buckets(shards))
         records.write_dataset(dataset)
-        (work / folder.TEXTS).unlink(missing_ok=True)
+        (work / folder.TEXTS_FILE).unlink(missing_ok=True)
     progress.notice(_summary(dataset))
     return dataset
 
@@ -77,8 +77,8 @@ def arguments_of(settings: Settings, weights: Weights, videos: Sequence[Video]) 
         "--frame_num": str(layout.frame_num),
         "--chunk_stride": str(layout.chunk_stride),
         "--reference_stride": str(layout.reference_stride),
-        "--min_seconds": f"{limits.least / FRAME_RATE:.2f}",
-        "--max_seconds": f"{limits.most / FRAME_RATE:.2f}",
+        "--min_seconds": f"{limits.min_frames / FRAME_RATE:.2f}",
+        "--max_seconds": f"{limits.max_frames / FRAME_RATE:.2f}",
         "--ends": str(layout.ends),
         "--shard_mb": f"{settings.shard_bytes / 1e6:g}",
         "--dtype": jnp.dtype(settings.dtype).name,
@@ -89,16 +89,16 @@ def arguments_of(settings: Settings, weights: Weights, videos: Sequence[Video]) 
 def _check_disk(out: Path, shards: Sequence[PlannedShard], settings: Settings, weights: Weights) -> None:
     networks = weights.preset.networks
     sizes = (
-        folder.clip_bytes(networks, settings.layout, shard.bucket, piece.stop - piece.start)
+        folder.clip_bytes(networks, settings.layout, shard.bucket, span.stop - span.start)
         for shard in shards
-        for piece in shard.pieces
+        for span in shard.spans
     )
     check_output(out / "records", sum(sizes))
 
 
 def _buckets(shards: Sequence[PlannedShard]) -> tuple[Bucket, ...]:
     shards_of = lambda key: [shard for shard in shards if shard.bucket == key]
-    to_shard = lambda shard: Shard(shard.path, tuple(piece.stop - piece.start for piece in shard.pieces))
+    to_shard = lambda shard: Shard(shard.path, tuple(span.stop - span.start for span in shard.spans))
     keys = dict.fromkeys(shard.bucket for shard in shards)
     return tuple(Bucket(*key, tuple(to_shard(shard) for shard in shards_of(key))) for key in keys)
 
@@ -115,28 +115,28 @@ def _summary(dataset: Dataset) -> str:
 
 def scan_all(
     videos: Sequence[Video], settings: Settings, weights: Weights, found: folder.ScanFile, progress: Progress
-) -> list[Scanned]:
+) -> list[ScannedVideo]:
     """Scans all videos except those in `found`, from an earlier run; returns all results."""
     table, stop = weights.preset.sizes[settings.size].table, threading.Event()
     done = len(found.scanned)
     if done:
         progress.notice(f"{done} of {len(videos)} files were already scanned")
-    results = in_order(lambda video: scan(video, table, settings.limits, stop), videos[done:], SCANNERS, stop)
+    results = map_in_order(lambda video: scan(video, table, settings.limits, stop), videos[done:], MAX_SCAN_THREADS, stop)
     with contextlib.closing(results):
         for result in results:
             found.append(result)
             progress.notice(f"[{len(found.scanned)}/{len(videos)}] {result.name}: {len(result.clips)} clip(s)")
-            for line in folder.tell_skipped(result):
+            for line in folder.describe_skipped(result):
                 progress.notice(line)
     return found.scanned
 
 
-def in_order(call: Callable[[A], B], items: Iterable[A], most: int, stop: threading.Event) -> Generator[B]:
+def map_in_order(call: Callable[[A], B], items: Iterable[A], max_threads: int, stop: threading.Event) -> Generator[B]:
     """Yields `call`(item) for each item in order, computed ahead in threads; only a few results are buffered.
 
     `stop` is set at the end, also on interruption (Ctrl-C), so that running calls can end soon.
     """
-    threads = min(most, os.cpu_count() or 1)
+    threads = min(max_threads, os.cpu_count() or 1)
     waiting: deque[Future[B]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -1,4 +1,4 @@
-"""Detects cuts with PySceneDetect on frames at 25 per second, and splits scenes into pieces of limited length."""
+"""Detects cuts with PySceneDetect on frames at 25 per second, and splits scenes into parts of limited length."""
 
 import itertools
 import math
@@ -33,14 +33,14 @@ def find_scenes(frames: Iterable[Picture]) -> list[range]:
     return [range(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
-def pieces(scene: range, least: int, most: int) -> Iterator[range]:
-    """Splits the scene into as few equal pieces of at most `most` frames as possible.
+def split_scene(scene: range, min_frames: int, max_frames: int) -> Iterator[range]:
+    """Splits the scene into as few equal parts of at most `max_frames` as possible.
 
-    If these would be shorter than `least` frames, splits it into pieces of `most` frames and a remainder instead.
+    If these would be shorter than `min_frames`, splits it into parts of `max_frames` and a remainder instead.
     """
-    count = math.ceil(len(scene) / most)
-    if count > 1 and len(scene) // count < least:
-        edges = [*range(scene.start, scene.stop, most), scene.stop]
+    count = math.ceil(len(scene) / max_frames)
+    if count > 1 and len(scene) // count < min_frames:
+        edges = [*range(scene.start, scene.stop, max_frames), scene.stop]
     else:
         edges = [scene.start + len(scene) * i // count for i in range(count + 1)]
     for start, stop in itertools.pairwise(edges):

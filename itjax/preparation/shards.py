@@ -18,9 +18,9 @@ from itjax.errors import UserError
 from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
 from itjax.pipeline.encoders import token_masks
 from itjax.preparation import encode, folder
-from itjax.preparation.clips import Scanned, load_masks, load_pixels, load_region, load_tracks, open_region, open_video
+from itjax.preparation.clips import ScannedVideo, load_masks, load_pixels, load_region, load_tracks, open_region, open_video
 from itjax.preparation.encode import Encoders
-from itjax.preparation.folder import Piece, PlannedShard
+from itjax.preparation.folder import ClipSpan, PlannedShard
 from itjax.preparation.settings import Settings
 from itjax.preparation.videos import Video
 from itjax.progress import Progress
@@ -32,40 +32,40 @@ from itjax.weights.torch_writer import write_safetensors
 A = TypeVar("A")
 
 
-class Loaded(NamedTuple):
+class LoadedClip(NamedTuple):
     """The networks' inputs for a clip. `tracks` are those of the whole video, the same objects for all its clips."""
 
-    piece: Piece
+    span: ClipSpan
     pixels: UInt8[np.ndarray, "F H W 3"]
     tracks: list[Float32[np.ndarray, " _"]]
     masks: Float32[np.ndarray, "G h w"] | None
     region: Float32[np.ndarray, "F h w"] | None
 
 
-def make(
-    videos: Sequence[Video], scanned: Sequence[Scanned], shards: Sequence[PlannedShard], out: Path, work: Path,
+def write_shards(
+    videos: Sequence[Video], scanned: Sequence[ScannedVideo], shards: Sequence[PlannedShard], out: Path, work: Path,
     settings: Settings, weights: Weights, mesh: Mesh, progress: Progress,
 ) -> None:  # fmt: skip
     """Writes the prompts and the shards. Texts come first, so that their encoder, the largest network, is freed early."""
     program = encode.program_of(weights.preset.networks, settings.layout, settings.dtype)
     captions = list(dict.fromkeys(video.caption for video in scanned if video.clips))
-    _encode_captions(captions, out, work / folder.TEXTS, program, settings, weights, mesh)
+    _encode_captions(captions, out, work / folder.TEXTS_FILE, program, settings, weights, mesh)
     if not shards:
         return
     encoders = encode.open_encoders(weights, mesh, program, settings.batch)
-    pieces = [piece for shard in shards for piece in shard.pieces]
-    total = sum(piece.stop - piece.start for piece in pieces)
-    loaded = ahead(read_clips(videos, scanned, pieces))
-    with safetensors.safe_open(work / folder.TEXTS, "numpy") as texts, contextlib.closing(loaded):
+    spans = [span for shard in shards for span in shard.spans]
+    total = sum(span.stop - span.start for span in spans)
+    loaded = prefetch(read_clips(videos, scanned, spans))
+    with safetensors.safe_open(work / folder.TEXTS_FILE, "numpy") as texts, contextlib.closing(loaded):
         text_of = lambda caption: texts.get_tensor(str(captions.index(caption)))
         clips = encode_clips(loaded, scanned, text_of, encoders, settings)
         with progress.bar(total, "frame") as bar:
             for shard in shards:
                 (out / shard.path).parent.mkdir(exist_ok=True)
                 shard_records = []
-                for piece in shard.pieces:
+                for span in shard.spans:
                     shard_records.append(records.to_records(next(clips)))
-                    bar.advance(piece.stop - piece.start)
+                    bar.advance(span.stop - span.start)
                 records.write_shard(out / shard.path, shard_records)
 
 
@@ -89,22 +89,22 @@ def _encode_captions(
         write_safetensors(path, {str(number): lazy(number, count) for number, count in enumerate(counts)})
 
 
-def read_clips(videos: Sequence[Video], scanned: Sequence[Scanned], pieces: Iterable[Piece]) -> Iterator[Loaded]:
+def read_clips(videos: Sequence[Video], scanned: Sequence[ScannedVideo], spans: Iterable[ClipSpan]) -> Iterator[LoadedClip]:
     """Reads the images and audio of the clips, one clip at a time.
 
     Raises:
         UserError: if a file can no longer be read.
     """
     current = None
-    for piece in pieces:
-        video, size = videos[piece.video], (scanned[piece.video].height, scanned[piece.video].width)
-        if current != piece.video:
-            current = piece.video
+    for span in spans:
+        video, size = videos[span.video], (scanned[span.video].height, scanned[span.video].width)
+        if current != span.video:
+            current = span.video
             source = open_video(video)
-            tracks = [_padded_to(scanned[piece.video].clips[-1][1], track) for track in load_tracks(video)]
+            tracks = [_padded_to(scanned[span.video].clips[-1][1], track) for track in load_tracks(video)]
             masks, region = load_masks(video, source.size, size), open_region(video, source.size)
-        brightness = None if region is None else load_region(region, piece.start, piece.stop, size)
-        yield Loaded(piece, load_pixels(source, piece.start, piece.stop, size), tracks, masks, brightness)
+        brightness = None if region is None else load_region(region, span.start, span.stop, size)
+        yield LoadedClip(span, load_pixels(source, span.start, span.stop, size), tracks, masks, brightness)
 
 
 def _padded_to(num_frames: int, track: Float32[np.ndarray, " _"]) -> Float32[np.ndarray, " _"]:
@@ -112,7 +112,7 @@ def _padded_to(num_frames: int, track: Float32[np.ndarray, " _"]) -> Float32[np.
     return np.pad(track, (0, max(0, num_frames * SAMPLE_RATE // FRAME_RATE - len(track))))
 
 
-def ahead(items: Iterator[A]) -> Generator[A]:
+def prefetch(items: Iterator[A]) -> Generator[A]:
     """Yields the items (none of which may be None); a thread produces the next one in advance."""
     produce: Callable[[], A | None] = lambda: next(items, None)
     with ThreadPoolExecutor(1) as thread:
@@ -123,18 +123,18 @@ def ahead(items: Iterator[A]) -> Generator[A]:
 
 
 def encode_clips(
-    loaded: Iterable[Loaded], scanned: Sequence[Scanned], text_of: Callable[[str], np.ndarray], encoders: Encoders,
+    loaded: Iterable[LoadedClip], scanned: Sequence[ScannedVideo], text_of: Callable[[str], np.ndarray], encoders: Encoders,
     settings: Settings,
 ) -> Iterator[Clip]:  # fmt: skip
     """Yields the encoded clips, in order."""
     layout = settings.layout
     speech: tuple[int, list[SpeechFeatures]] | None = None
-    for piece, pixels, tracks, masks, region in loaded:
-        video = scanned[piece.video]
-        if speech is None or speech[0] != piece.video:
-            speech = piece.video, [encode.open_speech(encoders, track) for track in tracks]
-        name = f"{video.name}[{piece.start}:{piece.stop}]"
-        encoded = encode.encode_pictures(encoders, pixels, layout)
+    for span, pixels, tracks, masks, region in loaded:
+        video = scanned[span.video]
+        if speech is None or speech[0] != span.video:
+            speech = span.video, [encode.open_speech(encoders, track) for track in tracks]
+        name = f"{video.name}[{span.start}:{span.stop}]"
+        encoded = encode.encode_frames(encoders, pixels, layout)
         yield Clip(
             name=name,
             num_frames=len(pixels),
@@ -143,7 +143,7 @@ def encode_clips(
             reference_frames=records.reference_frames(len(pixels), layout),
             references=_finite(encoded.references, name),
             clip_tokens=_finite(encoded.clip_tokens, name),
-            speech=_finite(encode.encode_speech(speech[1], piece.start, piece.stop), name),
+            speech=_finite(encode.encode_speech(speech[1], span.start, span.stop), name),
             text=text_of(video.caption),
             ends=None if encoded.ends is None else _finite(encoded.ends, name),
             regions=chunk_regions(region, encoded.chunks.shape, layout, len(pixels)) if layout.regions else None,

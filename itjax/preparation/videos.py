@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from itjax.errors import UserError
 
-CAPTION, BOXES, VOICES = ".txt", ".json", (".1.wav", ".2.wav")
-REGIONS = (".region.mp4", ".region.png")
+CAPTION_SUFFIX, BOXES_SUFFIX, VOICE_SUFFIXES = ".txt", ".json", (".1.wav", ".2.wav")
+REGION_SUFFIXES = (".region.mp4", ".region.png")
+COMPANION_SUFFIXES = (CAPTION_SUFFIX, BOXES_SUFFIX, *VOICE_SUFFIXES, *REGION_SUFFIXES)
 
 
 class Video(NamedTuple):
@@ -29,21 +30,21 @@ class Video(NamedTuple):
         return 2 if any(self.voices) else 1
 
 
-def find_videos(folder: Path, leave_out: Path) -> list[Video]:
+def find_videos(folder: Path, exclude: Path) -> list[Video]:
     """All files in `folder` and its subfolders except hidden ones and companions of a video, sorted by name.
 
-    Files in `leave_out` (the dataset) are ignored.
+    Files in `exclude` (the dataset) are ignored.
 
     Raises:
-        UserError: if the folder does not exist, contains no videos, or is inside `leave_out`.
+        UserError: if the folder does not exist, contains no videos, or is inside `exclude`.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. It should be the folder with the videos.")
-    if folder.resolve().is_relative_to(leave_out.resolve()):
-        raise UserError(f"{leave_out} contains the videos: choose a separate folder for the dataset")
+    if folder.resolve().is_relative_to(exclude.resolve()):
+        raise UserError(f"{exclude} contains the videos: choose a separate folder for the dataset")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
-    files = [path for path in files if not path.resolve().is_relative_to(leave_out.resolve())]
-    videos = [_video(path, folder) for path in files if not path.name.lower().endswith((CAPTION, BOXES, *VOICES, *REGIONS))]
+    files = [path for path in files if not path.resolve().is_relative_to(exclude.resolve())]
+    videos = [_video(path, folder) for path in files if not path.name.lower().endswith(COMPANION_SUFFIXES)]
     if not videos:
         raise UserError(f"{folder}: there are no videos in this folder or its subfolders.")
     used = {path for video in videos for path in (video.path, *_companions(video))}
@@ -102,16 +103,16 @@ def read_boxes(video: Video) -> list | None:
         raise UserError(f"{video.boxes} cannot be read ({error!r}): it must be {expected}") from error
 
 
-def check_voices(video: Video) -> None:
+def check_companions(video: Video) -> None:
     """Checks that the files next to the video are consistent.
 
     Raises:
         UserError: if one of two voices is missing, or there are boxes for a single person.
     """
-    for voice, ending in zip(video.voices, VOICES, strict=True):
+    for voice, suffix in zip(video.voices, VOICE_SUFFIXES, strict=True):
         if voice is None and video.persons == 2:
             raise UserError(
-                f"{Path(video.name).stem}{ending} is missing: two persons need one voice file each (it may be silent)"
+                f"{Path(video.name).stem}{suffix} is missing: two persons need one voice file each (it may be silent)"
             )
     if video.boxes is not None and video.persons == 1:
         raise UserError(
@@ -120,10 +121,12 @@ def check_voices(video: Video) -> None:
 
 
 def _video(path: Path, folder: Path) -> Video:
-    companion = lambda ending: path.with_name(path.stem + ending) if path.with_name(path.stem + ending).is_file() else None
-    voices = (companion(VOICES[0]), companion(VOICES[1]))
-    region = companion(REGIONS[0]) or companion(REGIONS[1])
-    return Video(path.relative_to(folder).as_posix(), path, companion(CAPTION), voices, companion(BOXES), region)
+    companion = lambda suffix: path.with_name(path.stem + suffix) if path.with_name(path.stem + suffix).is_file() else None
+    voices = (companion(VOICE_SUFFIXES[0]), companion(VOICE_SUFFIXES[1]))
+    region = companion(REGION_SUFFIXES[0]) or companion(REGION_SUFFIXES[1])
+    return Video(
+        path.relative_to(folder).as_posix(), path, companion(CAPTION_SUFFIX), voices, companion(BOXES_SUFFIX), region
+    )
 
 
 def _hidden(path: Path, folder: Path) -> bool:

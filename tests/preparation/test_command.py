@@ -103,7 +103,7 @@ def test_killed_while_it_looks_and_while_it_encodes_it_makes_the_same_bytes(chec
     assert killed.returncode == -signal.SIGKILL, killed.stdout
     assert first.is_file() and not (out / "dataset.json").exists()
     # a kill while videos were looked through leaves some lines, the last one cut off
-    scan = out / "preparation" / folder.SCAN
+    scan = out / "preparation" / folder.SCAN_FILE
     scan.write_bytes(scan.read_bytes()[:-150])
     (out / "skipped.jsonl").unlink()
     assert prepare(videos, out) == 0
@@ -123,7 +123,7 @@ def test_a_shard_that_was_deleted_is_made_again_by_itself(prepare, videos, datas
 
 
 def test_a_finished_dataset_is_only_told_about(prepare, videos, dataset, monkeypatch, capsys):
-    monkeypatch.setattr(preparing, "make", lambda *_: pytest.fail("something was made"))
+    monkeypatch.setattr(preparing, "write_shards", lambda *_: pytest.fail("something was made"))
     assert prepare(videos, dataset.folder) == 0
     assert "4 clips of 5.4 s, 12 chunks, in 48x48-p1 (3), 48x48-p2 (1)" in capsys.readouterr().out
 
@@ -152,12 +152,12 @@ def test_ctrl_c_while_videos_are_looked_through_ends_soon(prepare, videos, tmp_p
 def test_a_full_disk_while_videos_are_looked_through_keeps_what_was_found(
     prepare, videos, tmp_path, capsys, monkeypatch, disk_of
 ):
-    monkeypatch.setattr(preparing, "make", lambda *_: pytest.fail("something was made"))
+    monkeypatch.setattr(preparing, "write_shards", lambda *_: pytest.fail("something was made"))
     out = tmp_path / "out"
     with disk_of(2600):  # the arguments fit, not all that is found
         assert prepare(videos, out) == 3
     assert f"cannot write {out}/preparation/scan.jsonl" in capsys.readouterr().err
-    kept = folder.ScanFile(out / "preparation" / folder.SCAN).scanned
+    kept = folder.ScanFile(out / "preparation" / folder.SCAN_FILE).scanned
     assert 0 < len(kept) < 15
 
 
@@ -190,9 +190,9 @@ def test_what_does_not_change_the_records_may_change(prepare, videos, dataset, c
 
 
 def test_a_dataset_in_use_is_refused(prepare, videos, begun, capsys):
-    arguments = json.loads((begun / "preparation" / folder.ARGUMENTS).read_text())
+    arguments = json.loads((begun / "preparation" / folder.ARGUMENTS_FILE).read_text())
     before = contents(begun)
-    with folder.opened(begun, arguments):
+    with folder.open_work_folder(begun, arguments):
         assert prepare(videos, begun) == 2
     assert f"Another process is writing {begun}" in capsys.readouterr().err
     assert contents(begun) == before

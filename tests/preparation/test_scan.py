@@ -13,11 +13,11 @@ from made_videos import UNUSABLE, moving, voice, write
 from itjax.configs.tiny import SIZES
 from itjax.errors import UserError
 from itjax.preparation.clips import Limits, Skipped, scan, scanned_from_json
-from itjax.preparation.prepare import in_order
-from itjax.preparation.scenes import find_scenes, pieces
+from itjax.preparation.prepare import map_in_order
+from itjax.preparation.scenes import find_scenes, split_scene
 from itjax.preparation.videos import find_videos, signatures
 
-LIMITS = Limits(least=17, most=100)
+LIMITS = Limits(min_frames=17, max_frames=100)
 
 
 def look(path, limits=LIMITS):
@@ -92,7 +92,7 @@ def test_what_makes_no_clip_is_told_with_the_reason(tmp_path):
 def test_pieces_are_the_whole_scene_and_bearable(length, limits):
     least, most = limits
     scene = range(30, 30 + length)
-    found = list(pieces(scene, least, most))
+    found = list(split_scene(scene, least, most))
     assert [i for piece in found for i in piece] == list(scene)
     assert max(map(len, found)) <= most
     assert sum(len(piece) for piece in found if len(piece) < least) < least  # lost: less than one clip
@@ -141,7 +141,7 @@ def test_results_come_in_order_and_what_waits_is_stopped():
         time.sleep(0.02 * (number % 3))
         return -number
 
-    results = in_order(call, range(50), 4, stop)
+    results = map_in_order(call, range(50), 4, stop)
     assert [next(results) for _ in range(6)] == [0, -1, -2, -3, -4, -5]
     assert not stop.is_set()
     results.close()

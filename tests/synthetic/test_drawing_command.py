@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from itjax.media.pictures import open_source
-from itjax.preparation.videos import check_voices, find_videos, read_boxes, read_caption
+from itjax.preparation.videos import check_companions, find_videos, read_boxes, read_caption
 from itjax.synthetic import clip as clips
 from itjax.synthetic.__main__ import main
 
@@ -23,7 +23,7 @@ def test_one_person(tmp_path, capsys):
     videos = find_videos(tmp_path / "videos", tmp_path / "dataset")
     assert [video.name for video in videos] == ["drawn0000-00000.mp4", "drawn0000-00001.mp4"]
     for number, video in enumerate(videos):
-        check_voices(video)
+        check_companions(video)
         clip = clips.make((0, number), 2.0, 48, 96)
         assert video.persons == 1 and read_caption(video) == clip.scene.prompt
         source = open_source(video.path)
@@ -44,7 +44,7 @@ def test_one_person(tmp_path, capsys):
 def test_two_persons_and_the_same_again(tmp_path, capsys):
     assert main([str(tmp_path / "a"), *FLAGS, "--persons", "2", "--seed", "7"]) == 0
     (video, _) = find_videos(tmp_path / "a" / "videos", tmp_path / "dataset")
-    check_voices(video)
+    check_companions(video)
     (top, left, bottom, right), second = read_boxes(video)
     assert video.persons == 2 and 0 <= top < bottom <= 48 and 0 <= left < right <= second[1] < second[3] <= 96
     before = contents(tmp_path / "a")
