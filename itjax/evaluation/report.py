@@ -22,6 +22,7 @@ from itjax.errors import UserError
 from itjax.evaluation import measures
 from itjax.evaluation.landmarks import Detector
 from itjax.evaluation.mouths import opening_by_color
+from itjax.media.companions import REGION_VIDEO_SUFFIX
 from itjax.media.containers import FRAME_RATE
 from itjax.media.pictures import VideoSource, open_source
 from itjax.synthetic.face import darken
@@ -183,8 +184,8 @@ def report(args: argparse.Namespace) -> None:
 def _measured(args: argparse.Namespace) -> list[VideoMetrics]:
     chunks = Sampler(frame_num=args.frame_num, motion_frames=args.motion_frame) if args.frame_num else None
     detector = None if args.landmarks is None else Detector(args.landmarks)
-    # a region file (`itjax.preparation`) is not a video to evaluate
-    paths = sorted(path for path in args.videos.glob("*.mp4") if not path.name.endswith(".region.mp4"))
+    # region files are not videos to evaluate
+    paths = sorted(path for path in args.videos.glob("*.mp4") if not path.name.endswith(REGION_VIDEO_SUFFIX))
     if not paths:
         raise UserError(f"{args.videos}: no mp4 in this folder")
     measured = []

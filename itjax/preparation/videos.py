@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from itjax.errors import UserError
-
-CAPTION_SUFFIX, BOXES_SUFFIX, VOICE_SUFFIXES = ".txt", ".json", (".1.wav", ".2.wav")
-REGION_SUFFIXES = (".region.mp4", ".region.png")
-COMPANION_SUFFIXES = (CAPTION_SUFFIX, BOXES_SUFFIX, *VOICE_SUFFIXES, *REGION_SUFFIXES)
+from itjax.media.companions import BOXES_SUFFIX, CAPTION_SUFFIX, COMPANION_SUFFIXES, REGION_SUFFIXES, VOICE_SUFFIXES
 
 
 class Video(NamedTuple):

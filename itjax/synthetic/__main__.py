@@ -20,6 +20,7 @@ import soundfile
 from jaxtyping import UInt8
 
 from itjax.disk import atomic_path, output_errors, write_text
+from itjax.media.companions import BOXES_SUFFIX, CAPTION_SUFFIX, REGION_VIDEO_SUFFIX, VOICE_SUFFIXES
 from itjax.media.containers import SAMPLE_RATE
 from itjax.media.video_file import write_video
 from itjax.synthetic import clip as clips
@@ -99,14 +100,14 @@ def write(clip: Clip, out: Path, name: str) -> None:
         with output_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
     write_video(videos / f"{name}.mp4", np.stack([picture for picture, _ in drawn]), clip.sound)
-    write_video(videos / f"{name}.region.mp4", regions(seen, clip.height, clip.width), None)
-    write_text(videos / f"{name}.txt", clip.scene.prompt + "\n")
+    write_video(videos / f"{name}{REGION_VIDEO_SUFFIX}", regions(seen, clip.height, clip.width), None)
+    write_text(videos / f"{name}{CAPTION_SUFFIX}", clip.scene.prompt + "\n")
     if len(clip.spoken) == 2:
-        for number, spoken in enumerate(clip.spoken, start=1):
-            path = videos / f"{name}.{number}.wav"
+        for suffix, spoken in zip(VOICE_SUFFIXES, clip.spoken, strict=True):
+            path = videos / f"{name}{suffix}"
             with atomic_path(path) as temporary, output_errors(path):
                 soundfile.write(temporary, spoken.speech.samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-        write_text(videos / f"{name}.json", json.dumps({"bbox": boxes(seen, clip.height, clip.width)}))
+        write_text(videos / f"{name}{BOXES_SUFFIX}", json.dumps({"bbox": boxes(seen, clip.height, clip.width)}))
     write_text(truth / f"{name}.json", json.dumps(clips.truth(clip, seen), ensure_ascii=False))
 
 
