@@ -127,13 +127,13 @@ class Wav2Vec2Sizes:
         return math.prod(self.conv_strides)
 
     @property
-    def reach(self) -> int:
+    def receptive_field(self) -> int:
         """Receptive field of one convolution step in samples (400)."""
         return 1 + sum((k - 1) * math.prod(self.conv_strides[:i]) for i, k in enumerate(self.conv_kernels))
 
     def steps(self, samples: int) -> int:
         """Number of convolution steps for `samples` samples."""
-        return max(0, (samples - self.reach) // self.stride + 1)
+        return max(0, (samples - self.receptive_field) // self.stride + 1)
 
 
 @dataclass(frozen=True)

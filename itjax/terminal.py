@@ -9,7 +9,7 @@ from tqdm import tqdm
 from itjax.errors import OutputError, UserError
 from itjax.progress import Bar, Progress
 
-DONE, WRONG, REFUSED, INTERRUPTED = 0, 2, 3, 130  # exit statuses
+SUCCESS, USER_ERROR, OUTPUT_ERROR, INTERRUPTED = 0, 2, 3, 130  # exit statuses
 
 
 class Terminal(Progress):
@@ -59,13 +59,13 @@ def run_command(program: str, work: Callable[[], int | None], stopped: str, refu
         # our warnings are addressed to the user: without file and line number
         warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
         try:
-            return work() or DONE
+            return work() or SUCCESS
         except OutputError as error:
             print(f"{program}: {error}", *[refused] * bool(refused), sep="\n", file=sys.stderr)
-            return REFUSED
+            return OUTPUT_ERROR
         except UserError as error:
             print(f"{program}: {error}", file=sys.stderr)
-            return WRONG
+            return USER_ERROR
         except KeyboardInterrupt:
             print(f"\n{program}: {stopped}", file=sys.stderr)
             return INTERRUPTED

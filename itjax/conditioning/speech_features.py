@@ -62,7 +62,7 @@ class SpeechFeatures:
         sizes = model.sizes
         self.num_frames = frame_count(len(track))
         self._model, self._params, self._track, self._windows = model, params, track, windows
-        self._num_samples = max(len(track), sizes.reach)  # a shorter track is padded with silence to give one step
+        self._num_samples = max(len(track), sizes.receptive_field)  # a shorter track is padded with silence to give one step
         self._num_steps = sizes.steps(self._num_samples)
         self._mean, self._scale = _mean_and_scale(track)
         kernel = np.asarray(params["feature_extractor"]["conv_0"]["kernel"], np.float32)
@@ -92,7 +92,7 @@ class SpeechFeatures:
         sizes = self._model.sizes
         # the steps that the frames can span, plus one as they may start between two steps, plus the last one's neighbour
         num_steps = (len(frames) - 1) * (self._num_steps - 1) // max(self.num_frames - 1, 1) + 3
-        start, length = first * sizes.stride, (num_steps - 1) * sizes.stride + sizes.reach
+        start, length = first * sizes.stride, (num_steps - 1) * sizes.stride + sizes.receptive_field
         samples = self._samples(start, start + length)
         grid = grid._replace(left=grid.left - first)
         encoded = _encode(self._model, self._params, samples[None], self._moments, grid, inside[None])

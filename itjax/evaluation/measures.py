@@ -15,7 +15,7 @@ from itjax.media.containers import FRAME_RATE
 # F frames · H W pixels · P persons · K pose parameters · N clips
 
 MAX_LAG = 8  # frames: a third of a second
-MARGIN = 4  # frames that a mouth may take to close or to open
+TRANSITION_FRAMES = 4  # that a mouth may take to close or to open
 BORDER_WINDOW = 12  # frames on each side of a border that define the usual step there
 
 
@@ -54,21 +54,21 @@ class Sync(NamedTuple):
     best: float
 
 
-def sync(found: Num[np.ndarray, " F"], true: Num[np.ndarray, " F"], most_lag: int = MAX_LAG) -> Sync:
+def sync(detected: Num[np.ndarray, " F"], true: Num[np.ndarray, " F"], max_lag: int = MAX_LAG) -> Sync:
     """Compares detected mouth openings with the true ones. A constant track gives correlation 0 at lag 0.
 
     Raises:
         ValueError: If the clip is too short for the lags.
     """
-    if len(found) < 4 * most_lag:
-        raise ValueError(f"{len(found)} frames are too few for lags of up to {most_lag}")
-    inner = slice(most_lag, len(true) - most_lag)  # the same frames of the true track at every lag
+    if len(detected) < 4 * max_lag:
+        raise ValueError(f"{len(detected)} frames are too few for lags of up to {max_lag}")
+    inner = slice(max_lag, len(true) - max_lag)  # the same frames of the true track at every lag
     by_lag = {
-        lag: correlation(found[most_lag + lag : len(found) - most_lag + lag], true[inner])
-        for lag in range(-most_lag, most_lag + 1)
+        lag: correlation(detected[max_lag + lag : len(detected) - max_lag + lag], true[inner])
+        for lag in range(-max_lag, max_lag + 1)
     }
     best = max(by_lag, key=lambda lag: (round(by_lag[lag], 9), -abs(lag)))
-    return Sync(correlation(found, true), best, by_lag[best])
+    return Sync(correlation(detected, true), best, by_lag[best])
 
 
 def correlation(a: Num[np.ndarray, " F"], b: Num[np.ndarray, " F"]) -> float:
@@ -83,7 +83,7 @@ def open_in_silence(opening: Num[np.ndarray, " F"], speaking: Bool[np.ndarray, "
 
     Frames next to the start or end of speech are excluded.
     """
-    silent, spoken = _settled(~speaking), _settled(speaking)
+    silent, spoken = _away_from_changes(~speaking), _away_from_changes(speaking)
     if not silent.any() or not spoken.any():
         return float("nan")
     return float(opening[silent].mean() / max(float(opening[spoken].mean()), 1e-9))
@@ -96,16 +96,16 @@ def wrong_speaker(openings: Num[np.ndarray, "P F"], speaking: Bool[np.ndarray, "
     """
     movement = np.abs(np.diff(openings, axis=1, prepend=openings[:, :1]))
     anyone_speaks = speaking.any(0)
-    speakers = np.stack([_settled(person) for person in speaking])
-    silent = np.stack([_settled(~person & anyone_speaks) for person in speaking])
+    speakers = np.stack([_away_from_changes(person) for person in speaking])
+    silent = np.stack([_away_from_changes(~person & anyone_speaks) for person in speaking])
     if not speakers.any() or not silent.any():
         return float("nan")
     return float(movement[silent].mean() / max(float(movement[speakers].mean()), 1e-9))
 
 
-def _settled(flags: Bool[np.ndarray, " F"]) -> Bool[np.ndarray, " F"]:
-    """Frames for which the flag is also set in the SETTLING frames on both sides."""
-    unset_nearby = np.convolve(~flags, np.ones(2 * MARGIN + 1, int), "same")
+def _away_from_changes(flags: Bool[np.ndarray, " F"]) -> Bool[np.ndarray, " F"]:
+    """Frames for which the flag is also set in the TRANSITION_FRAMES on both sides."""
+    unset_nearby = np.convolve(~flags, np.ones(2 * TRANSITION_FRAMES + 1, int), "same")
     return flags & (unset_nearby == 0)
 
 

@@ -44,8 +44,8 @@ def sinusoidal_embedding(times: Float[np.ndarray, " n"], dim: int) -> Float[np.n
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def sinusoid_in_step(times: Float[Array, " n"], dim: int) -> Float[Array, "n dim"]:
-    """`sinusoid` of times known only on the device, accurate to float32 rounding.
+def sinusoidal_embedding_on_device(times: Float[Array, " n"], dim: int) -> Float[Array, "n dim"]:
+    """`sinusoidal_embedding` of times known only on the device, accurate to float32 rounding.
 
     A float32 product near 1000 is off by up to 3e-5, and so would its sine be. Therefore sine and cosine of the integer
     part come from a table, and the fraction is added as an angle: cos(a+b) = cos a · cos b - sin a · sin b.
@@ -95,7 +95,7 @@ class DiT(nn.Module):
         self.head = dense(sizes.out_dim * int(np.prod(sizes.patch_size)), jnp.float32)
 
     def time_features(self, sinusoids: Float[Array, "n F"]) -> TimeFeatures:
-        """Embeds `sinusoid(times)` in float32. It depends on nothing else, so all steps are embedded at once."""
+        """Embeds `sinusoidal_embedding(times)` in float32. It depends on nothing else, so all steps are embedded at once."""
         head = self.time_out(nn.silu(self.time_in(sinusoids)))
         blocks = self.time_projection(nn.silu(head))
         return TimeFeatures(head, blocks.reshape(*blocks.shape[:-1], 6, self.sizes.dim))
@@ -201,7 +201,7 @@ class DiT(nn.Module):
         Each layer computes its own keys and values: those of a whole batch for all layers would not fit.
         """
         grid = self.token_grid(latents.shape)
-        time = self.time_features(sinusoid_in_step(times, self.sizes.freq_dim))
+        time = self.time_features(sinusoidal_embedding_on_device(times, self.sizes.freq_dim))
         states = self.states(text, clip, windows, None if persons is None else persons.labelled)
         x = self.embed(latents, condition)
         x = self.blocks.from_states(x, states, time.blocks, self.angles(grid), persons)[0]

@@ -28,7 +28,7 @@ from itjax.media.resize import resize_and_crop
 from itjax.media.writer import VideoWriter, open_writer
 from itjax.parallel.sharding import make_mesh
 from itjax.pipeline import encoders
-from itjax.pipeline.inputs import SAME_END, Inputs, open_inputs
+from itjax.pipeline.inputs import END_TOLERANCE, Inputs, open_inputs
 from itjax.pipeline.noise_file import NoiseFile
 from itjax.pipeline.process import default_dtype, exact_float32
 from itjax.pipeline.request import Request
@@ -130,7 +130,7 @@ def _summary(inputs: Inputs, chunks: list[ChunkPlan]) -> str:
 def _warn_if_cut_or_padded(inputs: Inputs, settings: Settings, chunks: list[ChunkPlan]) -> None:
     """Warns if the video ends before the speech, or the source before the video."""
     frames, speech_frames = _total_frames(chunks), max(frame_count(len(track)) for track in inputs.tracks)
-    if frames < speech_frames - SAME_END:
+    if frames < speech_frames - END_TOLERANCE:
         warnings.warn(
             f"the speech lasts {speech_frames / FPS:.2f} s, but the video is cut to {frames / FPS:.2f} s "
             "(for all of it, use --mode streaming and a larger --max_frame_num)",

@@ -13,7 +13,7 @@ from itjax.media import pictures, speech
 from itjax.media.picture_sizes import choose_size
 from itjax.pipeline.request import Request
 
-SAME_END = 6  # frames: tracks whose ends differ by no more than this count as equally long, as in the official code
+END_TOLERANCE = 6  # frames: tracks whose ends differ by no more than this count as equally long, as in the official code
 
 
 class Inputs(NamedTuple):
@@ -49,7 +49,7 @@ def _padded_to_longest(tracks: list[np.ndarray]) -> list[np.ndarray]:
     The official code generates chunks until the first person's track ends, and cuts the video to the last person's.
     """
     lengths = [frame_count(len(track)) for track in tracks]
-    if max(lengths) - min(lengths) <= SAME_END:
+    if max(lengths) - min(lengths) <= END_TOLERANCE:
         return tracks
     longest = max(map(len, tracks))
     seconds = " and ".join(f"{n / FPS:.2f} s" for n in lengths)

@@ -26,7 +26,7 @@ SILENCE_DBFS = -50.0  # dBFS of a frame's audio, with the whole track at -23 LUF
 MIN_AUDIBLE_FRACTION = 0.05  # fraction of a clip's frames that must be louder than SILENCE_DBFS
 # minimum number of frames that count as damaged where damage is detected: frames may be stored this far apart in a file
 MIN_DAMAGED_FRAMES = FRAME_RATE
-SAMPLES = SAMPLE_RATE // FRAME_RATE  # audio samples per frame
+SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE
 
 Track = Float32[np.ndarray, " _"]
 
@@ -143,8 +143,8 @@ def decode_frames(
 
 def audible_frames(track: Track, num_frames: int) -> Bool[np.ndarray, " {num_frames}"]:
     """Which frames of a loudness-normalised track are audible. After the end of the track there is silence."""
-    track = np.pad(track[: num_frames * SAMPLES], (0, max(0, num_frames * SAMPLES - len(track))))
-    power = np.square(track.reshape(num_frames, SAMPLES)).mean(axis=1)
+    track = np.pad(track[: num_frames * SAMPLES_PER_FRAME], (0, max(0, num_frames * SAMPLES_PER_FRAME - len(track))))
+    power = np.square(track.reshape(num_frames, SAMPLES_PER_FRAME)).mean(axis=1)
     return power > 10 ** (SILENCE_DBFS / 10)
 
 

@@ -1,1 +1,1 @@
-"""The chunk loop on arrays: schedule, guidance, denoising, chunks, chunk plan, colour. Reads no files except noise."""
+"""The chunk loop on arrays: schedule, guidance, denoising, chunks, chunk plan, colour. Reads no files."""

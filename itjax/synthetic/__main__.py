@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m itjax.syn
 
 
 def draw(args: argparse.Namespace) -> None:
-    """Writes the clips that are not there yet, and prints how many frames a second that was."""
+    """Writes the missing clips, and prints the speed in frames per second."""
     written, began, (height, width) = 0, time.monotonic(), args.size
     for number in range(args.clips):
         name = f"{'held' if args.held_out else 'drawn'}{args.seed:04d}-{number:05d}"

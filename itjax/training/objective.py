@@ -56,18 +56,21 @@ class RandomDraws(NamedTuple):
     image: Float[Array, " B"]
 
 
-def draw_times(key: Array, law: TimeDistribution) -> Float[Array, ""]:
+def draw_times(key: Array, distribution: TimeDistribution) -> Float[Array, ""]:
     """Draws one τ in 0..1 (logit-normal: arXiv 2403.03206, section 3.1) and shifts it."""
-    time = jax.random.uniform(key) if law.law == "uniform" else jax.nn.sigmoid(law.mean + law.std * jax.random.normal(key))
-    return shifted(time, law.shift)
+    if distribution.law == "uniform":
+        time = jax.random.uniform(key)
+    else:
+        time = jax.nn.sigmoid(distribution.mean + distribution.std * jax.random.normal(key))
+    return shift_times(time, distribution.shift)
 
 
-def shifted(times: Float[Array, "*b"], shift: float) -> Float[Array, "*b"]:
+def shift_times(times: Float[Array, "*b"], shift: float) -> Float[Array, "*b"]:
     """τ → shift·τ / (1 + (shift - 1)·τ), as in the sampling schedule (arXiv 2403.03206, section 5.3.2, eq. 23)."""
     return shift * times / (1 + (shift - 1) * times)
 
 
-def draw_randoms(batch: Batch, seed: int, law: TimeDistribution, dropout: Dropout) -> RandomDraws:
+def draw_randoms(batch: Batch, seed: int, distribution: TimeDistribution, dropout: Dropout) -> RandomDraws:
     """Draws τ, noise and dropout, seeded only by `seed` and each example's identity.
 
     They depend neither on the step nor on the example's position in the batch.
@@ -82,7 +85,7 @@ def draw_randoms(batch: Batch, seed: int, law: TimeDistribution, dropout: Dropou
         # drawn flat: the same numbers as with the latents' shape, but the program compiles 20 times faster
         standard = jax.random.normal(noise, (math.prod(shape),)).reshape(shape)
         flags = (text | both, audio | both, image)
-        return RandomDraws(draw_times(times, law), standard, *(flag.astype(jnp.float32) for flag in flags))
+        return RandomDraws(draw_times(times, distribution), standard, *(flag.astype(jnp.float32) for flag in flags))
 
     return jax.vmap(draw_one)(jnp.asarray(batch.identity))
 
@@ -94,7 +97,7 @@ def speech_windows(speech: Float[Array, "B P F2 N Ca"], sizes: AudioAdapterSizes
     return speech[:, :, indices]
 
 
-def noisy(
+def add_noise(
     data: Float[Array, "B T h w C"], draws: RandomDraws, context_latents: Int[Array, " B"]
 ) -> tuple[Float[Array, "B T h w C"], Float[Array, "B T h w C"], Float[Array, "B T"]]:
     """Noisy input, target, and a mask of the latents in the loss (1); context (0) stays clean in the input."""
@@ -120,7 +123,7 @@ def losses(
     batch = jax.tree.map(lambda x: constrain(jnp.asarray(x), "data"), batch)
     as_float32 = lambda x: x.astype(jnp.float32)
     data, context_latents = as_float32(batch.latents), jnp.asarray(batch.context_latents)
-    noisy_latents, target, cell_weights = noisy(data, draws, context_latents)
+    noisy_latents, target, cell_weights = add_noise(data, draws, context_latents)
     mask = reference_mask(data.shape[1], with_last=references.strategy == "FL2V")[None, :, None, None]
     condition = jnp.concatenate([jnp.broadcast_to(mask, (*data.shape[:-1], 4)), as_float32(batch.reference)], axis=-1)
     keep = lambda dropped, x: x * (1 - dropped).reshape(-1, *(1,) * (x.ndim - 1))

@@ -44,8 +44,8 @@ def abstract(sizes: DiTSizes, trained: TrainedParameters) -> tuple[dict, dict]:
     leaves = flat(abstract_parameters(sizes))
     if trained.parts == "lora":
         return nested(_lora_shapes(leaves, trained)), nested(leaves)
-    trains = {path: leaf for path, leaf in leaves.items() if trained.parts == "full" or is_audio(path)}
-    return nested(trains), nested({path: leaf for path, leaf in leaves.items() if path not in trains})
+    trainable = {path: leaf for path, leaf in leaves.items() if trained.parts == "full" or is_audio(path)}
+    return nested(trainable), nested({path: leaf for path, leaf in leaves.items() if path not in trainable})
 
 
 def _lora_shapes(leaves: dict, trained: TrainedParameters) -> dict:
@@ -89,12 +89,12 @@ def read_frozen(weights: Weights, sizes: DiTSizes, trained: TrainedParameters, m
 
 def read_trainable(weights: Weights, sizes: DiTSizes, trained: TrainedParameters, mesh: Mesh, seed: int) -> dict:
     """The trained parameters as sharded float32 masters: from the checkpoint, or newly initialised if not in it."""
-    trains = flat(abstract(sizes, trained)[0])
-    new_paths = {path for path in trains if path.endswith(LORA) or (trained.new_audio and is_audio(path))}
-    stored_paths = trains.keys() - new_paths
+    trainable = flat(abstract(sizes, trained)[0])
+    new_paths = {path for path in trainable if path.endswith(LORA) or (trained.new_audio and is_audio(path))}
+    stored_paths = trainable.keys() - new_paths
     stored = flat(weights.read("dit", mesh, jnp.float32, stored_paths.__contains__)) if stored_paths else {}
     new = flat(initialise(sizes, trained, mesh, seed)) if new_paths else {}
-    return nested({path: new[path] if path in new_paths else stored[path] for path in trains})
+    return nested({path: new[path] if path in new_paths else stored[path] for path in trainable})
 
 
 def initialise(sizes: DiTSizes, trained: TrainedParameters, mesh: Mesh, seed: int) -> dict:
@@ -102,14 +102,14 @@ def initialise(sizes: DiTSizes, trained: TrainedParameters, mesh: Mesh, seed: in
 
     LoRA has random `down` and zero `up` matrices (arXiv 2106.09685, section 4.1); new audio parts have a zero output.
     """
-    trains = flat(abstract(sizes, trained)[0])
+    trainable = flat(abstract(sizes, trained)[0])
 
     def make(key: jax.Array) -> dict:
         new = {}
         if trained.new_audio:
             new = {path: leaf for path, leaf in flat(init(sizes, key)).items() if is_audio(path)}
             new["blocks/audio_o/kernel"] = jnp.zeros_like(new["blocks/audio_o/kernel"])
-        for number, (path, leaf) in enumerate(trains.items()):
+        for number, (path, leaf) in enumerate(trainable.items()):
             if path.endswith("lora_down"):
                 normal = jax.random.normal(jax.random.fold_in(key, number), leaf.shape)
                 new[path] = normal / leaf.shape[1] ** 0.5

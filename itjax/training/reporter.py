@@ -26,7 +26,8 @@ from itjax.weights.sources import Weights
 class TrainingRun(NamedTuple):
     """The parts of a run that stay constant during training.
 
-    `trains`, `frozen`: shapes of the DiT's trained and frozen parameters. `progress`: silent in all processes but the first.
+    `trainable`, `frozen`: shapes of the DiT's parameters that are trained or not. `progress`: silent in all processes but
+    the first.
     """
 
     settings: Training
@@ -34,7 +35,7 @@ class TrainingRun(NamedTuple):
     dataset: Dataset
     mesh: Mesh
     split: examples.Split
-    trains: dict
+    trainable: dict
     frozen: dict
     progress: Progress
 
@@ -75,7 +76,7 @@ class Reporter:
         self._sampling = None
         if reports.sample_every and held_out:
             self._sampling = sampling.prepare(settings, run.weights, run.dataset, run.mesh)
-        self._trained = frozenset(parameters.flat(run.trains))
+        self._trained = frozenset(parameters.flat(run.trainable))
         self._seen: set[tuple[int, ...]] = set()
         self.unreported = unreported
         self.meter = Meter(list(run.mesh.devices.flat))
@@ -144,8 +145,8 @@ class Reporter:
         every, held_out = run.settings.reports.sample_every, run.split.held_out
         if not self._sampling or done % every:
             return
-        place = held_out[(done // every - 1) % len(held_out)]
-        clip = Records(run.dataset, run.dataset.buckets[place.bucket])[place.clip]
+        index = held_out[(done // every - 1) % len(held_out)]
+        clip = Records(run.dataset, run.dataset.buckets[index.bucket])[index.clip]
         start = time.monotonic()
         with self.meter.pause():
             frames = sampling.sample(self._sampling, run.settings, _evaluated_weights(now), self._frozen, clip)

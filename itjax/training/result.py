@@ -32,7 +32,10 @@ PREFIX = "diffusion_model."  # of tensor names in a LoRA file
 
 
 class Result(NamedTuple):
-    """A checkpoint of a run. `base`: the initial weights. `parts`: `Trained.parts`. `arrays`: trained arrays by DiT path."""
+    """A checkpoint of a run.
+
+    `base`: the initial weights. `parts`: `TrainedParameters.parts`. `arrays`: the trained arrays by their path in the DiT.
+    """
 
     folder: Path
     base: Path

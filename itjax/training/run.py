@@ -54,13 +54,13 @@ def open_run(settings: Training, weights: Weights, progress: Progress = SILENT) 
             f"region-weight {settings.region_weight:g}: {dataset.folder} has no regions. Prepare it from videos with "
             "NAME.region.mp4 or NAME.region.png files."
         )
-    trains, frozen = parameters.abstract(weights.preset.networks.dit, settings.trained)
+    trainable, frozen = parameters.abstract(weights.preset.networks.dit, settings.trained)
     mesh = mesh_of(settings, weights.preset.networks.dit.num_heads)
     data.check_batch(settings, mesh)
     data.process_group(mesh)
     # even if validation and samples are off: otherwise a run would train on different clips after they are switched off
     split = examples.split(dataset, settings.references, settings.reports.validation_clips)
-    return TrainingRun(settings, weights, dataset, mesh, split, trains, frozen, progress)
+    return TrainingRun(settings, weights, dataset, mesh, split, trainable, frozen, progress)
 
 
 def mesh_of(settings: Training, heads: int) -> Mesh:
@@ -124,8 +124,8 @@ def _summary(run: TrainingRun) -> str:
         skipped = f"{split.too_short} of {total} clips are too short for {settings.references.strategy} and are skipped; "
     return (
         f"{settings.run}: {skipped}training on {sum(map(len, split.train))} clips of {sum(map(bool, split.train))} size(s), "
-        f"{len(split.held_out)} held out; {count(run.trains):.3g} of "
-        f"{count(run.trains, run.frozen):.3g} million parameters "
+        f"{len(split.held_out)} held out; {count(run.trainable):.3g} of "
+        f"{count(run.trainable, run.frozen):.3g} million parameters "
         f"trained; {run.mesh.size} device(s): {shape}"
     )
 
@@ -140,7 +140,7 @@ def begin(run: TrainingRun, checkpoints: RunCheckpoints, stream: data.Stream) ->
     if last is None:
         trainable = parameters.read_trainable(run.weights, sizes, settings.trained, run.mesh, settings.seed)
         return state.sharded_initial_state(trainable, settings.optimizer, run.mesh), []
-    restored, position = checkpoints.restore(last, state.abstract_state(run.trains, settings.optimizer, run.mesh))
+    restored, position = checkpoints.restore(last, state.abstract_state(run.trainable, settings.optimizer, run.mesh))
     stream.restore(position["stream"])
     run.progress.notice(f"resuming after step {last}")
     return restored, position["unreported"]
@@ -209,13 +209,13 @@ class TrainLoop:
         latent, persons = (frames, height, width), batch.speech.shape[1]
         self._pending.append(PendingStep(self.done, position, names, latent, persons, report))
 
-    def collect(self, most: int = 0) -> None:
-        """Waits for the metrics of all steps except the last `most`.
+    def collect(self, max_pending: int = 0) -> None:
+        """Waits for the metrics of all steps except the last `max_pending`.
 
         Raises:
             UserError: if the loss or gradients are not finite; the state before that step is saved first.
         """
-        while len(self._pending) > most:
+        while len(self._pending) > max_pending:
             pending = self._pending.popleft()
             if not jax.device_get(pending.report.good):
                 self._stop(pending)

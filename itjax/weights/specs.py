@@ -44,7 +44,7 @@ class NetworkSpec:
 @cache  # tracing takes a second or two: do it once per process, and only for networks whose shapes are needed
 def network_specs(networks: Networks) -> dict[str, NetworkSpec]:
     """The specs of "dit", "vae", "umt5", "clip" and "wav2vec2", by name. Allocates nothing."""
-    side, sound = networks.clip.image, networks.wav2vec2.reach
+    side, sound = networks.clip.image, networks.wav2vec2.receptive_field
     picture, samples = np.zeros((1, side, side, 3), np.float32), np.zeros((1, sound), np.float32)
     return {
         "dit": NetworkSpec(dit_table.TABLE, lambda: dit.abstract_parameters(networks.dit)),

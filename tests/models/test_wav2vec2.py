@@ -78,7 +78,7 @@ def test_to_torch_and_back_is_the_identity(params, tensors):
 
 def test_sizes_that_follow():
     sizes = Wav2Vec2Sizes()
-    assert (sizes.stride, sizes.reach) == (320, 400)
+    assert (sizes.stride, sizes.receptive_field) == (320, 400)
     assert [sizes.steps(n) for n in (399, 400, 719, 720, 16000)] == [0, 1, 1, 2, 49]
 
 
@@ -116,7 +116,7 @@ def test_convolutions_of_a_part_are_a_part_of_the_convolutions(params, speech):
     kernel = params["feature_extractor"]["conv_0"]["kernel"]
     moments = first_layer_moments(kernel, 5, lambda start, stop: samples[start:stop], len(samples))
     whole = run(params, speech, method="convolve")
-    part = speech[:, 20 * TINY.stride : 59 * TINY.stride + TINY.reach]
+    part = speech[:, 20 * TINY.stride : 59 * TINY.stride + TINY.receptive_field]
     ours = run(params, part, moments, method="convolve")
     # float32; the moments of the whole are a sum in float32 there, in float64 here
     chex.assert_trees_all_close(ours, whole[:, 20:60], atol=1e-6)

@@ -72,7 +72,7 @@ def no_drops(batch, times):
 def test_the_input_is_a_line_from_data_to_noise_and_the_target_its_slope():
     data = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 4, 8, 16)), jnp.float32)
     draws = no_drops(random_batch([1, 3]), [0.25, 0.8])
-    given, target, counted = objective.noisy(data, draws, jnp.asarray([1, 3]))
+    given, target, counted = objective.add_noise(data, draws, jnp.asarray([1, 3]))
     np.testing.assert_array_equal(counted, [[0, 1, 1, 1, 1], [0, 0, 0, 1, 1]])
     np.testing.assert_array_equal(given[0, :1], data[0, :1])
     np.testing.assert_array_equal(given[1, :3], data[1, :3])
@@ -85,7 +85,7 @@ def test_the_loss_is_the_mean_square_of_what_the_network_missed(parameters, loss
     batch = random_batch([1, 3])
     draws = no_drops(batch, [0.3, 0.9])
     wide = lambda x: jnp.asarray(x, jnp.float32)
-    given, target, _ = objective.noisy(wide(batch.latents), draws, jnp.asarray(batch.context_latents))
+    given, target, _ = objective.add_noise(wide(batch.latents), draws, jnp.asarray(batch.context_latents))
     first = np.zeros((*given.shape[:-1], 4), np.float32)
     first[:, 0] = 1  # the mask of the latent that is shown: the reference's, in the chunk's first place
     condition = jnp.concatenate([first, wide(batch.reference)], axis=-1)

@@ -24,7 +24,7 @@ def residual(torch: str, path: str, shortcut: bool) -> Table:
 
 
 def middle(torch: str, path: str) -> Table:
-    """Rows of a Middle."""
+    """Rows of a MiddleBlock."""
     return (
         *residual(f"{torch}.0", f"{path}/res1", shortcut=False),
         Row(f"{torch}.1.norm.gamma", f"{path}/attention/norm/gamma", GAMMA2D),
@@ -40,7 +40,7 @@ def resample(torch: str, path: str, in_time: bool) -> Table:
     return rows + (conv(f"{torch}.time_conv", f"{path}/time_conv") if in_time else ())
 
 
-def levels(torch: str, path: str, widths: list[tuple[int, int]], blocks: int, in_time: list[bool], move: str) -> Table:
+def levels(torch: str, path: str, widths: list[tuple[int, int]], blocks: int, in_time: list[bool], direction: str) -> Table:
     """Residual blocks and resampling of each level, numbered consecutively; widths: (channels in, channels out)."""
     rows: list[Row] = []
     number = 0
@@ -50,7 +50,7 @@ def levels(torch: str, path: str, widths: list[tuple[int, int]], blocks: int, in
             rows += residual(f"{torch}.{number}", f"{path}/level{level}_res{i}", shortcut)
             number += 1
         if level < len(in_time):
-            rows += resample(f"{torch}.{number}", f"{path}/level{level}_{move}", in_time[level])
+            rows += resample(f"{torch}.{number}", f"{path}/level{level}_{direction}", in_time[level])
             number += 1
     return tuple(rows)
 
