@@ -85,11 +85,11 @@ def encode_frames(encoders: Encoders, pixels: UInt8[np.ndarray, "F H W 3"], layo
     program, parameters = encoders.program, encoders.parameters
     starts, references = chunk_starts(len(pixels), layout), reference_frames(len(pixels), layout)
 
-    def latents(firsts: Int[np.ndarray, " _"], places: tuple[int, ...]) -> Float16[np.ndarray, "_ T h w C"]:
-        """Latents of the chunks that start at `firsts`, with their frames only at the indices `places`, else zeros."""
-        load = lambda i: (pixels[firsts[i][:, None] + np.asarray(places)],)
-        run = lambda x: (_latents(program, parameters["vae"], _place_frames(layout.frame_num, places, x)),)
-        return _in_batches(encoders, run, load, len(firsts))[0]
+    def latents(first_frames: Int[np.ndarray, " _"], positions: tuple[int, ...]) -> Float16[np.ndarray, "_ T h w C"]:
+        """Latents of the chunks that start at `first_frames`: their frames at the indices `positions`, zeros elsewhere."""
+        load = lambda i: (pixels[first_frames[i][:, None] + np.asarray(positions)],)
+        run = lambda x: (_latents(program, parameters["vae"], _place_frames(layout.frame_num, positions, x)),)
+        return _in_batches(encoders, run, load, len(first_frames))[0]
 
     tokens = lambda x: (_tokens(program, parameters["clip"], x),)
     return EncodedFrames(
@@ -101,10 +101,12 @@ def encode_frames(encoders: Encoders, pixels: UInt8[np.ndarray, "F H W 3"], layo
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _place_frames(frame_num: int, places: tuple[int, ...], pixels: UInt8[Array, "B k H W 3"]) -> Float[Array, "B F H W 3"]:
-    """A chunk with k images at their places, else zeros. Separate from the VAE, which is thus compiled only once."""
+def _place_frames(
+    frame_num: int, positions: tuple[int, ...], pixels: UInt8[Array, "B k H W 3"]
+) -> Float[Array, "B F H W 3"]:
+    """A chunk with k images at `positions`, zeros elsewhere. Separate from the VAE, which is thus compiled only once."""
     batch, _, *picture = pixels.shape
-    return jnp.zeros((batch, frame_num, *picture)).at[:, places].set(_to_unit(pixels))
+    return jnp.zeros((batch, frame_num, *picture)).at[:, positions].set(_to_unit(pixels))
 
 
 @partial(jax.jit, static_argnums=0)

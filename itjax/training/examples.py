@@ -109,8 +109,8 @@ class ExampleSampler:
 
 def example_sampler(dataset: Dataset, settings: Training, bucket: int) -> ExampleSampler:
     """The example sampler of a bucket, with the given settings."""
-    references, share, weight = settings.references, settings.dropout.context, settings.region_weight
-    return ExampleSampler(dataset, references, settings.context_latents, share, weight, settings.seed, bucket)
+    references, dropout, weight = settings.references, settings.dropout.context, settings.region_weight
+    return ExampleSampler(dataset, references, settings.context_latents, dropout, weight, settings.seed, bucket)
 
 
 def held_out_examples(
