@@ -9,7 +9,7 @@ from tqdm import tqdm
 from itjax.errors import OutputError, UserError
 from itjax.progress import Bar, Progress
 
-SUCCESS, USER_ERROR, OUTPUT_ERROR, INTERRUPTED = 0, 2, 3, 130  # exit statuses
+DONE, WRONG, REFUSED, INTERRUPTED = 0, 2, 3, 130  # exit statuses
 
 
 class Terminal(Progress):
@@ -59,13 +59,13 @@ def run_command(program: str, work: Callable[[], int | None], stopped: str, refu
         # our warnings are addressed to the user: without file and line number
         warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
         try:
-            return work() or SUCCESS
+            return work() or DONE
         except OutputError as error:
             print(f"{program}: {error}", *[refused] * bool(refused), sep="\n", file=sys.stderr)
-            return OUTPUT_ERROR
+            return REFUSED
         except UserError as error:
             print(f"{program}: {error}", file=sys.stderr)
-            return USER_ERROR
+            return WRONG
         except KeyboardInterrupt:
             print(f"\n{program}: {stopped}", file=sys.stderr)
             return INTERRUPTED

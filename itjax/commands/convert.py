@@ -20,7 +20,7 @@ import jax
 from itjax import configs
 from itjax.commands import flags
 from itjax.config import to_json
-from itjax.terminal import OUTPUT_ERROR, USER_ERROR, Terminal, run_command
+from itjax.terminal import REFUSED, WRONG, Terminal, run_command
 from itjax.training import result
 from itjax.weights.convert import to_checkpoint, to_official
 from itjax.weights.lora import with_loras
@@ -33,8 +33,7 @@ def main(argv: list[str] | None = None, program: str = "convert_weights.py") -> 
     """Returns the exit status: 0 for success, 2 for a user error, 3 if a file cannot be written, 130 if interrupted."""
     args = arguments(argv, program)
     status = run_command(program, lambda: write(args), "stopped; nothing was written")
-    # a full disk leaves nothing behind here: an error like any other
-    return USER_ERROR if status == OUTPUT_ERROR else status
+    return WRONG if status == REFUSED else status  # a full disk leaves nothing behind here: an error like any other
 
 
 def write(args: argparse.Namespace) -> None:
