@@ -15,8 +15,10 @@ JSON_BYTES = 16_000_000  # more than any JSON file here needs
 JSON_DEPTH = 100  # levels of objects and lists; Python's parser ends at about a thousand
 
 
-def check_file(path: PathLike, what: str) -> None:
-    """Checks that a file can be read, without opening it; `what` is what error messages say was expected.
+def check_file(path: PathLike, what: str) -> int:
+    """Checks that a file can be read, without opening it; returns its size in bytes.
+
+    `what` is what error messages say was expected.
 
     Raises:
         UserError: if `path` is missing, a folder, a pipe or device (reading one may wait for ever), empty, or not readable.
@@ -35,6 +37,7 @@ def check_file(path: PathLike, what: str) -> None:
         raise UserError(f"{path}: no permission to read the file.")
     if found.st_size == 0:
         raise UserError(f"{path}: the file is empty. It should be {what}.")
+    return found.st_size
 
 
 def read_json(path: PathLike, max_bytes: int = JSON_BYTES) -> Any:

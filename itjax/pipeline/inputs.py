@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from itjax.conditioning import persons
 from itjax.conditioning.speech_features import FPS, frame_count
 from itjax.config import SizeTable
-from itjax.media import pictures, speech
+from itjax.media import images, pictures, speech
 from itjax.media.picture_sizes import choose_size
 from itjax.pipeline.request import Request
 
@@ -37,9 +37,9 @@ def open_inputs(request: Request, table: SizeTable) -> Inputs:
     height, width = choose_size(*source.size, table)
     tracks = _padded_to_longest(speech.prepare_tracks(request.sounds, request.audio_type))
     masks = None
-    images = None if request.masks is None else [pictures.load_image(path) for path in request.masks]
-    if len(tracks) == 2 or request.boxes is not None or images is not None:
-        masks = persons.person_masks((height, width), source.size, request.boxes, len(tracks), images)
+    drawn = None if request.masks is None else [images.load_image(path) for path in request.masks]
+    if len(tracks) == 2 or request.boxes is not None or drawn is not None:
+        masks = persons.person_masks((height, width), source.size, request.boxes, len(tracks), drawn)
     return Inputs(request, source, height, width, tracks, masks if len(tracks) == 2 else None)
 
 
