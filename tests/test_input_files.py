@@ -1,11 +1,14 @@
 """Files from anyone: what is no regular file is not opened, and JSON that is damaged or made to do harm is one sentence."""
 
+import hashlib
+import json
 import os
 
 import pytest
 
+from itjax import input_files
 from itjax.errors import UserError
-from itjax.input_files import JSON_DEPTH, check_file, parse_json, read_json
+from itjax.input_files import JSON_DEPTH, check_file, content_id, parse_json, read_json
 
 
 @pytest.mark.parametrize("reader", [read_json, lambda path: check_file(path, "a JSON file")], ids=["read", "check"])
@@ -39,8 +42,6 @@ def test_devices_are_not_read():
     "text", [b'{"a": [1, 2.5, "\xc3\xa9", null, {"a": {}}]}', b'\xef\xbb\xbf{"a": [1]}', b"[[[]]]", b"3"]
 )
 def test_json_is_read_as_pythons_parser_reads_it(text, tmp_path):
-    import json
-
     (tmp_path / "a.json").write_bytes(text)
     assert read_json(tmp_path / "a.json") == json.loads(text)
 
@@ -74,3 +75,18 @@ def test_json_at_the_limits_is_read(tmp_path):
     assert read_json(tmp_path / "a.json", 100) == [1]
     with pytest.raises(UserError, match=r"a\.json: the file has more than 99 bytes"):
         read_json(tmp_path / "a.json", 99)
+
+
+def test_content_is_known_again_in_a_copy_of_any_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(input_files, "READ_WHOLE", 1000)
+    monkeypatch.setattr(input_files, "PARTS", 4)
+    monkeypatch.setattr(input_files, "PART_BYTES", 10)
+    small, large = bytes(range(250)) * 4, bytes(range(250)) * 40
+    ids = []
+    for content in (small, small[:-1] + b"x", large, large[:-1] + b"x", b"x" + large[1:], large + b"x"):
+        for name in ("a", "copy"):
+            (tmp_path / name).write_bytes(content)
+        ids.append(content_id(tmp_path / "a"))
+        assert content_id(tmp_path / "copy") == ids[-1]
+    assert len(set(ids)) == 6
+    assert ids[0] == hashlib.sha256(small).hexdigest()[:16]  # as before, so that runs can be resumed

@@ -4,6 +4,7 @@ The user's input is checked completely before the weights are read.
 """
 
 import hashlib
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ from itjax.conditioning import persons
 from itjax.conditioning.speech_features import FPS, frame_count
 from itjax.config import Sampler
 from itjax.errors import OutputError, UserError
-from itjax.media import speech
+from itjax.input_files import content_id
+from itjax.media import run_files, speech
 from itjax.media.resize import resize_and_crop
 from itjax.media.writer import VideoWriter, open_writer
 from itjax.parallel.sharding import make_mesh
@@ -86,6 +88,7 @@ def dub(
         raise UserError(f"size {settings.size}: must be one of {', '.join(preset.sizes)} (preset {preset.name})")
     dtype = jnp.dtype(settings.dtype or default_dtype())
     settings = settings._replace(dtype=dtype)
+    _check_outputs(request, settings)
     mesh = make_mesh(heads=preset.networks.dit.num_heads) if mesh is None else mesh
     inputs = open_inputs(request, preset.sizes[settings.size].table)
     chunks = plan([frame_count(len(track)) for track in inputs.tracks], settings.sampler, settings.max_frames)
@@ -108,6 +111,18 @@ def dub(
         video = writer.finish()
         progress.notice(f"wrote {video}")
         return video
+
+
+def _check_outputs(request: Request, settings: Settings) -> None:
+    """Raises UserError if an output would replace one of the inputs."""
+    files = run_files.output_files(settings.save_file, settings.save_frames)
+    outputs = [files.video, files.array, _marked_persons(files.video)]
+    for source in (request.source, *request.sounds.values(), *(request.masks or ()), settings.noise):
+        for output in outputs:
+            if source and output and os.path.exists(source) and output.exists() and output.samefile(source):
+                raise UserError(
+                    f"{output} is both an input and an output, and would be replaced. Choose another name for it."
+                )
 
 
 def _open_noise(inputs: Inputs, settings: Settings, weights: Weights) -> SeededNoise | NoiseFile:
@@ -148,12 +163,16 @@ def _warn_if_cut_or_padded(inputs: Inputs, settings: Settings, chunks: list[Chun
 def _save_marked_persons(inputs: Inputs, masks: np.ndarray, video: Path) -> Path:
     """Saves the first frame with the persons marked, next to the video."""
     picture = resize_and_crop(inputs.source.frame(0), (inputs.height, inputs.width))
-    path = video.with_suffix(".persons.png")
+    path = _marked_persons(video)
     try:
         Image.fromarray(persons.draw_masks(picture, masks)).save(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     return path
+
+
+def _marked_persons(video: Path) -> Path:
+    return video.with_suffix(".persons.png")
 
 
 def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[str, str | int | float]:
@@ -165,7 +184,7 @@ def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[s
     files = [request.source, *request.sounds.values(), *(request.masks or ()), settings.noise]
     return {
         "prompt": request.prompt,
-        "files": ", ".join("none" if path is None else f"{Path(path).name} {_digest(path)}" for path in files),
+        "files": ", ".join("none" if path is None else f"{Path(path).name} {content_id(path)}" for path in files),
         "audio_type": str(request.audio_type),
         "boxes": str(request.boxes),
         "sampler": str(sampler),
@@ -174,11 +193,6 @@ def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[s
         "dtype": jnp.dtype(settings.dtype).name,
         "weights": hashlib.sha256(weights.identity.encode()).hexdigest()[:16],
     }
-
-
-def _digest(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 # -- the loop ---------------------------------------------------------------------------------------------------------

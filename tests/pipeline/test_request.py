@@ -215,3 +215,36 @@ def test_places_that_cannot_be_written_are_said_before_the_work(run, talk, face,
         assert str(tmp_path / name).removesuffix("/out.mp4") in result.said
     result = run(*voice, "--save_frames", tmp_path / "no/frames.npy")
     assert result.status == 2 and f"The folder {tmp_path}/no does not exist" in result.said
+
+
+@pytest.mark.parametrize("given", ["out.mp4", "out", "link.mp4", "hard.mp4"])
+@pytest.mark.parametrize("kind", ["source", "sound"])
+def test_an_input_is_not_replaced_by_the_video(given, kind, run, talk, face, recordings, tmp_path, no_weights_read):
+    content = (recordings / "runs/media/clip.mp4").read_bytes() if kind == "source" else talk(9).read_bytes()
+    (tmp_path / "out.mp4").write_bytes(content)
+    (tmp_path / "link.mp4").symlink_to("out.mp4")
+    (tmp_path / "hard.mp4").hardlink_to(tmp_path / "out.mp4")
+    inputs = (
+        ("--video", tmp_path / "out.mp4", "--audio", talk(9))
+        if kind == "source"
+        else ("--image", face, "--audio", tmp_path / "out.mp4")
+    )
+    before = sorted(tmp_path.iterdir())
+    result = run(*inputs, save_file=given)
+    assert result.status == 2  # it was 0
+    assert "is both an input and an output" in result.said and given in result.said
+    assert (tmp_path / "out.mp4").read_bytes() == content and sorted(tmp_path.iterdir()) == before
+
+
+def test_a_mask_is_not_replaced_by_the_picture_of_the_persons(run, talk, face, tmp_path, no_weights_read):
+    mask = tmp_path / "out.persons.png"
+    mask.write_bytes(face.read_bytes())
+    result = run("--image", face, "--audio", talk(9), talk(9, 8000), "--mask", mask, mask)
+    assert result.status == 2 and f"{mask} is both an input and an output" in result.said
+    assert mask.read_bytes() == face.read_bytes()
+
+
+def test_noise_is_not_replaced_by_the_frames(run, talk, face, tmp_path, no_weights_read):
+    save_file({"noise_0": np.zeros((16, 2, 8, 6), np.float32)}, tmp_path / "noise.npy")
+    result = run("--image", face, "--audio", talk(3), "--noise", tmp_path / "noise.npy", "--save_frames", tmp_path / "noise")
+    assert result.status == 2 and "noise.npy is both an input and an output" in result.said
