@@ -94,6 +94,11 @@ def test_unreadable_files_are_named(kind, state, run, talk, face, recordings, tm
         ({"prompt": 5}, "prompt must be a string, not 5"),
         ({"audio_type": ["para"]}, 'audio_type must be a string, not ["para"]'),
         ({"audio_type": "both"}, 'audio_type "both" is unknown'),
+        ({"prompt": "\ud800"}, "prompt has half a surrogate pair"),
+        ({"cond_video": "x" * 300}, "cond_video: there is no file xxx"),
+        ({"cond_video": "a\0b"}, "cond_video: there is no file a"),
+        ({"prompt": list(range(1000))}, "prompt must be a string, not [0, 1, 2,"),
+        ({"bbox": {"person1": [0, 0, 10**400, 5]}}, "bbox.person1 must be [top, left, bottom, right], not [0, 0, 1000"),
     ],
 )
 def test_what_is_wrong_in_the_json_is_named(change, reason, run_json, talk, face, no_weights_read):
@@ -103,7 +108,7 @@ def test_what_is_wrong_in_the_json_is_named(change, reason, run_json, talk, face
     assert reason in result.said
 
 
-@pytest.mark.parametrize("content", ['{"prompt": "p",}', "[]", "", "\x00"])
+@pytest.mark.parametrize("content", ['{"prompt": "p",}', "[]", "", "\x00", "[" * 100_000, '{"prompt": "a", "prompt": "b"}'])
 def test_a_broken_json_is_named(content, run_json, no_weights_read):
     result = run_json(content)
     assert result.status == 2
