@@ -25,12 +25,14 @@ from jaxtyping import Float16, Float32, Int32
 from itjax.config import Preset, preset_from_json, to_json
 from itjax.disk import atomic_path, output_errors
 from itjax.errors import OutputError, UserError
+from itjax.input_files import read_json
 from itjax.weights.torch_files import DTYPES
 
 # n chunks · m references · T latent frames · h w latent grid · P persons · G persons and background · F frames
 # N layers of the speech encoder · X text tokens · Y CLIP tokens · S tokens per latent frame
 
 VERSION = 2
+DATASET_BYTES = 1_000_000_000  # of dataset.json, which has a number for each clip
 SPEECH_MARGIN = 2  # frames of speech stored beyond each end of a clip: half the audio adapter's window
 PROMPTS_FILE = "prompts.safetensors"
 LAZY_FIELDS = ("chunks", "references", "clip_tokens", "ends", "regions")  # fields of a clip whose rows are read on demand
@@ -261,15 +263,12 @@ def open_dataset(folder: str | Path) -> Dataset:
     """
     folder = Path(folder)
     path = folder / "dataset.json"
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         raise UserError(
             f"{folder} is not a dataset: it contains no dataset.json. Create one with `python -m itjax.preparation VIDEOS "
             f"{folder}`, which also continues a stopped preparation."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        )
+    content = read_json(path, max_bytes=DATASET_BYTES)
     try:
         if content["version"] != VERSION:
             raise UserError(
