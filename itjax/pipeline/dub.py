@@ -26,6 +26,7 @@ from itjax.config import Sampler
 from itjax.errors import OutputError, UserError
 from itjax.input_files import content_id
 from itjax.media import run_files, speech
+from itjax.media.limits import COMMAND_LINE, Limits
 from itjax.media.resize import resize_and_crop
 from itjax.media.writer import VideoWriter, open_writer
 from itjax.parallel.sharding import make_mesh
@@ -54,6 +55,7 @@ class Settings(NamedTuple):
         resume: Continue an unfinished run of the same `save_file`.
         noise: File with noise to use instead of the seed, e.g. from another implementation.
         save_frames: .npy file to which the frames are saved as well, as float32 in -1..1.
+        limits: The largest media that are read: by default generous, for the user's own.
     """
 
     save_file: str | Path
@@ -65,6 +67,7 @@ class Settings(NamedTuple):
     resume: bool = False
     noise: Path | None = None
     save_frames: Path | None = None
+    limits: Limits = COMMAND_LINE
 
 
 def dub(
@@ -90,7 +93,7 @@ def dub(
     settings = settings._replace(dtype=dtype)
     _check_outputs(request, settings)
     mesh = make_mesh(heads=preset.networks.dit.num_heads) if mesh is None else mesh
-    inputs = open_inputs(request, preset.sizes[settings.size].table)
+    inputs = open_inputs(request, preset.sizes[settings.size].table, settings.limits)
     chunks = plan([frame_count(len(track)) for track in inputs.tracks], settings.sampler, settings.max_frames)
     noise = _open_noise(inputs, settings, weights)
     if isinstance(noise, NoiseFile):
