@@ -240,8 +240,18 @@ def _decoded(path: PathLike, rate: int) -> Iterator[Block]:
 
 def _frames(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
     """All decoded frames. Packets that fail to decode are skipped with a warning: one bad byte must not cost an hour."""
-    warned = False
-    for packet in container.demux(stream):
+    warned = started = False
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError as error:
+            if not started:
+                raise UserError(f"{path}: the audio is damaged ({error.strerror}). Use an intact copy.") from error
+            warnings.warn(f"{path}: the audio is damaged, and ends at the damage", stacklevel=2)
+            return
+        if packet is None:
+            return
         try:
             frames = packet.decode()
         except av.FFmpegError:
@@ -249,6 +259,7 @@ def _frames(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
                 warnings.warn(f"{path}: damaged parts of the audio are skipped", stacklevel=2)
             warned, frames = True, []
         for frame in frames:
+            started = True
             frame.pts = None  # samples are counted instead: jitter in a file's timestamps would make the resampler fail
             yield frame
 

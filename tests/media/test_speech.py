@@ -285,6 +285,17 @@ def test_a_codec_that_ffmpeg_does_not_know(tmp_path):
         speech.load_track(path)
 
 
+def test_packets_that_cannot_be_read_are_refused_before_the_work(tmp_path):
+    soundfile.write(tmp_path / "a.caf", talk(0.5, 16000, 2), 16000)
+    data = bytearray((tmp_path / "a.caf").read_bytes())
+    data[37] = 128  # of the number of bytes in a packet
+    (tmp_path / "a.caf").write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.caf: the audio is damaged"):  # av.InvalidDataError
+        speech.load_track(tmp_path / "a.caf")
+    with pytest.raises(UserError, match=r"a\.caf: the audio is damaged"):
+        sound_track.check(speech.sound_track({"person1": tmp_path / "a.caf"}))
+
+
 # --- loudness, persons, lengths ---------------------------------------------------------------------------------------
 
 
