@@ -22,7 +22,7 @@ from itjax.media.containers import (
     start_delay,
 )
 from itjax.media.images import Picture, read_image
-from itjax.media.limits import COMMAND_LINE, Limits, check_picture_size
+from itjax.media.limits import COMMAND_LINE, Limits, check_media_file, check_picture_size
 from itjax.media.picture_sizes import Size
 
 FORWARD = 10  # seconds: to reach a frame at most this far ahead, keep decoding; beyond, seek to the keyframe before it
@@ -56,6 +56,7 @@ def open_source(path: PathLike, limits: Limits = COMMAND_LINE) -> "ImageSource |
     Raises:
         UserError: if the file is missing, damaged, neither an image nor a video, or beyond the limits.
     """
+    check_media_file(path, "an image or a video", limits)
     image = read_image(path, limits)
     return VideoSource(path, limits) if image is None else ImageSource(image)
 
