@@ -210,9 +210,10 @@ def test_a_damaged_dataset_json_is_named(dataset, change, said):
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(UserError, match=said):
         records.open_dataset(dataset.folder)
-    path.write_text(path.read_text()[:40])
-    with pytest.raises(UserError, match="cannot be read"):
-        records.open_dataset(dataset.folder)
+    for content in (path.read_text()[:40], "[" * 100_000):
+        path.write_text(content)
+        with pytest.raises(UserError, match=r"dataset\.json: .*(cannot be read|nested)"):
+            records.open_dataset(dataset.folder)
 
 
 def test_damaged_prompts_are_named(dataset):

@@ -1,6 +1,5 @@
 """Opens audio and video files: errors that name the file, the start time of streams, the declared duration."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,8 @@ import av
 from av.container import InputContainer
 
 from itjax.errors import UserError
-
-PathLike = str | os.PathLike[str]
+from itjax.input_files import PathLike
+from itjax.media.limits import COMMAND_LINE, Limits, check_media_file
 
 FRAME_RATE = 25  # frames per second of the video
 SAMPLE_RATE = 16_000  # Hz, of the tracks for the speech encoder
@@ -22,34 +21,32 @@ TRUNCATION_TOLERANCE = 0.5  # seconds
 # Tags in an old encoding must not cause an error: PyAV replaces bad characters by default only from version 19 on.
 _TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
-
-def check_file(path: PathLike, what: str) -> None:
-    """Checks that a file can be read; `what` is what error messages say was expected.
-
-    Raises:
-        UserError: if `path` is missing, a folder, empty, or not readable.
-    """
-    file = Path(path)
-    if not file.exists():
-        raise UserError(f"{path}: no such file. It should be {what}.")
-    if not file.is_file():
-        raise UserError(f"{path}: this is a folder or device, not a file. It should be {what}.")
-    if not os.access(file, os.R_OK):
-        raise UserError(f"{path}: no permission to read the file.")
-    if file.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty. It should be {what}.")
+# What FFmpeg may take a file for: containers of sound and video, and still images that PIL does not read. Not playlists
+# (HLS, DASH, ffconcat, SDP), numbered images and SVG, which make it open other files or addresses, and not devices.
+FORMATS = (
+    "mov,mp4,matroska,webm,avi,asf,flv,mpegts,mpeg,mpegvideo,mxf,nut,ogg,rm,wtv,dv,ivf,gif,"
+    "yuv4mpegpipe,swf,h261,h263,h264,hevc,vvc,m4v,av1,obu,vc1,mjpeg,cavsvideo,dirac,amv,3gp,mj2,"
+    "wav,w64,aiff,au,caf,flac,mp3,aac,latm,loas,ac3,eac3,ac4,dts,dtshd,truehd,mlp,amr,amrnb,"
+    "amrwb,ape,wv,tta,tak,dsf,iff,voc,sox,ircam,nistsphere,mpc,mpc8,shn,oma,qcp,gsm,opus,spx,aa,"
+    "aax,xwma,exr_pipe,hdr_pipe,dpx_pipe,jpegxl_pipe,jpegxl_anim,jpegls_pipe,tiff_pipe,bmp_pipe,psd_pipe,"
+    "pfm_pipe,phm_pipe,pam_pipe,pbm_pipe,pgm_pipe,ppm_pipe,qoi_pipe,sgi_pipe,dds_pipe,pcx_pipe,xwd_pipe,"
+    "sunrast_pipe"
+)
+_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 
 
-def open_media(path: PathLike, what: str) -> InputContainer:
+def open_media(path: PathLike, what: str, limits: Limits = COMMAND_LINE) -> InputContainer:
     """Opens the file as a PyAV container; `what` is what error messages say was expected.
 
     Raises:
-        UserError: as in `check_file`, or if FFmpeg's libraries cannot read the file.
+        UserError: as in `check_media_file`, or if FFmpeg's libraries cannot read the file.
     """
-    check_file(path, what)
+    check_media_file(path, what, limits)
     try:
         # absolute path: a name such as "12:30.mp4" would be interpreted as a protocol
-        container = av.open(str(Path(path).absolute()), **_TAGS)
+        container = av.open(str(Path(path).absolute()), options=_OPTIONS, **_TAGS)
+    except av.error.ArgumentError as error:
+        raise UserError(_unreadable(path, what, "its format is not among those that are read")) from error
     except (av.FFmpegError, ValueError) as error:
         raise UserError(_unreadable(path, what, getattr(error, "strerror", None) or type(error).__name__)) from error
     if not container.streams:

@@ -3,9 +3,7 @@
 import math
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -13,31 +11,26 @@ import av
 import numpy as np
 from av.stream import Disposition
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from itjax.errors import UserError
+from itjax.input_files import PathLike
 from itjax.media.containers import (
     FRAME_RATE,
     TRUNCATION_TOLERANCE,
-    PathLike,
-    check_file,
     declared_seconds,
     open_media,
     start_delay,
 )
+from itjax.media.images import Picture, read_image
+from itjax.media.limits import COMMAND_LINE, Limits, check_media_file, check_picture_size
 from itjax.media.picture_sizes import Size
 
 FORWARD = 10  # seconds: to reach a frame at most this far ahead, keep decoding; beyond, seek to the keyframe before it
-
-Picture = UInt8[np.ndarray, "H W 3"]
-PIL_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-)  # raised by its plugins for bad files
+ROTATIONS = {  # counter-clockwise, in degrees -> display matrix
+    90: (0, -1, 0, 1, 0, 0, 0, 0, 0),
+    180: (-1, 0, 0, 0, -1, 0, 0, 0, 0),
+    270: (0, 1, 0, -1, 0, 0, 0, 0, 0),
+}
 
 
 class ImageSource(NamedTuple):
@@ -57,52 +50,15 @@ class ImageSource(NamedTuple):
         return self.pixels
 
 
-def open_source(path: PathLike) -> "ImageSource | VideoSource":
+def open_source(path: PathLike, limits: Limits = COMMAND_LINE) -> "ImageSource | VideoSource":
     """Opens an image or a video, regardless of the file name. For an animated image (GIF), only the first frame is used.
 
     Raises:
-        UserError: if the file is missing, damaged, or neither an image nor a video.
+        UserError: if the file is missing, damaged, neither an image nor a video, or beyond the limits.
     """
-    check_file(path, "an image or a video")
-    try:
-        with _without_pixel_limit(), Image.open(path) as image:
-            is_image = image.format != "MPEG"  # PIL recognises MPEG, but cannot read it
-    except PIL_ERRORS:
-        is_image = False
-    return ImageSource(load_image(path)) if is_image else VideoSource(path)
-
-
-def load_image(path: PathLike) -> Picture:
-    """The image as RGB [H, W, 3], rotated according to EXIF; transparent pixels show their stored colour.
-
-    Raises:
-        UserError: if the file is missing, damaged, or not an image.
-    """
-    check_file(path, "an image")
-    try:
-        with _without_pixel_limit(), Image.open(path) as image:
-            return np.array(_upright(image).convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path}: not a readable image. Save it as PNG or JPEG.") from error
-    except PIL_ERRORS as error:
-        raise UserError(f"{path}: the image is damaged or cut off ({error}). Use an intact copy.") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except PIL_ERRORS:  # damaged EXIF data is no reason to reject the image (a damaged image raises again later)
-        return image
-
-
-@contextmanager
-def _without_pixel_limit() -> Iterator[None]:
-    """Disables PIL's size limit, which protects against untrusted files; these are the user's own."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    check_media_file(path, "an image or a video", limits)
+    image = read_image(path, limits)
+    return VideoSource(path, limits) if image is None else ImageSource(image)
 
 
 class _Timed(NamedTuple):
@@ -119,15 +75,15 @@ class VideoSource:
     frame repeats until decoding recovers or the video ends.
 
     Raises:
-        UserError: if nothing can be decoded.
+        UserError: if nothing can be decoded, or the limits are exceeded.
     """
 
     is_still = False
     _current: _Timed
     _next: _Timed | None  # the next one, None at the end
 
-    def __init__(self, path: PathLike):
-        self._path = path
+    def __init__(self, path: PathLike, limits: Limits = COMMAND_LINE):
+        self._path, self._limits = path, limits
         self._warned: set[str] = set()
         # counts up to the frame after the current one: frames that were not decoded or were concealed, and keyframes
         self.damaged, self.keyframes = 0, 0
@@ -167,12 +123,15 @@ class VideoSource:
 
     def _reopen(self) -> None:
         """Returns to the first frame by reopening the file, which works for every format."""
-        self._container = open_media(self._path, "an image or a video")
+        self._container = open_media(self._path, "an image or a video", self._limits)
         covers = Disposition.attached_pic  # cover art of an audio file
         streams: list[Any] = [s for s in self._container.streams.video if not s.disposition & covers]
         if not streams:
             raise UserError(f"{self._path}: the file contains no images. Provide an image or a video.")
         self._stream = streams[0]
+        if self._stream.codec_context is None:
+            raise UserError(f"{self._path}: FFmpeg cannot decode this kind of video. Convert it to H.264.")
+        check_picture_size(self._path, self._stream.width or 1, self._stream.height or 1, self._limits)  # 0: not known yet
         self._counted = not _has_times(self._container, self._stream)
         rate = self._stream.average_rate or FRAME_RATE
         self._tick = 1 / Fraction(rate) if self._counted else Fraction(self._stream.time_base)
@@ -264,6 +223,7 @@ class VideoSource:
         self._warned.add(what)
 
     def _pixels(self, timed: _Timed) -> Picture:
+        check_picture_size(self._path, timed.frame.width, timed.frame.height, self._limits)  # it may change in a video
         return _oriented(timed.frame.to_ndarray(format="rgb24"), self._matrix)
 
 
@@ -275,7 +235,10 @@ def _has_times(container: Any, stream: Any) -> bool:
 
 def _display_matrix(frame: Any) -> tuple[int, ...] | None:
     """The nine numbers a b u c d v x y w of the display matrix (a phone's orientation), if the file has one."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # there is side data of a kind that PyAV does not know, which hides the rest
+        return ROTATIONS.get(frame.rotation % 360)
     return None if data is None else struct.unpack("=9i", bytes(data)[:36])
 
 

@@ -31,12 +31,10 @@ def resolve_paths(save_file: str | Path, save_frames: str | Path | None) -> File
     Raises:
         UserError: if a path cannot be written.
     """
-    video = _with_ending(save_file, ".mp4")
-    array = _with_ending(save_frames, ".npy") if save_frames else None
-    files = Files(video, video.with_suffix(".resume"), array)
+    files = output_files(save_file, save_frames)
     try:
         files.folder.mkdir(exist_ok=True)
-        for file in (video, array):
+        for file in (files.video, files.array):
             if file:
                 journal.partial_file(file).touch()  # tries to write: permission bits do not reveal a read-only disk
                 journal.partial_file(file).unlink()
@@ -45,6 +43,17 @@ def resolve_paths(save_file: str | Path, save_frames: str | Path | None) -> File
             files.folder.rmdir()
         raise UserError(f"{error.filename} cannot be written: {error.strerror}.") from error
     return files
+
+
+def output_files(save_file: str | Path, save_frames: str | Path | None) -> Files:
+    """The paths of all outputs. Nothing is written.
+
+    Raises:
+        UserError: if a path is a folder, or its folder does not exist.
+    """
+    video = _with_ending(save_file, ".mp4")
+    array = _with_ending(save_frames, ".npy") if save_frames else None
+    return Files(video, video.with_suffix(".resume"), array)
 
 
 def _with_ending(given: str | Path, ending: str) -> Path:

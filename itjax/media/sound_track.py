@@ -26,16 +26,21 @@ class SoundTrack(NamedTuple):
 
 
 def check(sound: SoundTrack) -> None:
-    """Checks that the audio can be stored in the video.
+    """Checks that the audio can be stored in the video, and encodes its beginning: an hour later would be late.
 
     Raises:
-        UserError: if AAC does not support the sample rate, or the channels would have to be mixed down.
+        UserError: if AAC does not support the sample rate, the channels would have to be mixed down, or the audio cannot be
+            decoded or encoded.
     """
     if sound.sample_rate not in SAMPLE_RATES:
         rates = ", ".join(map(str, SAMPLE_RATES))
         raise UserError(f"The audio has {sound.sample_rate} samples per second; AAC supports {rates}. Resample it first.")
     if sound.channels not in LAYOUTS:
         raise UserError(f"The audio has {sound.channels} channels; the video supports 1 or 2. Mix it down first.")
+    try:
+        next(packets(sound))
+    except (av.FFmpegError, ValueError) as error:
+        raise UserError(f"The audio cannot be encoded as AAC ({error}). Convert it to 16-bit WAV first.") from error
 
 
 def encoder_settings(sound: SoundTrack) -> dict:

@@ -18,16 +18,16 @@ import soundfile
 from jaxtyping import Float32
 
 from itjax.errors import UserError
+from itjax.input_files import PathLike
 from itjax.media.containers import (
     FRAME_RATE,
     TRUNCATION_TOLERANCE,
-    PathLike,
-    check_file,
     declared_seconds,
     open_media,
     start_delay,
 )
 from itjax.media.containers import SAMPLE_RATE as RATE
+from itjax.media.limits import COMMAND_LINE, Limits, check_media_file, check_sound_format, check_sound_length
 from itjax.media.sound_track import SoundTrack
 
 LOUDNESS = -23.0  # LUFS
@@ -35,20 +35,21 @@ LOUDNESS_BLOCK = RATE * 4 // 10  # minimum number of samples for measuring loudn
 AUDIO_TYPES = ("para", "add")
 SOUND_RATE = 48_000  # Hz, of the finished video
 READ = 1 << 20  # samples read at a time
+LOUDEST = 1 << 16  # times full scale: more than 16-bit numbers as floats. At a million, the AAC encoder does not return
 
 Track = Float32[np.ndarray, " n"]
 Block = Float32[np.ndarray, "n c"]
 
 
-def load_track(path: PathLike) -> Track:
+def load_track(path: PathLike, limits: Limits = COMMAND_LINE) -> Track:
     """Loads a file's audio as mono at 16 kHz, float32 [n], n >= 1.
 
     Raises:
-        UserError: if the file is missing, truncated, not an audio file, has no audio track or no samples, or a sample is
-            not a finite number.
+        UserError: if the file is missing, truncated, not an audio file, has no audio track or no samples, a sample is not a
+            finite number or extremely loud, or the limits are exceeded.
     """
-    check_file(path, "an audio file or a video with audio")
-    blocks, rate = _read_with_soundfile(path) or _read_with_av(path)
+    check_media_file(path, "an audio file or a video with audio", limits)
+    blocks, rate = _read_with_soundfile(path, limits) or _read_with_av(path, limits)
     return librosa.resample(np.concatenate(blocks), orig_sr=rate, target_sr=RATE, res_type="soxr_hq")
 
 
@@ -67,7 +68,9 @@ def normalise_loudness(track: Track) -> Track:
     return (gain * track).astype(np.float32)
 
 
-def prepare_tracks(paths: Mapping[str, PathLike | None], audio_type: str | None = None) -> list[Track]:
+def prepare_tracks(
+    paths: Mapping[str, PathLike | None], audio_type: str | None = None, limits: Limits = COMMAND_LINE
+) -> list[Track]:
     """Tracks of one or two persons (name -> file), each at -23 LUFS, [n_i], sorted by name.
 
     "para" (default): both start at the beginning. "add": the second person speaks after the first, and each is silent
@@ -77,7 +80,7 @@ def prepare_tracks(paths: Mapping[str, PathLike | None], audio_type: str | None 
         UserError: if `audio_type` is unknown, the number of persons is not 1 or 2, and as in `load_track`.
     """
     files = _in_order(paths, audio_type)
-    tracks = [normalise_loudness(load_track(path)) for path in files if path is not None]
+    tracks = [normalise_loudness(load_track(path, limits)) for path in files if path is not None]
     if len(tracks) < len(files):
         return [np.zeros_like(tracks[0]) if path is None else tracks[0] for path in files]
     if audio_type == "add" and len(tracks) == 2:
@@ -119,7 +122,7 @@ def _in_order(paths: Mapping[str, PathLike | None], audio_type: str | None) -> l
     return [paths[name] for name in sorted(paths)]
 
 
-def _read_with_soundfile(path: PathLike) -> tuple[list[Track], int] | None:
+def _read_with_soundfile(path: PathLike, limits: Limits) -> tuple[list[Track], int] | None:
     """Mono blocks and their sample rate; None if soundfile does not support the format or finds no samples."""
     try:
         file = soundfile.SoundFile(path)
@@ -127,11 +130,13 @@ def _read_with_soundfile(path: PathLike) -> tuple[list[Track], int] | None:
         return None
     blocks, read = [], 0
     with file:
+        check_sound_format(path, file.samplerate, file.channels, limits)
         try:
             while len(block := file.read(READ, dtype="float32")):
-                _check_finite(path, block, read, file.samplerate)
+                _check_samples(path, block, read, file.samplerate)
                 blocks.append(librosa.to_mono(block.T))
                 read += len(block)
+                check_sound_length(path, read / file.samplerate, limits)
         except soundfile.LibsndfileError as error:
             raise UserError(f"{path}: the audio is damaged or cut off. Use an intact copy.") from error
         _check_whole(path, file, read)
@@ -153,16 +158,18 @@ def _check_whole(path: PathLike, file: soundfile.SoundFile, read: int) -> None:
         raise UserError(_cut_off(path, seconds * declared / actual, seconds))
 
 
-def _read_with_av(path: PathLike) -> tuple[list[Track], int]:
+def _read_with_av(path: PathLike, limits: Limits) -> tuple[list[Track], int]:
     with open_media(path, "audio") as container:
         stream = _sound_stream(path, container)
         rate, declared = stream.rate, declared_seconds(container, stream)
+        check_sound_format(path, rate or 0, stream.codec_context.channels, limits)
         delay = start_delay(container, stream)
     blocks, read = [], 0
     for block in _decoded(path, rate):
-        _check_finite(path, block, read, rate)
+        _check_samples(path, block, read, rate)
         blocks.append(block.mean(axis=1))
         read += len(block)
+        check_sound_length(path, read / rate, limits)
     if read == 0:
         raise UserError(f"{path}: the file contains no audio samples. Is it cut off?")
     if declared is not None and declared - (read / rate - delay) > TRUNCATION_TOLERANCE:
@@ -177,17 +184,22 @@ def _cut_off(path: PathLike, declared: float, actual: float) -> str:
     )
 
 
-def _check_finite(path: PathLike, block: np.ndarray, before: int, rate: int) -> None:
-    bad = ~np.isfinite(block if block.ndim == 1 else block.sum(axis=1))
+def _check_samples(path: PathLike, block: np.ndarray, before: int, rate: int) -> None:
+    loudest = np.abs(block).reshape(len(block), -1).max(axis=1)
+    bad = ~(loudest <= LOUDEST)
     if bad.any():
-        time = (before + int(bad.argmax())) / rate
-        raise UserError(f"{path}: the sample at {time:.3f} s is not a finite number (NaN or infinity). Export it again.")
+        time, value = (before + int(bad.argmax())) / rate, loudest[bad.argmax()]
+        what = f"{value:g} times full scale" if np.isfinite(value) else "not a finite number (NaN or infinity)"
+        raise UserError(f"{path}: the sample at {time:.3f} s is {what}. Export it again.")
 
 
 def _sound_stream(path: PathLike, container: Any) -> Any:
     if not container.streams.audio:
         raise UserError(f"{path}: the file has no audio track. Provide an audio file or a video with audio.")
-    return container.streams.audio[0]
+    stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise UserError(f"{path}: FFmpeg cannot decode this kind of audio. Convert it to WAV.")
+    return stream
 
 
 def _channels(path: PathLike) -> int:
@@ -210,7 +222,14 @@ def _decoded(path: PathLike, rate: int) -> Iterator[Block]:
                     yield from _arrays(resampler.resample(None))
                 resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
                 input_format = (frame.format.name, frame.layout.name, frame.sample_rate)
-            for block in _arrays(resampler.resample(frame)):
+            try:
+                resampled = resampler.resample(frame)
+            except (av.FFmpegError, ValueError) as error:  # e.g. 9 channels: FFmpeg does not know where their speakers are
+                raise UserError(
+                    f"{path}: {frame.layout.nb_channels} channels of {frame.sample_rate} Hz cannot be converted. Mix the "
+                    "audio down to stereo at 48 kHz."
+                ) from error
+            for block in _arrays(resampled):
                 for start in range(0, silence, READ):
                     yield np.zeros((min(READ, silence - start), block.shape[1]), np.float32)
                 silence = 0
@@ -221,8 +240,18 @@ def _decoded(path: PathLike, rate: int) -> Iterator[Block]:
 
 def _frames(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
     """All decoded frames. Packets that fail to decode are skipped with a warning: one bad byte must not cost an hour."""
-    warned = False
-    for packet in container.demux(stream):
+    warned = started = False
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError as error:
+            if not started:
+                raise UserError(f"{path}: the audio is damaged ({error.strerror}). Use an intact copy.") from error
+            warnings.warn(f"{path}: the audio is damaged, and ends at the damage", stacklevel=2)
+            return
+        if packet is None:
+            return
         try:
             frames = packet.decode()
         except av.FFmpegError:
@@ -230,6 +259,7 @@ def _frames(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
                 warnings.warn(f"{path}: damaged parts of the audio are skipped", stacklevel=2)
             warned, frames = True, []
         for frame in frames:
+            started = True
             frame.pts = None  # samples are counted instead: jitter in a file's timestamps would make the resampler fail
             yield frame
 

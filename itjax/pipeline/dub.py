@@ -4,6 +4,7 @@ The user's input is checked completely before the weights are read.
 """
 
 import hashlib
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -23,7 +24,9 @@ from itjax.conditioning import persons
 from itjax.conditioning.speech_features import FPS, frame_count
 from itjax.config import Sampler
 from itjax.errors import OutputError, UserError
-from itjax.media import speech
+from itjax.input_files import content_id
+from itjax.media import run_files, speech
+from itjax.media.limits import COMMAND_LINE, Limits
 from itjax.media.resize import resize_and_crop
 from itjax.media.writer import VideoWriter, open_writer
 from itjax.parallel.sharding import make_mesh
@@ -53,6 +56,7 @@ class Settings(NamedTuple):
         resume: Continue an unfinished run of the same `save_file`.
         noise: File with noise to use instead of the seed, e.g. from another implementation.
         save_frames: .npy file to which the frames are saved as well, as float32 in -1..1.
+        limits: The largest media that are read: by default generous, for the user's own.
     """
 
     save_file: str | Path
@@ -64,6 +68,7 @@ class Settings(NamedTuple):
     resume: bool = False
     noise: Path | None = None
     save_frames: Path | None = None
+    limits: Limits = COMMAND_LINE
 
 
 def dub(
@@ -87,8 +92,9 @@ def dub(
         raise UserError(f"size {settings.size}: must be one of {', '.join(preset.sizes)} (preset {preset.name})")
     dtype = jnp.dtype(settings.dtype or default_dtype())
     settings = settings._replace(dtype=dtype)
+    _check_outputs(request, settings)
     mesh = make_mesh(heads=preset.networks.dit.num_heads) if mesh is None else mesh
-    inputs = open_inputs(request, preset.sizes[settings.size].table)
+    inputs = open_inputs(request, preset.sizes[settings.size].table, settings.limits)
     chunks = plan([frame_count(len(track)) for track in inputs.tracks], settings.sampler, settings.max_frames)
     noise = _open_noise(inputs, settings, weights)
     if isinstance(noise, NoiseFile):
@@ -109,6 +115,18 @@ def dub(
         video = writer.finish()
         progress.notice(f"wrote {video}")
         return video
+
+
+def _check_outputs(request: Request, settings: Settings) -> None:
+    """Raises UserError if an output would replace one of the inputs."""
+    files = run_files.output_files(settings.save_file, settings.save_frames)
+    outputs = [files.video, files.array, _marked_persons(files.video)]
+    for source in (request.source, *request.sounds.values(), *(request.masks or ()), settings.noise):
+        for output in outputs:
+            if source and output and os.path.exists(source) and output.exists() and output.samefile(source):
+                raise UserError(
+                    f"{output} is both an input and an output, and would be replaced. Choose another name for it."
+                )
 
 
 def _open_noise(inputs: Inputs, settings: Settings, weights: Weights) -> SeededNoise | NoiseFile:
@@ -149,12 +167,16 @@ def _warn_if_cut_or_padded(inputs: Inputs, settings: Settings, chunks: list[Chun
 def _save_marked_persons(inputs: Inputs, masks: np.ndarray, video: Path) -> Path:
     """Saves the first frame with the persons marked, next to the video."""
     picture = resize_and_crop(inputs.source.frame(0), (inputs.height, inputs.width))
-    path = video.with_suffix(".persons.png")
+    path = _marked_persons(video)
     try:
         Image.fromarray(persons.draw_masks(picture, masks)).save(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     return path
+
+
+def _marked_persons(video: Path) -> Path:
+    return video.with_suffix(".persons.png")
 
 
 def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[str, str | int | float]:
@@ -166,7 +188,7 @@ def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[s
     files = [request.source, *request.sounds.values(), *(request.masks or ()), settings.noise]
     return {
         "prompt": request.prompt,
-        "files": ", ".join("none" if path is None else f"{Path(path).name} {_digest(path)}" for path in files),
+        "files": ", ".join("none" if path is None else f"{Path(path).name} {content_id(path)}" for path in files),
         "audio_type": str(request.audio_type),
         "boxes": str(request.boxes),
         "sampler": str(sampler),
@@ -175,11 +197,6 @@ def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[s
         "dtype": jnp.dtype(settings.dtype).name,
         "weights": hashlib.sha256(weights.identity.encode()).hexdigest()[:16],
     }
-
-
-def _digest(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 # -- the loop ---------------------------------------------------------------------------------------------------------

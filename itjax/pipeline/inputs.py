@@ -9,7 +9,8 @@ from jaxtyping import Float32
 from itjax.conditioning import persons
 from itjax.conditioning.speech_features import FPS, frame_count
 from itjax.config import SizeTable
-from itjax.media import pictures, speech
+from itjax.media import images, pictures, speech
+from itjax.media.limits import COMMAND_LINE, Limits
 from itjax.media.picture_sizes import choose_size
 from itjax.pipeline.request import Request
 
@@ -27,19 +28,19 @@ class Inputs(NamedTuple):
     masks: Float32[np.ndarray, "G h w"] | None
 
 
-def open_inputs(request: Request, table: SizeTable) -> Inputs:
-    """Opens the media files of a request.
+def open_inputs(request: Request, table: SizeTable, limits: Limits = COMMAND_LINE) -> Inputs:
+    """Opens the media files of a request; none may exceed `limits`.
 
     Raises:
         UserError: if a file is missing or unreadable, or boxes or masks are invalid.
     """
-    source = pictures.open_source(request.source)
+    source = pictures.open_source(request.source, limits)
     height, width = choose_size(*source.size, table)
-    tracks = _padded_to_longest(speech.prepare_tracks(request.sounds, request.audio_type))
+    tracks = _padded_to_longest(speech.prepare_tracks(request.sounds, request.audio_type, limits))
     masks = None
-    images = None if request.masks is None else [pictures.load_image(path) for path in request.masks]
-    if len(tracks) == 2 or request.boxes is not None or images is not None:
-        masks = persons.person_masks((height, width), source.size, request.boxes, len(tracks), images)
+    drawn = None if request.masks is None else [images.load_image(path, limits) for path in request.masks]
+    if len(tracks) == 2 or request.boxes is not None or drawn is not None:
+        masks = persons.person_masks((height, width), source.size, request.boxes, len(tracks), drawn)
     return Inputs(request, source, height, width, tracks, masks if len(tracks) == 2 else None)
 
 

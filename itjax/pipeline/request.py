@@ -1,14 +1,18 @@
 """A request: prompt, source, speech and positions of the persons; can be read from the official input JSON."""
 
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from itjax.errors import UserError
+from itjax.input_files import read_json
 
 KNOWN = ("prompt", "cond_video", "cond_image", "cond_audio", "tts_audio", "audio_type", "bbox", "mask")
+
+MAX_COORDINATE = 1e9  # pixels: JSON has integers of any length, which do not fit a float
 
 
 class Request(NamedTuple):
@@ -40,12 +44,7 @@ def from_json(path: str | Path) -> Request:
         UserError: if a file or key is missing, or a value is invalid.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"--input_json {path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"--input_json {path} cannot be read as JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"--input_json {path}: must be an object with the keys prompt, cond_video and cond_audio")
     if content.get("tts_audio") and not content.get("cond_audio"):
@@ -73,7 +72,7 @@ def from_json(path: str | Path) -> Request:
 def _by_person(path: Path, key: str, value: Any) -> dict[str, Any]:
     """{person: value}, sorted by the persons' names as in the official code."""
     if not isinstance(value, Mapping) or not value:
-        raise UserError(f'{path}: {key} must be {{"person1": ..., "person2": ...}}, not {json.dumps(value)}')
+        raise UserError(f'{path}: {key} must be {{"person1": ..., "person2": ...}}, not {_shown(value)}')
     return {person: value[person] for person in sorted(value)}
 
 
@@ -91,8 +90,8 @@ def _boxes(path: Path, value: Any, persons: list[str]) -> list[list[float]] | No
     """Four numbers per person. Whether they fit the image is checked later, when it is opened."""
     boxes = _each(path, "bbox", value, persons)
     for person, box in zip(persons, boxes or (), strict=False):
-        if not isinstance(box, list) or [type(n) in (int, float) for n in box] != [True] * 4:
-            raise UserError(f"{path}: bbox.{person} must be [top, left, bottom, right], not {json.dumps(box)}")
+        if not isinstance(box, list) or [type(n) in (int, float) and abs(n) < MAX_COORDINATE for n in box] != [True] * 4:
+            raise UserError(f"{path}: bbox.{person} must be [top, left, bottom, right], not {_shown(box)}")
     return boxes
 
 
@@ -101,9 +100,18 @@ def _mask_files(path: Path, value: Any, persons: list[str]) -> list[Path] | None
     return None if names is None else [_file(path, f"mask of {p}", name) for p, name in zip(persons, names, strict=True)]
 
 
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
+
+
 def _text(path: Path, key: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{path}: {key} must be a string, not {json.dumps(value)}")
+        raise UserError(f"{path}: {key} must be a string, not {_shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: {key} has half a surrogate pair: {_shown(value)}. Correct it.") from None
     return value
 
 
@@ -115,6 +123,6 @@ def _sound(path: Path, person: str, name: Any) -> Path | None:
 def _file(path: Path, key: str, name: Any) -> Path:
     name = _text(path, key, name)
     for candidate in (path.parent / name, Path(name)):
-        if candidate.exists():
+        if os.path.exists(candidate):  # also where the name itself is impossible (too long, or with a null character)
             return candidate
-    raise UserError(f"{path}: {key}: there is no file {name}, neither next to the JSON file nor in the current folder")
+    raise UserError(f"{path}: {key}: there is no file {name[:200]}, neither next to the JSON file nor in the current folder")

@@ -70,7 +70,7 @@ def _check_arguments(path: Path, out: Path, arguments: Mapping[str, str]) -> Non
         return
     try:
         before = dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}). To start over, delete {out}.") from error
     if changed := journal.differences(before, arguments).splitlines():
         more = [f"  and {len(changed) - MAX_LISTED} more"] if len(changed) > MAX_LISTED else []
@@ -110,7 +110,7 @@ class ScanFile:
             for line in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
                 self.scanned.append(scanned_from_json(json.loads(line)))
                 self._bytes += len(line)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path} cannot be read ({error!r}). Delete it to scan the videos again.") from error
 
     def append(self, scanned: ScannedVideo) -> None:

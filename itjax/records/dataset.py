@@ -13,11 +13,13 @@ from jaxtyping import Float32
 from itjax.config import Preset, preset_from_json, to_json
 from itjax.disk import atomic_path, output_errors
 from itjax.errors import UserError
+from itjax.input_files import read_json
 from itjax.records.layout import Layout
 
 # X text tokens
 
 VERSION = 2
+DATASET_BYTES = 1_000_000_000  # of dataset.json, which has a number for each clip
 PROMPTS_FILE = "prompts.safetensors"
 
 
@@ -88,15 +90,12 @@ def open_dataset(folder: str | Path) -> Dataset:
     """
     folder = Path(folder)
     path = folder / "dataset.json"
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         raise UserError(
             f"{folder} is not a dataset: it contains no dataset.json. Create one with `python -m itjax.preparation VIDEOS "
             f"{folder}`, which also continues a stopped preparation."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        )
+    content = read_json(path, max_bytes=DATASET_BYTES)
     try:
         if content["version"] != VERSION:
             raise UserError(

@@ -106,7 +106,7 @@ def test_what_is_missing_is_said(drawn, tmp_path, capsys):
     status, told = run(tmp_path, "--truth", drawn / "truth")
     assert status == 2 and "no mp4 in this folder" in told
     status, told = run(drawn / "videos", "--truth", tmp_path)
-    assert status == 2 and "drawn0000-00000.json cannot be read" in told
+    assert status == 2 and "drawn0000-00000.json: no such file" in told
     status, told = run(drawn / "videos", "--truth", drawn / "truth", "--landmarks", tmp_path / "none.tflite")
     assert status == 2 and ("no such file" in told or "ai-edge-litert" in told)
     other = np.zeros((60, 32, 32, 3), np.uint8)

@@ -12,7 +12,8 @@ from PIL import Image
 
 from itjax.errors import UserError
 from itjax.media import pictures
-from itjax.media.pictures import ImageSource, VideoSource, load_image, open_source
+from itjax.media.images import load_image
+from itjax.media.pictures import ImageSource, VideoSource, open_source
 
 MEDIA = Path(__file__).parents[1] / "recordings/runs/media"
 HEIGHT, WIDTH = 48, 64
@@ -248,7 +249,7 @@ def test_refusals(tmp_path):
         "missing.png": "no such file",
         "": "folder",
         "empty.jpg": "empty",
-        "words.png": "neither an image nor a video",
+        "words.png": "cannot be read as an image or a video",
         "headless.mp4": "damaged, cut off",
         "hollow.mp4": "nothing in it can be decoded",
         "half.png": "damaged or cut off",

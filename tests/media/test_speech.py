@@ -14,7 +14,9 @@ import soundfile
 from safetensors.numpy import load_file
 
 from itjax.errors import UserError
-from itjax.media import speech
+from itjax.media import sound_track, speech
+from itjax.media.limits import SERVER, Limits
+from itjax.media.sound_track import SoundTrack
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 MEDIA = RECORDINGS / "media"
@@ -175,7 +177,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "cut mkv": (cut(write_av(folder / "cut.mka", sound, "aac", 44100), 0.6), "cut off.*declares 2"),
         "cut mp4": (cut(write_av(folder / "cut.mp4", sound, "aac", 44100, pictures=5), 0.9), "damaged, cut off"),
         "no sound": (write_av(folder / "silent.mp4", None, "", 0, pictures=5), "no audio track"),
-        "picture": (MEDIA / "face.png", "no audio track"),
+        "picture": (MEDIA / "face.png", "cannot be read as audio"),
         "no sample": (folder / "none.wav", "no audio samples"),
         "nan": (folder / "nan.wav", r"1\.500 s is not a finite"),
         "inf": (folder / "inf.wav", r"1\.500 s is not a finite"),
@@ -202,6 +204,96 @@ def test_wrong_persons_and_types():
             function({"person1": a, "person2": a, "person3": a})
         with pytest.raises(UserError, match="names 0 persons"):
             function({})
+
+
+def wav(path: Path, rate: int, channels: int = 1, samples: int = 2000) -> Path:
+    """A WAV whose header says what it likes."""
+    data = np.random.default_rng(0).integers(-999, 999, (samples, channels)).astype("<i2").tobytes()
+    fmt = struct.pack("<HHIIHH", 1, channels, rate, rate * channels * 2 % 2**32, channels * 2, 16)
+    path.write_bytes(
+        b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVEfmt " + struct.pack("<I", 16) + fmt
+        + b"data" + struct.pack("<I", len(data)) + data
+    )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "reason"),
+    [
+        (1, 1, "declares 1 audio samples per second"),  # 16,000 times the file in memory
+        (20, 1, "declares 20 audio samples per second"),
+        (2**31 - 1, 1, "declares 2147483647 audio samples per second"),
+        (0, 1, "a.wav: "),
+        (16000, 64, "64 channels; at most 32"),
+        (16000, 255, "255 channels; at most 32"),
+    ],
+)
+def test_what_a_header_claims_is_checked_first(rate, channels, reason, tmp_path):
+    path = wav(tmp_path / "a.wav", rate, channels)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=reason):
+        speech.load_track(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
+
+
+def test_channels_that_ffmpeg_cannot_mix_are_refused_before_the_work(tmp_path):
+    path = wav(tmp_path / "a.wav", 16000, 9)
+    speech.load_track(path)  # it is their mean
+    with pytest.raises(UserError, match=r"a\.wav: 9 channels of 16000 Hz cannot be converted"):
+        sound_track.check(speech.sound_track({"person1": path}))
+
+
+def test_blocks_that_cannot_be_encoded_are_refused_before_the_work():
+    with pytest.raises(UserError, match="cannot be encoded"):
+        sound_track.check(SoundTrack(48000, 1, lambda: iter([np.zeros((5, 2))])))
+
+
+@pytest.mark.parametrize("loudness", [1e6, 1e10, 3e38])
+def test_samples_far_beyond_full_scale(loudness, tmp_path):
+    sound = talk(0.5, 16000)
+    sound[4000] = loudness
+    soundfile.write(tmp_path / "a.wav", sound, 16000, subtype="FLOAT")
+    with pytest.raises(UserError, match=rf"a\.wav: the sample at 0\.250 s is {loudness:g}".replace("+", r"\+")):
+        speech.load_track(tmp_path / "a.wav")
+
+
+def test_integers_as_floats_are_only_loud(tmp_path):
+    soundfile.write(tmp_path / "a.wav", talk(0.5, 16000) * 32768 * 3, 16000, subtype="FLOAT")
+    speech.load_track(tmp_path / "a.wav")
+    sound_track.check(speech.sound_track({"person1": tmp_path / "a.wav"}))
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.m4a"])
+def test_sound_has_limits(name, tmp_path):
+    sound = talk(1.0, 16000, 2)
+    if name == "a.wav":
+        soundfile.write(tmp_path / name, sound, 16000)
+    else:
+        write_av(tmp_path / name, sound, "aac", 16000)
+    for limits in (Limits(seconds=0.9), Limits(channels=1), Limits(max_sample_rate=8000), Limits(file_bytes=99)):
+        with pytest.raises(UserError, match=f"{name}: "):
+            speech.prepare_tracks({"person1": tmp_path / name}, limits=limits)
+    speech.prepare_tracks({"person1": tmp_path / name}, limits=SERVER)
+
+
+def test_a_codec_that_ffmpeg_does_not_know(tmp_path):
+    path = write_av(tmp_path / "a.mka", talk(0.5, 44100), "flac", 44100)
+    path.write_bytes(path.read_bytes().replace(b"A_FLAC", b"A_FLAX"))
+    with pytest.raises(UserError, match=r"a\.mka: FFmpeg cannot decode this kind of audio"):  # AttributeError: 'rate'
+        speech.load_track(path)
+
+
+def test_packets_that_cannot_be_read_are_refused_before_the_work(tmp_path):
+    soundfile.write(tmp_path / "a.caf", talk(0.5, 16000, 2), 16000)
+    data = bytearray((tmp_path / "a.caf").read_bytes())
+    data[37] = 128  # of the number of bytes in a packet
+    (tmp_path / "a.caf").write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.caf: the audio is damaged"):  # av.InvalidDataError
+        speech.load_track(tmp_path / "a.caf")
+    with pytest.raises(UserError, match=r"a\.caf: the audio is damaged"):
+        sound_track.check(speech.sound_track({"person1": tmp_path / "a.caf"}))
 
 
 # --- loudness, persons, lengths ---------------------------------------------------------------------------------------

@@ -94,6 +94,11 @@ def test_unreadable_files_are_named(kind, state, run, talk, face, recordings, tm
         ({"prompt": 5}, "prompt must be a string, not 5"),
         ({"audio_type": ["para"]}, 'audio_type must be a string, not ["para"]'),
         ({"audio_type": "both"}, 'audio_type "both" is unknown'),
+        ({"prompt": "\ud800"}, "prompt has half a surrogate pair"),
+        ({"cond_video": "x" * 300}, "cond_video: there is no file xxx"),
+        ({"cond_video": "a\0b"}, "cond_video: there is no file a"),
+        ({"prompt": list(range(1000))}, "prompt must be a string, not [0, 1, 2,"),
+        ({"bbox": {"person1": [0, 0, 10**400, 5]}}, "bbox.person1 must be [top, left, bottom, right], not [0, 0, 1000"),
     ],
 )
 def test_what_is_wrong_in_the_json_is_named(change, reason, run_json, talk, face, no_weights_read):
@@ -103,7 +108,7 @@ def test_what_is_wrong_in_the_json_is_named(change, reason, run_json, talk, face
     assert reason in result.said
 
 
-@pytest.mark.parametrize("content", ['{"prompt": "p",}', "[]", "", "\x00"])
+@pytest.mark.parametrize("content", ['{"prompt": "p",}', "[]", "", "\x00", "[" * 100_000, '{"prompt": "a", "prompt": "b"}'])
 def test_a_broken_json_is_named(content, run_json, no_weights_read):
     result = run_json(content)
     assert result.status == 2
@@ -215,3 +220,36 @@ def test_places_that_cannot_be_written_are_said_before_the_work(run, talk, face,
         assert str(tmp_path / name).removesuffix("/out.mp4") in result.said
     result = run(*voice, "--save_frames", tmp_path / "no/frames.npy")
     assert result.status == 2 and f"The folder {tmp_path}/no does not exist" in result.said
+
+
+@pytest.mark.parametrize("given", ["out.mp4", "out", "link.mp4", "hard.mp4"])
+@pytest.mark.parametrize("kind", ["source", "sound"])
+def test_an_input_is_not_replaced_by_the_video(given, kind, run, talk, face, recordings, tmp_path, no_weights_read):
+    content = (recordings / "runs/media/clip.mp4").read_bytes() if kind == "source" else talk(9).read_bytes()
+    (tmp_path / "out.mp4").write_bytes(content)
+    (tmp_path / "link.mp4").symlink_to("out.mp4")
+    (tmp_path / "hard.mp4").hardlink_to(tmp_path / "out.mp4")
+    inputs = (
+        ("--video", tmp_path / "out.mp4", "--audio", talk(9))
+        if kind == "source"
+        else ("--image", face, "--audio", tmp_path / "out.mp4")
+    )
+    before = sorted(tmp_path.iterdir())
+    result = run(*inputs, save_file=given)
+    assert result.status == 2  # it was 0
+    assert "is both an input and an output" in result.said and given in result.said
+    assert (tmp_path / "out.mp4").read_bytes() == content and sorted(tmp_path.iterdir()) == before
+
+
+def test_a_mask_is_not_replaced_by_the_picture_of_the_persons(run, talk, face, tmp_path, no_weights_read):
+    mask = tmp_path / "out.persons.png"
+    mask.write_bytes(face.read_bytes())
+    result = run("--image", face, "--audio", talk(9), talk(9, 8000), "--mask", mask, mask)
+    assert result.status == 2 and f"{mask} is both an input and an output" in result.said
+    assert mask.read_bytes() == face.read_bytes()
+
+
+def test_noise_is_not_replaced_by_the_frames(run, talk, face, tmp_path, no_weights_read):
+    save_file({"noise_0": np.zeros((16, 2, 8, 6), np.float32)}, tmp_path / "noise.npy")
+    result = run("--image", face, "--audio", talk(3), "--noise", tmp_path / "noise.npy", "--save_frames", tmp_path / "noise")
+    assert result.status == 2 and "noise.npy is both an input and an output" in result.said
