@@ -53,7 +53,7 @@ def prepare(folder: Path, journal: Journal) -> None:
         if array.dtype.kind not in "biufc":  # this excludes bfloat16, which .npz returns as raw bytes
             raise TypeError(f"{name} is {array.dtype}; .npz supports only NumPy's own numeric types.")
     record = json.dumps({**journal._asdict(), "fingerprint": dict(journal.fingerprint), "state": None})
-    with open(folder / NEXT_FILE, "wb") as file:
+    with os.fdopen(create(folder / NEXT_FILE), "wb") as file:
         np.savez(file, **{**arrays, RECORD_KEY: np.frombuffer(record.encode(), np.uint8)})
         file.flush()
         os.fsync(file.fileno())
@@ -104,7 +104,7 @@ def append(file: Path, length: int, data: bytes | memoryview) -> None:
         OSError: if writing fails. The file is then restored to `length` bytes.
     """
     target = file if length else partial_file(file)
-    descriptor = os.open(target, os.O_WRONLY | (0 if length else os.O_CREAT), 0o666)
+    descriptor = os.open(target, os.O_WRONLY) if length else create(target)
     try:
         os.ftruncate(descriptor, length)
         _write(descriptor, length, data)
@@ -140,6 +140,12 @@ def replace(new: Path, file: Path) -> None:
         os.close(descriptor)
     os.replace(new, file)
     sync_folder(file.parent)
+
+
+def create(file: Path) -> int:
+    """Creates a file for writing, in place of one that a killed run left. Does not follow a link; returns the descriptor."""
+    file.unlink(missing_ok=True)
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
 
 
 def partial_file(file: Path) -> Path:

@@ -97,6 +97,7 @@ class VideoWriter:
             raise ValueError("A video without frames cannot be finished.")
         whole = self.files.folder / "whole.mp4"
         try:
+            os.close(journal.create(whole))  # FFmpeg would follow a link
             fragments.defragment(self.files.video, whole, finished_mark(self._journal.mark))
             journal.replace(whole, self.files.video)
         except (OSError, av.error.FFmpegError) as error:
@@ -187,20 +188,32 @@ def open_writer(
         "saved frames": files.array.name if files.array else "none",
     }
     fresh = Journal(journal.digest({**fingerprint, **own}), {**fingerprint, **own, "encoder": fragments.ENCODER})
-    lock = run_files.lock(files)
+    with _unwritable(files):
+        lock = run_files.lock(files)
     try:
-        kept, finished = _kept(files, size, fresh, resume)
-        if kept.chunks:
-            run_files.truncate(files, kept.frames, kept.video_bytes, size)
-    except BaseException as error:
+        with _unwritable(files):
+            run_files.check_writable(files)
+            kept, finished = _kept(files, size, fresh, resume)
+            if kept.chunks:
+                run_files.truncate(files, kept.frames, kept.video_bytes, size)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            files.folder.rmdir()  # unless it holds a run
         os.close(lock)
-        if isinstance(error, OSError):
-            raise UserError(f"{error.filename or files.video} cannot be written: {error.strerror}.") from error
         raise
     if finished:
         journal.remove(files.folder)
     fmt = fragments.Format(height, width, fps, sound, running_mark(kept.mark))
     return VideoWriter(files, fmt, kept, finished, lock)
+
+
+@contextlib.contextmanager
+def _unwritable(files: Files) -> Iterator[None]:
+    """Turns an OSError in the block into a UserError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename or files.video} cannot be written: {error.strerror}.") from error
 
 
 def _kept(files: Files, size: tuple[int, int], fresh: Journal, resume: bool) -> tuple[Journal, bool]:
