@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from itjax import configs
 from itjax.commands import flags
-from itjax.errors import UserError
+from itjax.errors import UserError, flag_names
 from itjax.parallel.sharding import make_mesh
 from itjax.pipeline.dub import dub
 from itjax.pipeline.process import keep_compiled_programs
@@ -35,11 +35,13 @@ def make_video(args: argparse.Namespace) -> None:
         UserError: if a flag, an input file or the weights are invalid.
     """
     flags.warn_without_effect(args)
+    flags.check_devices(args)
     request = flags.request_of(args)
     weights = open_weights(args)
-    settings = flags.settings_of(args, weights.preset, request)
-    keep_compiled_programs()
-    dub(request, settings, weights, mesh_of(args, weights.preset.networks.dit.num_heads), Terminal())
+    with flag_names(flags.FLAGS):
+        settings = flags.settings_of(args, weights.preset, request)
+        keep_compiled_programs()
+        dub(request, settings, weights, mesh_of(args, weights.preset.networks.dit.num_heads), Terminal())
 
 
 def open_weights(args: argparse.Namespace) -> Weights:

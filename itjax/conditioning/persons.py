@@ -107,7 +107,7 @@ def _validated(box: Box, person: int, source_size: Size) -> tuple[int, int, int,
     height, width = source_size
     given = f"bbox of person {person}: {box}"
     order = "[top, left, bottom, right] in pixels of the image (rows first)"
-    if len(box) != 4 or not all(isinstance(n, int | float) and math.isfinite(n) for n in box):
+    if len(box) != 4 or not all(isinstance(n, int | float) and -math.inf < n < math.inf for n in box):
         raise UserError(f"{given}: four numbers are needed: {order}.")
     top, left, bottom, right = (int(n) for n in box)
     expected = f"the image is {height} high and {width} wide; a box is {order}"

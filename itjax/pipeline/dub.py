@@ -22,7 +22,7 @@ from PIL import Image
 from itjax.conditioning import persons
 from itjax.conditioning.speech_features import FPS, frame_count
 from itjax.config import Sampler
-from itjax.errors import OutputError, UserError
+from itjax.errors import OutputError, SettingError
 from itjax.media import speech
 from itjax.media.resize import resize_and_crop
 from itjax.media.writer import VideoWriter, open_writer
@@ -83,7 +83,9 @@ def dub(
     """
     preset = weights.preset
     if settings.size not in preset.sizes:
-        raise UserError(f"size {settings.size}: must be one of {', '.join(preset.sizes)} (preset {preset.name})")
+        raise SettingError(f"{{size}} {settings.size}: must be one of {', '.join(preset.sizes)} (preset {preset.name})")
+    if not -(2**63) <= settings.seed < 2**63:
+        raise SettingError(f"{{seed}} {settings.seed}: must be less than 2^63")
     dtype = jnp.dtype(settings.dtype or default_dtype())
     settings = settings._replace(dtype=dtype)
     mesh = make_mesh(heads=preset.networks.dit.num_heads) if mesh is None else mesh
