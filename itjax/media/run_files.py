@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from itjax.disk import lock_folder
+from itjax.disk import check_output, lock_folder
 from itjax.errors import UserError
 from itjax.media import journal
 
 # n frames of a chunk · H W pixels
 
+BITS_PER_PIXEL = 0.05  # of a video that compresses well
 HEADER_BYTES = 128  # bytes of the .npy header, enough for any number of frames
 
 
@@ -94,6 +95,18 @@ def _with_ending(given: str | Path, ending: str) -> Path:
     if not file.parent.is_dir():
         raise UserError(f"The folder {file.parent} does not exist. Create it, or choose another path for {file.name}.")
     return file
+
+
+def check_room(files: Files, size: tuple[int, int], frames: int) -> None:
+    """Checks that there is room for `frames` more frames: float frames exactly, the video by a low estimate.
+
+    Raises:
+        OutputError: if not.
+    """
+    pixels = frames * size[0] * size[1]
+    check_output(files.video, round(2 * pixels * BITS_PER_PIXEL / 8))  # at the end there are two copies
+    if files.array:
+        check_output(files.array, pixels * 3 * 4)
 
 
 def append_array(file: Path, done: int, frames: Float[np.ndarray, "n H W 3"]) -> None:
