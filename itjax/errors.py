@@ -29,17 +29,21 @@ class SettingError(UserError):
         self.text = text
 
 
+class ComputationError(SettingError):
+    """The devices could not compute it (memory full, numbers not finite). Previously finished output stays on disk."""
+
+
 @contextlib.contextmanager
 def flag_names(flags: Mapping[str, str]) -> Iterator[None]:
     """Names settings as the command line does in errors of this block. `flags`: {field: flag}.
 
     Raises:
-        UserError: instead of a SettingError.
+        SettingError: with the flags' names.
     """
     try:
         yield
     except SettingError as error:
-        raise UserError(_named(error.text, flags)) from error
+        raise type(error)(_named(error.text, flags)) from error
 
 
 def _named(text: str, flags: Mapping[str, str]) -> str:

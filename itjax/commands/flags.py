@@ -43,6 +43,7 @@ FLAGS = {
     "apg.norm_threshold": "--apg_norm_threshold",
     "seed": "--base_seed",
     "noise": "--noise",
+    "dtype": "--dtype",
 }
 MAX_DEVICES = 2**16
 MAX_NAME_BYTES = 150  # of the prompt in a default file name, of 255 in all

@@ -18,9 +18,10 @@ from itjax.weights.sources import Weights, open_files
 
 
 def main(argv: list[str] | None = None, program: str = "infer.py") -> int:
-    """Returns the exit status: 0 for success, 2 for a user error, 3 if a file cannot be written, 130 if interrupted.
+    """Returns the exit status.
 
-    In every case, the chunks finished so far stay saved.
+    0 for success, 2 for a user error, 3 if a file cannot be written, the devices' memory is full or frames are not finite,
+    130 if interrupted, 143 after SIGTERM. In every case, the chunks finished so far stay saved.
     """
     args = flags.parser(program).parse_args(argv)
     if os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("RANK", "0") != "0":

@@ -13,7 +13,7 @@ from itjax.config import Apg, Sampler
 from itjax.configs import tiny
 from itjax.configs.training import PRESETS
 from itjax.errors import UserError, flag_names
-from itjax.pipeline.process import keep_compiled_programs
+from itjax.pipeline.process import keep_compiled_programs, memory_errors
 from itjax.terminal import INTERRUPTED, Terminal, run_command
 from itjax.training import made_up
 from itjax.training.config import Processes, Training
@@ -25,6 +25,8 @@ STATUS = {End.DONE: 0, End.PREEMPTED: PREEMPTED, End.INTERRUPTED: INTERRUPTED}
 
 _SAMPLER_FIELDS = [*(field.name for field in fields(Sampler)), *(f"apg.{field.name}" for field in fields(Apg))]
 SAMPLER_FLAGS = {name: f"--reports.sampler.{name.replace('_', '-')}" for name in _SAMPLER_FIELDS}
+
+LESS_MEMORY = "a smaller --batch, a larger --accumulation, --remat full, or more devices"
 
 
 def main(argv: list[str] | None = None, program: str = "train.py") -> int:
@@ -50,7 +52,8 @@ def start(argv: list[str] | None, program: str) -> int:
     if settings.made_up:
         settings = made_up.prepared(settings, tiny.PRESET)
     join(settings.processes)
-    return STATUS[train(settings, open_weights(Path(settings.checkpoint), []), Terminal())]
+    with memory_errors("training", LESS_MEMORY):
+        return STATUS[train(settings, open_weights(Path(settings.checkpoint), []), Terminal())]
 
 
 def check_paths(settings: Training) -> None:
