@@ -90,7 +90,9 @@ def add_official_files(group) -> None:
         default=[],
         help="scale of each LoRA file (default 1.2)",
     )
-    group.add_argument("--preset", help="preset for other network sizes: a name, or a Python file that defines PRESET")
+    group.add_argument(
+        "--preset", help="preset for other network sizes: a name, or a Python file that defines PRESET; runs its code"
+    )
 
 
 def _add_inputs(group) -> None:

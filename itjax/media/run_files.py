@@ -27,7 +27,7 @@ class Files(NamedTuple):
     array: Path | None
 
 
-def resolve_paths(save_file: str | Path, save_frames: str | Path | None) -> Files:
+def output_files(save_file: str | Path, save_frames: str | Path | None) -> Files:
     """Determines the paths of all outputs. Writes nothing.
 
     Raises:
@@ -37,7 +37,8 @@ def resolve_paths(save_file: str | Path, save_frames: str | Path | None) -> File
         video = _with_ending(save_file, ".mp4")
         array = _with_ending(save_frames, ".npy") if save_frames else None
         files = Files(video, video.with_suffix(".resume"), array)
-        for path in (files.folder, *(journal.partial_file(file) for file in (video, array) if file)):
+        longest = video.with_suffix(".persons.png")  # of the names that are made of the video's
+        for path in (files.folder, longest, *(journal.partial_file(file) for file in (video, array) if file)):
             with contextlib.suppress(FileNotFoundError):
                 path.lstat()
     except OSError as error:  # the name is too long, or a folder may not be looked into

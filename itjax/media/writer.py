@@ -202,7 +202,7 @@ def open_writer(
         raise UserError(f"The frames are {height} x {width} (height x width); H.264 requires even numbers.")
     if sound is not None:
         sound_track.check(sound)
-    files = run_files.resolve_paths(save_file, save_frames)
+    files = run_files.output_files(save_file, save_frames)
     own: dict[str, str | int | float] = {
         "frame size": f"{height}x{width}",
         "frames a second": fps,

@@ -73,7 +73,7 @@ def test_names_too_long_are_refused(suffix, tmp_path):
         name = tmp_path / ("é" * (length // 2) + "n" * (length % 2) + suffix)
         files = {"save_frames": name} if suffix == ".npy" else {}
         with pytest.raises(UserError, match=r"cannot be written: File name too long"):
-            run_files.resolve_paths(tmp_path / "a" if files else name, **{"save_frames": None} | files)
+            run_files.output_files(tmp_path / "a" if files else name, **{"save_frames": None} | files)
     assert not os.listdir(tmp_path)
 
 
