@@ -82,12 +82,12 @@ def _status(program: str, work: Callable[[], int | None], stopped: str, refused:
         status = work() or DONE
         sys.stdout.flush()
         return status
-    except (OutputError, ComputationError) as error:
+    except OutputError as error:
         print(f"{program}: {error}", *[refused] * bool(refused), sep="\n", file=sys.stderr)
         return REFUSED
     except UserError as error:
         print(f"{program}: {error}", file=sys.stderr)
-        return WRONG
+        return REFUSED if isinstance(error, ComputationError) else WRONG
     except KeyboardInterrupt as interrupt:
         print(f"\n{program}: {stopped}", file=sys.stderr)
         return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED

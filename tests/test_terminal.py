@@ -29,7 +29,7 @@ def failing(error):
         (lambda: 75, 75, ""),
         (failing(UserError("a.png: no such file")), 2, "cook: a.png: no such file\n"),
         (failing(OutputError("disk full")), 3, "cook: disk full\nmake room\n"),
-        (failing(ComputationError("memory full")), 3, "cook: memory full\nmake room\n"),
+        (failing(ComputationError("memory full")), 3, "cook: memory full\n"),
         (failing(KeyboardInterrupt()), 130, "\ncook: stopped\n"),
         (lambda: warnings.warn("too hot", stacklevel=1), 0, "warning: too hot\n"),
     ],

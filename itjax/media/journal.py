@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import itjax
 from itjax.errors import UserError
 from itjax.input_files import parse_json
+from itjax.version import __version__
 
 Fingerprint = Mapping[str, str | int | float]
 
@@ -92,7 +92,7 @@ def load(folder: Path) -> Journal | None:
     except Exception as error:  # any zip, json, key or value error: a foreign file or a faulty disk
         raise UserError(
             f"{file} cannot be read ({error}): it is damaged, or of another version of itjax{version} than this one, "
-            f"{itjax.__version__}. The video made so far is untouched; to start over, delete {folder}."
+            f"{__version__}. The video made so far is untouched; to start over, delete {folder}."
         ) from error
 
 

@@ -18,13 +18,13 @@ import av
 import numpy as np
 from jaxtyping import Float, UInt8
 
-import itjax
 from itjax.disk import size_text
 from itjax.errors import OutputError, UserError
 from itjax.media import fragments, journal, run_files, sound_track
 from itjax.media.journal import Fingerprint, Journal
 from itjax.media.run_files import Files
 from itjax.media.sound_track import SoundTrack
+from itjax.version import __version__
 
 # n frames of a chunk · H W pixels
 
@@ -209,7 +209,7 @@ def open_writer(
         "sound": f"{sound.sample_rate} Hz, {sound.channels} channels" if sound else "none",
         "saved frames": files.array.name if files.array else "none",
     }
-    versions = {"encoder": fragments.ENCODER, journal.VERSION_KEY: itjax.__version__}
+    versions = {"encoder": fragments.ENCODER, journal.VERSION_KEY: __version__}
     fresh = Journal(journal.digest({**fingerprint, **own}), {**fingerprint, **own, **versions})
     fmt = fragments.Format(height, width, fps, sound, running_mark(fresh.mark))
     with _unwritable(files):
