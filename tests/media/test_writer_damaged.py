@@ -13,13 +13,20 @@ from itjax.media import fragments, journal, writer
 from itjax.version import __version__
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
     """A run of two chunks, to be continued."""
-    with open_small(tmp_path) as run:
+    folder = tmp_path_factory.mktemp("begun")
+    with open_small(folder) as run:
         append(run)
         append(run)
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def folder(begun, tmp_path):
+    """A copy of that run."""
+    return shutil.copytree(begun, tmp_path / "copy")
 
 
 def edit(folder, change, save=np.savez):
@@ -36,9 +43,9 @@ def edit(folder, change, save=np.savez):
 
 def refused(folder, match):
     before = (folder / "a.mp4").read_bytes()
-    for resume in (True, True):  # the first try changes nothing
+    for _ in range(2):  # the first try changes nothing
         with pytest.raises(UserError, match=match) as error:
-            open_small(folder, resume)
+            open_small(folder, resume=True)
         assert "a.resume" in str(error.value)
     assert (folder / "a.mp4").read_bytes() == before
 
