@@ -8,7 +8,7 @@ video = itjax.dub(request, itjax.Settings("hello.mp4"), weights, progress=itjax.
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from itjax.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from itjax.config import Apg as Apg

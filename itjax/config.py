@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from itjax.errors import UserError
+from itjax.errors import SettingError
 
 STRATEGIES = ("soft", "i2v", "fl2v")  # of `Sampler`: InfiniteTalk's own and the two baselines of its paper
+
+MAX_LATENTS = 1024  # per chunk: as many as the official code has rotary positions for
+MAX_STEPS = 1000  # as many as there are noise levels
+MAX_SCALE = 1000.0  # of guidance: beyond, float32 overflows after a few steps
+SHIFTS = (1e-3, 1e3)  # beyond, all steps have the same time in float32
 
 SizeTable = Mapping[float, tuple[int, int]]  # height/width ratio: (height, width) in pixels
 
@@ -196,12 +201,30 @@ def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
+def _check_range(name: str, value: int | float, least: int | float, most: int | float) -> None:
+    """Raises SettingError unless `value` is a number from `least` to `most`: with others, frames become NaN."""
+    if not least <= value <= most:  # NaN is in no range
+        raise SettingError(f"{{{name}}} {value}: must be within {least:g}..{most:g}")
+
+
 @dataclass(frozen=True)
 class Apg:
-    """Adaptive projected guidance (arXiv 2410.02416)."""
+    """Adaptive projected guidance (arXiv 2410.02416).
+
+    Attributes:
+        momentum: Weight of the earlier steps' guidance, from -1 to 1.
+        norm_threshold: Largest norm of the guidance.
+
+    Raises:
+        SettingError: If a value is out of range.
+    """
 
     momentum: float = -0.75
     norm_threshold: float = 55.0
+
+    def __post_init__(self):
+        _check_range("apg.momentum", self.momentum, -1, 1)  # a larger one adds up to infinity
+        _check_range("apg.norm_threshold", self.norm_threshold, 0, 1e6)
 
 
 @dataclass(frozen=True)
@@ -224,7 +247,7 @@ class Sampler:
             chunks share that frame.
 
     Raises:
-        UserError: If no chunk can be generated with these settings.
+        SettingError: If no chunk can be generated with these settings.
     """
 
     frame_num: int = 81
@@ -239,29 +262,33 @@ class Sampler:
     strategy: str = "soft"
 
     def __post_init__(self):
-        for flag, value, least in (("--frame_num", self.frame_num, 5), ("--motion_frame", self.motion_frames, 1)):
+        for name, value, least in (("frame_num", self.frame_num, 5), ("motion_frames", self.motion_frames, 1)):
             if value < least or value % 4 != 1:
-                raise UserError(f"{flag} {value}: must be 4n+1 and at least {least}, e.g. {max(least, value // 4 * 4 + 1)}")
+                text = f"must be 4n+1 and at least {least}, e.g. {max(least, value // 4 * 4 + 1)}"
+                raise SettingError(f"{{{name}}} {value}: {text}")
+        if self.num_latents > MAX_LATENTS:
+            raise SettingError(
+                f"{{frame_num}} {self.frame_num}: a chunk has at most {4 * MAX_LATENTS - 3} frames; a longer video is made "
+                "of several chunks"
+            )
         if self.strategy not in STRATEGIES:
-            raise UserError(f"--strategy {self.strategy}: must be one of {', '.join(STRATEGIES)}")
+            raise SettingError(f"{{strategy}} {self.strategy}: must be one of {', '.join(STRATEGIES)}")
         if self.strategy != "soft" and self.motion_frames != 1:
-            raise UserError(
-                f"--motion_frame {self.motion_frames}: with --strategy {self.strategy} a chunk starts from one frame; omit "
-                "--motion_frame or set it to 1"
+            raise SettingError(
+                f"{{motion_frames}} {self.motion_frames}: with {{strategy}} {self.strategy} a chunk starts from one frame; "
+                "set {motion_frames} to 1"
             )
         if self.motion_frames >= self.frame_num:
-            raise UserError(
-                f"--motion_frame {self.motion_frames} leaves no new frame in chunks of --frame_num {self.frame_num}"
+            raise SettingError(
+                f"{{motion_frames}} {self.motion_frames} leaves no new frame in chunks of {{frame_num}} {self.frame_num}"
             )
-        if self.steps < 1:
-            raise UserError(f"--sample_steps {self.steps}: must be at least 1")
-        if not 0 < self.shift < math.inf:
-            raise UserError(f"--sample_shift {self.shift}: must be finite and above 0")
-        for flag, scale in (("text", self.text_scale), ("audio", self.audio_scale)):
-            if not math.isfinite(scale):
-                raise UserError(f"--sample_{flag}_guide_scale {scale}: must be finite")
-        if not 0 <= self.color_strength <= 1:
-            raise UserError(f"--color_correction_strength {self.color_strength}: must be within 0..1")
+        _check_range("steps", self.steps, 1, MAX_STEPS)
+        _check_range("shift", self.shift, *SHIFTS)
+        _check_range("text_scale", self.text_scale, -MAX_SCALE, MAX_SCALE)
+        _check_range("audio_scale", self.audio_scale, -MAX_SCALE, MAX_SCALE)
+        _check_range("color_strength", self.color_strength, 0, 1)
+        if self.teacache_threshold is not None:
+            _check_range("teacache_threshold", self.teacache_threshold, 0, 1e6)
 
     @property
     def new_frames(self) -> int:

@@ -36,7 +36,12 @@ def check_output(path: Path, nbytes: int) -> None:
         raise UserError(f"cannot write {path}: the folder {path.parent} does not exist")
     free = shutil.disk_usage(path.parent).free
     if free < nbytes:
-        raise OutputError(f"cannot write {path}: it needs {nbytes / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free")
+        raise OutputError(f"cannot write {path}: it needs {size_text(nbytes)}, but only {size_text(free)} are free")
+
+
+def size_text(nbytes: int) -> str:
+    """A size for messages, in MB or GB."""
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
 
 
 @contextlib.contextmanager

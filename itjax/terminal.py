@@ -1,15 +1,21 @@
 """Terminal output of commands, and their exit status. Independent of the individual commands."""
 
+import contextlib
+import os
+import select
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
-from itjax.errors import OutputError, UserError
+from itjax.errors import ComputationError, OutputError, UserError
 from itjax.progress import Bar, Progress
 
-DONE, WRONG, REFUSED, INTERRUPTED = 0, 2, 3, 130  # exit statuses
+DONE, WRONG, REFUSED = 0, 2, 3  # exit statuses
+INTERRUPTED, UNREAD, TERMINATED = 130, 141, 143  # the same, after SIGINT, SIGPIPE and SIGTERM
 
 
 class Terminal(Progress):
@@ -43,29 +49,76 @@ class _TerminalBar(Bar):
         self._bar.close()
 
 
+class Terminated(KeyboardInterrupt):
+    """The process received SIGTERM; like Ctrl-C, this ends the work between two calls into compiled code."""
+
+
 def run_command(program: str, work: Callable[[], int | None], stopped: str, refused: str = "") -> int:
     """Runs `work` and returns the exit status. Prints each user error and warning as one line on standard error.
 
     Args:
         program: name of the command, printed before error messages.
         work: the command; returns an exit status, or None for 0.
-        stopped: message after Ctrl-C.
+        stopped: message after Ctrl-C or SIGTERM.
         refused: additional message if a file cannot be written.
 
     Returns:
-        the result of `work`, 2 for a user error, 3 if a file cannot be written, 130 after Ctrl-C.
+        the result of `work`, 2 for a user error, 3 if a file cannot be written or the devices cannot compute it, 130 after
+        Ctrl-C, 143 after SIGTERM, 141 if nobody reads the output any more.
     """
-    with warnings.catch_warnings():
-        # our warnings are addressed to the user: without file and line number
-        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-        try:
-            return work() or DONE
-        except OutputError as error:
-            print(f"{program}: {error}", *[refused] * bool(refused), sep="\n", file=sys.stderr)
-            return REFUSED
-        except UserError as error:
-            print(f"{program}: {error}", file=sys.stderr)
-            return WRONG
-        except KeyboardInterrupt:
-            print(f"\n{program}: {stopped}", file=sys.stderr)
-            return INTERRUPTED
+    try:
+        with warnings.catch_warnings(), _sigterm_raises():
+            # our warnings are addressed to the user: without file and line number
+            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+            return _status(program, work, stopped, refused)
+    except BrokenPipeError:
+        if not _silence_closed_pipes():
+            raise
+        return UNREAD
+
+
+def _status(program: str, work: Callable[[], int | None], stopped: str, refused: str) -> int:
+    try:
+        status = work() or DONE
+        sys.stdout.flush()
+        return status
+    except OutputError as error:
+        print(f"{program}: {error}", *[refused] * bool(refused), sep="\n", file=sys.stderr)
+        return REFUSED
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return REFUSED if isinstance(error, ComputationError) else WRONG
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{program}: {stopped}", file=sys.stderr)
+        return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Raises Terminated in this block on SIGTERM, unless the caller handles this signal; a second one ends the process."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _silence_closed_pipes() -> bool:
+    """Whether standard output or error is a pipe that nobody reads; if so, nothing more is written there."""
+    streams = {stream.fileno(): stream for stream in (sys.stdout, sys.stderr)}
+    poll = select.poll()
+    for descriptor in streams:
+        poll.register(descriptor, 0)  # errors are always reported
+    closed = [streams[descriptor] for descriptor, _ in poll.poll(0)]
+    for stream in closed:  # else Python would report it once more when the process ends
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+    return bool(closed)

@@ -1,12 +1,18 @@
 """How commands end, and what is drawn where."""
 
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
-from itjax.errors import OutputError, UserError
+from itjax.errors import ComputationError, OutputError, UserError
 from itjax.progress import SILENT
 from itjax.terminal import Terminal, run_command
+
+ROOT = Path(__file__).parents[1]
 
 
 def failing(error):
@@ -23,6 +29,7 @@ def failing(error):
         (lambda: 75, 75, ""),
         (failing(UserError("a.png: no such file")), 2, "cook: a.png: no such file\n"),
         (failing(OutputError("disk full")), 3, "cook: disk full\nmake room\n"),
+        (failing(ComputationError("memory full")), 3, "cook: memory full\n"),
         (failing(KeyboardInterrupt()), 130, "\ncook: stopped\n"),
         (lambda: warnings.warn("too hot", stacklevel=1), 0, "warning: too hot\n"),
     ],
@@ -30,6 +37,46 @@ def failing(error):
 def test_how_a_command_ends(work, status, said, capsys):
     assert run_command("cook", work, "stopped", "make room") == status
     assert capsys.readouterr() == ("", said)
+
+
+# A process of its own: what its last lines print to is closed, or it is sent a signal, at a place in the work.
+WORK = """
+import os, signal, sys, time
+from itjax.terminal import Terminal, run_command
+
+def silence():
+    os.dup2(writing, 1)
+    Terminal().notice("first")
+    os.close(reading)
+    Terminal().notice("second")
+
+def refusal():
+    os.dup2(writing, 2)
+    os.close(reading)
+    raise KeyboardInterrupt
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+reading, writing = os.pipe()
+sys.exit(run_command("cook", globals()[sys.argv[1]], "stopped"))
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("work", "status", "said"), [("silence", 141, ""), ("refusal", 141, ""), ("terminate", 143, "\ncook: stopped\n")]
+)
+def test_a_process_that_is_not_heard_or_told_to_end(work, status, said, unbuffered):
+    command, environment = [sys.executable, "-c", WORK, work], os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (status, said)
+
+
+def test_a_broken_pipe_of_something_else_keeps_its_traceback(capfd):
+    with pytest.raises(BrokenPipeError):
+        run_command("cook", failing(BrokenPipeError()), "stopped")
 
 
 def test_a_defect_keeps_its_traceback():

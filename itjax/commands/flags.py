@@ -1,6 +1,7 @@
 """The flags of infer.py, both the official ones and our own, and their conversion to settings."""
 
 import argparse
+import os
 import time
 import warnings
 from pathlib import Path
@@ -26,6 +27,26 @@ WITHOUT_EFFECT = {
     "audio_save_dir": "speech features are not written to disk",
     "scene_seg": "scene changes are not detected; the source video is used as it is",
 }
+# {setting of the library: its flag}, for error messages
+FLAGS = {
+    "size": "--size",
+    "frame_num": "--frame_num",
+    "motion_frames": "--motion_frame",
+    "strategy": "--strategy",
+    "steps": "--sample_steps",
+    "shift": "--sample_shift",
+    "text_scale": "--sample_text_guide_scale",
+    "audio_scale": "--sample_audio_guide_scale",
+    "color_strength": "--color_correction_strength",
+    "teacache_threshold": "--teacache_thresh",
+    "apg.momentum": "--apg_momentum",
+    "apg.norm_threshold": "--apg_norm_threshold",
+    "seed": "--base_seed",
+    "noise": "--noise",
+    "dtype": "--dtype",
+}
+MAX_DEVICES = 2**16
+MAX_NAME_BYTES = 150  # of the prompt in a default file name, of 255 in all
 NOTHING = "no effect (accepted for compatibility)"
 
 
@@ -69,7 +90,9 @@ def add_official_files(group) -> None:
         default=[],
         help="scale of each LoRA file (default 1.2)",
     )
-    group.add_argument("--preset", help="preset for other network sizes: a name, or a Python file that defines PRESET")
+    group.add_argument(
+        "--preset", help="preset for other network sizes: a name, or a Python file that defines PRESET; runs its code"
+    )
 
 
 def _add_inputs(group) -> None:
@@ -215,7 +238,7 @@ def request_of(args: argparse.Namespace) -> Request:
             raise UserError(f"{len(values)} {flag} for {len(sounds)} persons (--audio)")
     flags = {"--image": [args.image], "--video": [args.video], "--audio": args.audio, "--mask": args.mask or []}
     for flag, path in ((flag, path) for flag, paths in flags.items() for path in paths if path):
-        if not path.exists():
+        if not os.path.exists(path):  # Path.exists raises an error for a name that is too long
             raise UserError(f"{flag} {path}: no such file")
     return Request(args.prompt or "", source, sounds, args.audio_type, args.bbox, args.mask)
 
@@ -273,7 +296,19 @@ def settings_of(args: argparse.Namespace, preset: Preset, request: Request) -> S
     )
 
 
+def check_devices(args: argparse.Namespace) -> None:
+    """Checks the flags that split the work over devices.
+
+    Raises:
+        UserError: if one is not a number of devices. Whether they match the devices is checked later.
+    """
+    for flag, value in (("--ulysses_size", args.ulysses_size), ("--ring_size", args.ring_size)):
+        if not 0 <= value <= MAX_DEVICES:
+            raise UserError(f"{flag} {value}: must be a number of devices, or 0 for automatic")
+
+
 def _default_name(args: argparse.Namespace, request: Request) -> Path:
-    """A file name made of task, size, prompt and time, as in the official code."""
+    """A file name made of task, size, prompt and time, as in the official code, but never longer than file names may be."""
     words = "".join(c if c.isalnum() else "_" for c in request.prompt)[:50]
+    words = words.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
     return Path(f"{args.task}_{args.size}_{words}_{time.strftime('%Y%m%d_%H%M%S')}")

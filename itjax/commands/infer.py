@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from itjax import configs
 from itjax.commands import flags
-from itjax.errors import UserError
+from itjax.errors import UserError, flag_names
 from itjax.parallel.sharding import make_mesh
 from itjax.pipeline.dub import dub
 from itjax.pipeline.process import keep_compiled_programs
@@ -18,9 +18,10 @@ from itjax.weights.sources import Weights, open_files
 
 
 def main(argv: list[str] | None = None, program: str = "infer.py") -> int:
-    """Returns the exit status: 0 for success, 2 for a user error, 3 if a file cannot be written, 130 if interrupted.
+    """Returns the exit status.
 
-    In every case, the chunks finished so far stay saved.
+    0 for success, 2 for a user error, 3 if a file cannot be written, the devices' memory is full or frames are not finite,
+    130 if interrupted, 143 after SIGTERM. In every case, the chunks finished so far stay saved.
     """
     args = flags.parser(program).parse_args(argv)
     if os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("RANK", "0") != "0":
@@ -35,11 +36,13 @@ def make_video(args: argparse.Namespace) -> None:
         UserError: if a flag, an input file or the weights are invalid.
     """
     flags.warn_without_effect(args)
+    flags.check_devices(args)
     request = flags.request_of(args)
     weights = open_weights(args)
-    settings = flags.settings_of(args, weights.preset, request)
-    keep_compiled_programs()
-    dub(request, settings, weights, mesh_of(args, weights.preset.networks.dit.num_heads), Terminal())
+    with flag_names(flags.FLAGS):
+        settings = flags.settings_of(args, weights.preset, request)
+        keep_compiled_programs()
+        dub(request, settings, weights, mesh_of(args, weights.preset.networks.dit.num_heads), Terminal())
 
 
 def open_weights(args: argparse.Namespace) -> Weights:

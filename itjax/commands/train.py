@@ -3,15 +3,17 @@
 import os
 import sys
 import traceback
+from dataclasses import fields
 from pathlib import Path
 
 import jax
 import tyro
 
+from itjax.config import Apg, Sampler
 from itjax.configs import tiny
 from itjax.configs.training import PRESETS
-from itjax.errors import UserError
-from itjax.pipeline.process import keep_compiled_programs
+from itjax.errors import UserError, flag_names
+from itjax.pipeline.process import keep_compiled_programs, memory_errors
 from itjax.terminal import INTERRUPTED, Terminal, run_command
 from itjax.training import random_data
 from itjax.training.config import Processes, Training
@@ -20,6 +22,11 @@ from itjax.training.run import End, train
 
 PREEMPTED = 75  # sysexits.h: temporary failure, try again
 STATUS = {End.DONE: 0, End.PREEMPTED: PREEMPTED, End.INTERRUPTED: INTERRUPTED}
+
+_SAMPLER_FIELDS = [*(field.name for field in fields(Sampler)), *(f"apg.{field.name}" for field in fields(Apg))]
+SAMPLER_FLAGS = {name: f"--reports.sampler.{name.replace('_', '-')}" for name in _SAMPLER_FIELDS}
+
+LESS_MEMORY = "a smaller --batch, a larger --accumulation, --remat full, or more devices"
 
 
 def main(argv: list[str] | None = None, program: str = "train.py") -> int:
@@ -38,13 +45,15 @@ def start(argv: list[str] | None, program: str) -> int:
     Raises:
         UserError: if a flag, the dataset, the weights or the run's folder are invalid.
     """
-    settings = tyro.extras.overridable_config_cli(PRESETS, prog=program, description=__doc__, args=argv)
+    with flag_names(SAMPLER_FLAGS):
+        settings = tyro.extras.overridable_config_cli(PRESETS, prog=program, description=__doc__, args=argv)
     keep_compiled_programs()
     check_paths(settings)
     if settings.made_up:
         settings = random_data.create_if_missing(settings, tiny.PRESET)
     join(settings.processes)
-    return STATUS[train(settings, open_weights(Path(settings.checkpoint), []), Terminal())]
+    with memory_errors("training", LESS_MEMORY):
+        return STATUS[train(settings, open_weights(Path(settings.checkpoint), []), Terminal())]
 
 
 def check_paths(settings: Training) -> None:

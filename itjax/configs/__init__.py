@@ -13,16 +13,29 @@ COMPARED = ("dim", "ffn_dim", "freq_dim", "in_dim", "num_heads", "num_layers", "
 
 
 def named(name: str) -> Preset:
-    """The preset with this name, or the PRESET of this Python file. Raises UserError if there is none."""
+    """The preset with this name, or the PRESET of this Python file, which is run. Only for names given by the user.
+
+    Raises:
+        UserError: if there is none, or the file cannot be run.
+    """
     if name in PRESETS:
         return PRESETS[name]
     path = Path(name)
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"--preset {name}: neither a Python file nor one of {', '.join(PRESETS)}")
-    preset = runpy.run_path(str(path)).get("PRESET")
+    try:
+        preset = runpy.run_path(str(path)).get("PRESET")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # it is the user's code, which may raise anything, or exit
+        raise UserError(f"--preset {name}: running this file failed: {_one_line(error)}") from error
     if not isinstance(preset, Preset):
         raise UserError(f"--preset {name}: the file defines no PRESET of type itjax.config.Preset")
     return preset
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def matching(ckpt_dir: Path) -> Preset:

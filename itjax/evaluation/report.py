@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from itjax.config import Sampler
 from itjax.disk import write_text
-from itjax.errors import UserError
+from itjax.errors import UserError, flag_names
 from itjax.evaluation import measures
 from itjax.evaluation.landmarks import Detector
 from itjax.evaluation.mouths import opening_by_color
@@ -183,7 +183,8 @@ def report(args: argparse.Namespace) -> None:
 
 
 def _measured(args: argparse.Namespace) -> list[VideoMetrics]:
-    chunks = Sampler(frame_num=args.frame_num, motion_frames=args.motion_frame) if args.frame_num else None
+    with flag_names({"frame_num": "--frame_num", "motion_frames": "--motion_frame"}):
+        chunks = Sampler(frame_num=args.frame_num, motion_frames=args.motion_frame) if args.frame_num else None
     detector = None if args.landmarks is None else Detector(args.landmarks)
     # region files are not videos to evaluate
     paths = sorted(path for path in args.videos.glob("*.mp4") if not path.name.endswith(REGION_VIDEO_SUFFIX))

@@ -120,10 +120,26 @@ def _offset(data: bytes, box: bytes) -> int:
     return offset
 
 
+def count(fragmented: Path, length: int) -> int:
+    """Number of fragments in the first `length` bytes of a file; -1 if none ends there."""
+    offset = fragments = 0
+    with fragmented.open("rb") as file:
+        while offset < length:
+            file.seek(offset)
+            header = file.read(8)
+            size = int.from_bytes(header[:4], "big")
+            if size < len(header) or len(header) < 8:
+                return -1
+            fragments += header[4:] == b"moof"
+            offset += size
+    return fragments if offset == length else -1
+
+
 def defragment(fragmented: Path, target: Path, comment: str) -> None:
     """Copies the packets unchanged to a plain mp4 with the index at the front (faststart)."""
     options = {"movflags": "faststart", "fflags": "+bitexact"}
-    with av.open(str(fragmented)) as source, av.open(str(target), "w", format="mp4", options=options) as whole:
+    paths = str(fragmented.absolute()), str(target.absolute())  # FFmpeg would take a name like 12:30.mp4 for a protocol
+    with av.open(paths[0], format="mp4") as source, av.open(paths[1], "w", format="mp4", options=options) as whole:
         whole.metadata["comment"] = comment
         copies = {stream.index: whole.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():
@@ -135,7 +151,7 @@ def defragment(fragmented: Path, target: Path, comment: str) -> None:
 def read_comment(file: Path) -> str:
     """The comment in a video's header; '' if there is no file, no comment, or no video."""
     try:
-        with av.open(str(file)) as container:
+        with av.open(str(file.absolute()), format="mp4") as container:  # no playlists, which open other files
             return container.metadata.get("comment", "")
-    except (OSError, av.error.FFmpegError):
+    except (OSError, ValueError, av.error.FFmpegError):  # ValueError: text that is not UTF-8
         return ""

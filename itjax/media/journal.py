@@ -7,6 +7,8 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from itjax.errors import UserError
+from itjax.input_files import parse_json
+from itjax.version import __version__
 
 Fingerprint = Mapping[str, str | int | float]
 
@@ -21,6 +25,8 @@ STATE_FILE = "state.npz"
 NEXT_FILE = "next.npz"
 RECORD_KEY = "journal"
 PREFIX = "state."
+VERSION_KEY = "itjax"  # of the fingerprint
+NUMBERS = "biufc"  # kinds of dtypes
 
 
 class Journal(NamedTuple):
@@ -50,10 +56,10 @@ def prepare(folder: Path, journal: Journal) -> None:
     """Writes the next journal next to the valid one. Everything that can fill the disk happens before `commit`."""
     arrays: dict[str, Any] = {PREFIX + name: np.asarray(array) for name, array in (journal.state or {}).items()}
     for name, array in arrays.items():
-        if array.dtype.kind not in "biufc":  # this excludes bfloat16, which .npz returns as raw bytes
+        if array.dtype.kind not in NUMBERS:  # this excludes bfloat16, which .npz returns as raw bytes
             raise TypeError(f"{name} is {array.dtype}; .npz supports only NumPy's own numeric types.")
     record = json.dumps({**journal._asdict(), "fingerprint": dict(journal.fingerprint), "state": None})
-    with open(folder / NEXT_FILE, "wb") as file:
+    with os.fdopen(create(folder / NEXT_FILE), "wb") as file:
         np.savez(file, **{**arrays, RECORD_KEY: np.frombuffer(record.encode(), np.uint8)})
         file.flush()
         os.fsync(file.fileno())
@@ -69,17 +75,44 @@ def load(folder: Path) -> Journal | None:
     """The valid journal; None before the first chunk.
 
     Raises:
-        UserError: if the file cannot be read.
+        UserError: if the file cannot be read, or is not one that `prepare` of this version wrote.
     """
-    if not (folder / STATE_FILE).exists():
+    file, version = folder / STATE_FILE, ""
+    if not os.path.lexists(file):
         return None
     try:
-        with np.load(folder / STATE_FILE, allow_pickle=False) as file:
-            record = json.loads(file[RECORD_KEY].tobytes())
-            state = {name.removeprefix(PREFIX): file[name] for name in file.files if name != RECORD_KEY}
-            return Journal(**{**record, "state": state})
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise ValueError("not a regular file")
+        with np.load(file, allow_pickle=False) as arrays:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in arrays.zip.infolist()):
+                raise ValueError("compressed")  # what is stored takes no more memory than the file is long
+            record = parse_json(arrays[RECORD_KEY].tobytes(), RECORD_KEY)
+            version = f" {record['fingerprint'].get(VERSION_KEY, '')}".rstrip()
+            return _checked(record, {name: arrays[name] for name in arrays.files if name != RECORD_KEY})
     except Exception as error:  # any zip, json, key or value error: a foreign file or a faulty disk
-        raise UserError(f"{folder / STATE_FILE} cannot be read ({error}). To start over, delete {folder}.") from error
+        raise UserError(
+            f"{file} cannot be read ({error}): it is damaged, or of another version of itjax{version} than this one, "
+            f"{__version__}. The video made so far is untouched; to start over, delete {folder}."
+        ) from error
+
+
+def _checked(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> Journal:
+    """The journal of this record and these arrays. Raises ValueError if they are not such as `prepare` writes."""
+    if record.keys() != set(Journal._fields):
+        raise ValueError(f"it holds {', '.join(record)}, not {', '.join(Journal._fields)}")
+    journal = Journal(**record)
+    counts = {name: record[name] for name in ("chunks", "frames", "packets", "video_bytes")}
+    if any(type(count) is not int for count in counts.values()) or journal.packets < 0 or journal.video_bytes < 1:
+        raise ValueError(f"its counts are {counts}")
+    if not 1 <= journal.chunks <= journal.frames:
+        raise ValueError(f"its counts are {counts}")
+    if not isinstance(journal.mark, str) or any(
+        type(value) not in (str, int, float) for value in journal.fingerprint.values()
+    ):
+        raise ValueError("its fingerprint is not one")
+    if any(not name.startswith(PREFIX) or array.dtype.kind not in NUMBERS for name, array in arrays.items()):
+        raise ValueError("its state does not consist of numbers")
+    return journal._replace(state={name.removeprefix(PREFIX): array for name, array in arrays.items()})
 
 
 def clear(folder: Path) -> None:
@@ -104,7 +137,7 @@ def append(file: Path, length: int, data: bytes | memoryview) -> None:
         OSError: if writing fails. The file is then restored to `length` bytes.
     """
     target = file if length else partial_file(file)
-    descriptor = os.open(target, os.O_WRONLY | (0 if length else os.O_CREAT), 0o666)
+    descriptor = os.open(target, os.O_WRONLY) if length else create(target)
     try:
         os.ftruncate(descriptor, length)
         _write(descriptor, length, data)
@@ -140,6 +173,12 @@ def replace(new: Path, file: Path) -> None:
         os.close(descriptor)
     os.replace(new, file)
     sync_folder(file.parent)
+
+
+def create(file: Path) -> int:
+    """Creates a file for writing, in place of one that a killed run left. Does not follow a link; returns the descriptor."""
+    file.unlink(missing_ok=True)
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
 
 
 def partial_file(file: Path) -> Path:

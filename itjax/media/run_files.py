@@ -2,18 +2,20 @@
 
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from itjax.disk import lock_folder
+from itjax.disk import check_output, lock_folder
 from itjax.errors import UserError
 from itjax.media import journal
 
 # n frames of a chunk · H W pixels
 
+BITS_PER_PIXEL = 0.05  # of a video that compresses well
 HEADER_BYTES = 128  # bytes of the .npy header, enough for any number of frames
 
 
@@ -25,35 +27,60 @@ class Files(NamedTuple):
     array: Path | None
 
 
-def resolve_paths(save_file: str | Path, save_frames: str | Path | None) -> Files:
-    """Determines the paths of all outputs, and checks that they can be written before hours of work.
+def output_files(save_file: str | Path, save_frames: str | Path | None) -> Files:
+    """Determines the paths of all outputs. Writes nothing.
 
     Raises:
-        UserError: if a path cannot be written.
+        UserError: if nothing can be written there: a folder, a device, a folder that does not exist, a name too long.
     """
-    files = output_files(save_file, save_frames)
     try:
-        files.folder.mkdir(exist_ok=True)
-        for file in (files.video, files.array):
-            if file:
-                journal.partial_file(file).touch()  # tries to write: permission bits do not reveal a read-only disk
-                journal.partial_file(file).unlink()
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            files.folder.rmdir()
+        video = _with_ending(save_file, ".mp4")
+        array = _with_ending(save_frames, ".npy") if save_frames else None
+        files = Files(video, video.with_suffix(".resume"), array)
+        longest = video.with_suffix(".persons.png")  # of the names that are made of the video's
+        for path in (files.folder, longest, *(journal.partial_file(file) for file in (video, array) if file)):
+            with contextlib.suppress(FileNotFoundError):
+                path.lstat()
+    except OSError as error:  # the name is too long, or a folder may not be looked into
         raise UserError(f"{error.filename} cannot be written: {error.strerror}.") from error
+    if files.folder.is_symlink():  # nothing is written where somebody else's link points
+        raise UserError(f"{files.folder} is a symbolic link; delete it, or choose another name for the video.")
     return files
 
 
-def output_files(save_file: str | Path, save_frames: str | Path | None) -> Files:
-    """The paths of all outputs. Nothing is written.
+def lock(files: Files) -> int:
+    """Creates the run's folder, and locks it until the process ends in any way.
+
+    Returns the descriptor, to be closed to unlock the folder.
 
     Raises:
-        UserError: if a path is a folder, or its folder does not exist.
+        UserError: if another process holds the lock.
+        OSError: if the folder cannot be created.
     """
-    video = _with_ending(save_file, ".mp4")
-    array = _with_ending(save_frames, ".npy") if save_frames else None
-    return Files(video, video.with_suffix(".resume"), array)
+    refusal = f"Another process is writing {files.video}. Wait for it to finish, or stop it."
+    while True:
+        files.folder.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            handle = lock_folder(files.folder, refusal)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), files.folder.stat()):
+                    return handle
+            os.close(handle)  # the process that held the lock has finished, and removed this folder
+
+
+def check_writable(files: Files) -> None:
+    """Checks that files can be created where the outputs belong, before hours of work. Only for the process with the lock.
+
+    Raises:
+        OSError: if not; names the output.
+    """
+    for file in (files.video, files.array):
+        try:
+            if file:  # tries to write: permission bits do not reveal a read-only disk
+                tempfile.TemporaryFile(dir=file.parent).close()
+        except OSError as error:
+            error.filename = os.fspath(file or "")
+            raise
 
 
 def _with_ending(given: str | Path, ending: str) -> Path:
@@ -64,18 +91,23 @@ def _with_ending(given: str | Path, ending: str) -> Path:
         file = file.with_name(file.name + ending)
     if file.is_dir():
         raise UserError(f"{file} is a folder; choose another name.")
+    if file.exists() and not file.is_file():
+        raise UserError(f"{file} is a device or a pipe, not a file; choose another name.")
     if not file.parent.is_dir():
         raise UserError(f"The folder {file.parent} does not exist. Create it, or choose another path for {file.name}.")
     return file
 
 
-def lock(files: Files) -> int:
-    """Locks the run's folder until the process ends in any way; returns the descriptor, to be closed to unlock it.
+def check_room(files: Files, size: tuple[int, int], frames: int) -> None:
+    """Checks that there is room for `frames` more frames: float frames exactly, the video by a low estimate.
 
     Raises:
-        UserError: if another process holds the lock.
+        OutputError: if not.
     """
-    return lock_folder(files.folder, f"Another process is writing {files.video}. Wait for it to finish, or stop it.")
+    pixels = frames * size[0] * size[1]
+    check_output(files.video, round(2 * pixels * BITS_PER_PIXEL / 8))  # at the end there are two copies
+    if files.array:
+        check_output(files.array, pixels * 3 * 4)
 
 
 def append_array(file: Path, done: int, frames: Float[np.ndarray, "n H W 3"]) -> None:

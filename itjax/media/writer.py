@@ -7,7 +7,9 @@ Independent of the model.
 """
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,11 +18,13 @@ import av
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from itjax.disk import size_text
 from itjax.errors import OutputError, UserError
 from itjax.media import fragments, journal, run_files, sound_track
 from itjax.media.journal import Fingerprint, Journal
 from itjax.media.run_files import Files
 from itjax.media.sound_track import SoundTrack
+from itjax.version import __version__
 
 # n frames of a chunk · H W pixels
 
@@ -97,6 +101,11 @@ class VideoWriter:
             raise ValueError("A video without frames cannot be finished.")
         whole = self.files.folder / "whole.mp4"
         try:
+            needed, free = self.files.video.stat().st_size, shutil.disk_usage(self.files.folder).free
+            if free < needed:
+                reason = f"the finished file needs {size_text(needed)} besides, but only {size_text(free)} are free"
+                raise OSError(errno.ENOSPC, reason, str(self.files.video))
+            os.close(journal.create(whole))  # FFmpeg would follow a link
             fragments.defragment(self.files.video, whole, finished_mark(self._journal.mark))
             journal.replace(whole, self.files.video)
         except (OSError, av.error.FFmpegError) as error:
@@ -145,9 +154,20 @@ class VideoWriter:
         frames, seconds = self.frames_done, self.frames_done / self._format.fps
         if not frames:
             return f"{file} cannot be written: {reason}. No chunk was finished yet, so nothing was saved."
+        if not self.files.video.exists():
+            return (
+                f"{file} cannot be written: {reason}. {self.files.video} was deleted or moved during the run: the {frames} "
+                "frames in it are lost. Run the same command again to start over."
+            )
+        saved = f"{frames} frames ({seconds:.2f} s) are saved in {self.files.video}, which is playable"
+        if not self.files.folder.exists():
+            return (
+                f"{file} cannot be written: {reason}. {saved}, but {self.files.folder} was deleted during the run, without "
+                "which it cannot be continued. Rename the video to keep it, and start over."
+            )
         return (
-            f"{file} cannot be written: {reason}. {frames} frames ({seconds:.2f} s) are saved in {self.files.video}, "
-            "which is playable. Free some space, then run the same command with --resume to continue."
+            f"{file} cannot be written: {reason}. {saved}. Free some space, then run the same command with --resume to "
+            "continue."
         )
 
 
@@ -159,6 +179,7 @@ def open_writer(
     fingerprint: Fingerprint,
     resume: bool,
     save_frames: str | Path | None = None,
+    num_frames: int = 0,
 ) -> VideoWriter:
     """Starts a run, or continues it with `resume` (from the beginning if there is none).
 
@@ -170,40 +191,57 @@ def open_writer(
         fingerprint: everything that determines the frames; a run can only be continued with an equal one.
         resume: continue an unfinished run; a finished one is detected (`VideoWriter.finished`).
         save_frames: an .npy in which to save the float frames, too.
+        num_frames: frames of the whole video, for which there must be room; 0: not known.
 
     Raises:
         UserError: if a path cannot be written, or an unfinished run exists without `resume` or with another fingerprint.
+        OutputError: if the disk has no room for the video.
     """
     height, width = size
     if height % 2 or width % 2 or min(size) < 2:
         raise UserError(f"The frames are {height} x {width} (height x width); H.264 requires even numbers.")
     if sound is not None:
         sound_track.check(sound)
-    files = run_files.resolve_paths(save_file, save_frames)
+    files = run_files.output_files(save_file, save_frames)
     own: dict[str, str | int | float] = {
         "frame size": f"{height}x{width}",
         "frames a second": fps,
         "sound": f"{sound.sample_rate} Hz, {sound.channels} channels" if sound else "none",
         "saved frames": files.array.name if files.array else "none",
     }
-    fresh = Journal(journal.digest({**fingerprint, **own}), {**fingerprint, **own, "encoder": fragments.ENCODER})
-    lock = run_files.lock(files)
+    versions = {"encoder": fragments.ENCODER, journal.VERSION_KEY: __version__}
+    fresh = Journal(journal.digest({**fingerprint, **own}), {**fingerprint, **own, **versions})
+    fmt = fragments.Format(height, width, fps, sound, running_mark(fresh.mark))
+    with _unwritable(files):
+        lock = run_files.lock(files)
     try:
-        kept, finished = _kept(files, size, fresh, resume)
-        if kept.chunks:
-            run_files.truncate(files, kept.frames, kept.video_bytes, size)
-    except BaseException as error:
+        with _unwritable(files):
+            run_files.check_writable(files)
+            kept, finished = _kept(files, fmt, fresh, resume)
+            if kept.chunks:
+                run_files.truncate(files, kept.frames, kept.video_bytes, size)
+            if not finished:
+                run_files.check_room(files, size, max(0, num_frames - kept.frames))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            files.folder.rmdir()  # unless it holds a run
         os.close(lock)
-        if isinstance(error, OSError):
-            raise UserError(f"{error.filename or files.video} cannot be written: {error.strerror}.") from error
         raise
     if finished:
         journal.remove(files.folder)
-    fmt = fragments.Format(height, width, fps, sound, running_mark(kept.mark))
     return VideoWriter(files, fmt, kept, finished, lock)
 
 
-def _kept(files: Files, size: tuple[int, int], fresh: Journal, resume: bool) -> tuple[Journal, bool]:
+@contextlib.contextmanager
+def _unwritable(files: Files) -> Iterator[None]:
+    """Turns an OSError in the block into a UserError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename or files.video} cannot be written: {error.strerror}.") from error
+
+
+def _kept(files: Files, fmt: fragments.Format, fresh: Journal, resume: bool) -> tuple[Journal, bool]:
     """The journal to continue from, and whether the video is already finished. Raises UserError if they conflict."""
     found, comment = journal.load(files.folder), fragments.read_comment(files.video)
     if found and comment == finished_mark(found.mark):  # killed between the last rename and the removal of the folder
@@ -222,12 +260,19 @@ def _kept(files: Files, size: tuple[int, int], fresh: Journal, resume: bool) -> 
             f"{files.video} was started with other settings:\n{changed}\n"
             f"Continue with the earlier settings, or delete {files.folder} to start over."
         )
-    lengths = {files.video: found.video_bytes} | run_files.array_length(files, found.frames, size)
+    lengths = {files.video: found.video_bytes} | run_files.array_length(files, found.frames, (fmt.height, fmt.width))
     short = [file for file, length in lengths.items() if not file.exists() or file.stat().st_size < length]
-    if short or comment != running_mark(found.mark):
+    if short or comment != fmt.comment:
         raise UserError(
             f"{short[0] if short else files.video} is not the file that {files.folder} belongs to. "
             f"Restore that file, or delete {files.folder} to start over."
+        )
+    packets = sound_track.packets_for(fmt.sound, found.frames, fmt.fps) if fmt.sound else 0
+    fragment_count = fragments.count(files.video, found.video_bytes)
+    if (found.mark, found.packets, found.chunks) != (fresh.mark, packets, fragment_count):
+        raise UserError(
+            f"{files.folder / journal.STATE_FILE} contradicts {files.video}: it was damaged or edited. "
+            f"Restore it, or delete {files.folder} to start over."
         )
     return found, False
 

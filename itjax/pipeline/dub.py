@@ -3,7 +3,9 @@
 The user's input is checked completely before the weights are read.
 """
 
+import contextlib
 import hashlib
+import json
 import os
 import time
 import warnings
@@ -23,7 +25,7 @@ from PIL import Image
 from itjax.conditioning import persons
 from itjax.conditioning.speech_features import FPS, frame_count
 from itjax.config import Sampler
-from itjax.errors import OutputError, UserError
+from itjax.errors import ComputationError, OutputError, SettingError, UserError
 from itjax.input_files import content_id
 from itjax.media import run_files, speech
 from itjax.media.limits import COMMAND_LINE, Limits
@@ -33,14 +35,17 @@ from itjax.parallel.sharding import make_mesh
 from itjax.pipeline import encoders
 from itjax.pipeline.inputs import END_TOLERANCE, Inputs, open_inputs
 from itjax.pipeline.noise_file import NoiseFile
-from itjax.pipeline.process import default_dtype, exact_float32
+from itjax.pipeline.process import default_dtype, exact_float32, memory_errors
 from itjax.pipeline.request import Request
+from itjax.pipeline.resume import check_state
 from itjax.progress import SILENT, Progress
 from itjax.sampling import chunk, rollout
 from itjax.sampling.chunk import Carry, ChunkInputs, Program, Reference
 from itjax.sampling.noise import SeededNoise
 from itjax.sampling.plan import ChunkPlan, plan, speech_windows
 from itjax.weights.sources import Weights
+
+LESS_MEMORY = "a smaller {size}, fewer frames per chunk ({frame_num}), {dtype} bfloat16, or more devices"
 
 
 class Settings(NamedTuple):
@@ -86,10 +91,13 @@ def dub(
     Raises:
         UserError: if the request or the settings are invalid.
         OutputError: if a file cannot be written. Finished chunks stay saved.
+        ComputationError: if the devices' memory is full, or frames are not finite. Finished chunks stay saved.
     """
     preset = weights.preset
     if settings.size not in preset.sizes:
-        raise UserError(f"size {settings.size}: must be one of {', '.join(preset.sizes)} (preset {preset.name})")
+        raise SettingError(f"{{size}} {settings.size}: must be one of {', '.join(preset.sizes)} (preset {preset.name})")
+    if not -(2**63) <= settings.seed < 2**63:
+        raise SettingError(f"{{seed}} {settings.seed}: must be less than 2^63")
     dtype = jnp.dtype(settings.dtype or default_dtype())
     settings = settings._replace(dtype=dtype)
     _check_outputs(request, settings)
@@ -104,10 +112,12 @@ def dub(
     sound = speech.sound_track(request.sounds, request.audio_type)
     size = inputs.height, inputs.width
     fingerprint = _fingerprint(inputs, settings, weights)
-    with open_writer(settings.save_file, size, FPS, sound, fingerprint, settings.resume, settings.save_frames) as writer:
+    target = settings.save_file, size, FPS, sound, fingerprint, settings.resume, settings.save_frames
+    with open_writer(*target, num_frames=_total_frames(chunks)) as writer:
         if writer.finished:
             progress.notice(f"{writer.files.video} is already finished: nothing to do")
             return writer.files.video
+        check_state(writer, settings.sampler, size, chunks)
         if inputs.masks is not None:
             progress.notice(f"persons are marked in {_save_marked_persons(inputs, inputs.masks, writer.files.video)}")
         with jax.set_mesh(mesh), exact_float32(dtype):
@@ -182,16 +192,17 @@ def _marked_persons(video: Path) -> Path:
 def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[str, str | int | float]:
     """Everything that determines the frames, to check on resuming that it is the same run."""
     request = inputs.request
-    sampler = asdict(settings.sampler)
-    if sampler["strategy"] == "soft":
-        del sampler["strategy"]  # so that runs started before there were other strategies can still be resumed
+    networks = json.dumps(asdict(weights.preset.networks), sort_keys=True)
+    teacache = weights.preset.sizes[settings.size].teacache if settings.sampler.teacache_threshold is not None else "off"
     files = [request.source, *request.sounds.values(), *(request.masks or ()), settings.noise]
     return {
         "prompt": request.prompt,
         "files": ", ".join("none" if path is None else f"{Path(path).name} {content_id(path)}" for path in files),
         "audio_type": str(request.audio_type),
         "boxes": str(request.boxes),
-        "sampler": str(sampler),
+        "sampler": str(asdict(settings.sampler)),
+        "TeaCache": str(teacache),
+        "networks": hashlib.sha256(networks.encode()).hexdigest()[:16],
         "max_frame_num": settings.max_frames,
         "base_seed": settings.seed,
         "dtype": jnp.dtype(settings.dtype).name,
@@ -208,14 +219,14 @@ def _generate(
 ) -> None:  # fmt: skip
     """Loads the networks and generates the chunks that `writer` does not have yet."""
     program = Program(weights.preset.networks, settings.sampler, jnp.dtype(settings.dtype))
-    with progress.stage("text encoder"):
+    with _stage(progress, "text encoder"):
         prompts = encoders.encode_prompts(weights, inputs.request.prompt, mesh, program)
-    with progress.stage("speech encoder"):
+    with _stage(progress, "speech encoder"):
         features = encoders.encode_speech(weights, inputs.tracks, mesh, program.networks)
-    with progress.stage("reference encoder"):
+    with _stage(progress, "reference encoder"):
         encoder = encoders.open_reference_encoder(weights, mesh, program)
         picture, reference = _reference_at(encoder, inputs, 0)
-    with progress.stage("DiT"):
+    with _stage(progress, "DiT"):
         teacache = weights.preset.sizes[settings.size].teacache
         invariants = encoders.invariants(weights, mesh, encoder, prompts, picture, inputs.masks, teacache)
     if settings.sampler.teacache_threshold is not None:
@@ -237,17 +248,36 @@ def _generate(
 
     remaining = chunks[writer.next_chunk :]
     times = [time.perf_counter()]
-    with progress.bar(len(remaining) * settings.sampler.steps, "step") as bar:
+    steps = progress.bar(len(remaining) * settings.sampler.steps, "step")
+    with steps as bar, memory_errors("generating a chunk", LESS_MEMORY):
         bar.describe(f"chunk {writer.next_chunk + 1} of {len(chunks)}")
         results = rollout.streamed(program, invariants, carry, chunk_inputs(), lambda step: bar.advance())
         for current, (state, output) in zip(remaining, results, strict=True):
+            finite = rollout.all_finite(output.frames)
+            pixels = np.asarray(output.pixels)
+            if not finite:
+                raise ComputationError(_not_finite(current, chunks, writer))
             floats = np.asarray(output.frames)[current.kept] if settings.save_frames else None
             carry_arrays = {name: np.asarray(value) for name, value in state._asdict().items()}
-            writer.append(np.asarray(output.pixels)[current.kept], floats, carry_arrays)
+            writer.append(pixels[current.kept], floats, carry_arrays)
             bar.describe(f"chunk {min(current.number + 2, len(chunks))} of {len(chunks)}")
             times.append(time.perf_counter())
     if len(times) > 1:
         progress.notice(_speed(times, settings.sampler))
+
+
+@contextlib.contextmanager
+def _stage(progress: Progress, name: str) -> Iterator[None]:
+    with progress.stage(name), memory_errors(name, LESS_MEMORY):
+        yield
+
+
+def _not_finite(current: ChunkPlan, chunks: list[ChunkPlan], writer: VideoWriter) -> str:
+    saved = f"{writer.frames_done} frames are saved in {writer.files.video}" if writer.frames_done else "nothing was saved"
+    return (
+        f"chunk {current.number + 1} of {len(chunks)}: its frames are not finite numbers; {saved}. Weights or a LoRA may be "
+        "damaged, or guidance or LoRA scales too large."
+    )
 
 
 def _reference_at(encoder: encoders.ReferenceEncoder, inputs: Inputs, start: int) -> tuple[Array, Reference | None]:

@@ -1,5 +1,6 @@
 """Noise for each chunk, read from a file."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,10 +8,12 @@ import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 
-from itjax.errors import UserError
+from itjax.errors import SettingError
 from itjax.sampling.plan import ChunkPlan
 
 # T latent frames · h w latent grid · C latent channels
+
+DTYPES = ("F32", "F64", "F16", "BF16")  # of noise in files, as safetensors names them
 
 
 class NoiseFile(NamedTuple):
@@ -23,20 +26,32 @@ class NoiseFile(NamedTuple):
         """Checks, before any sampling, that the file has the noise of all chunks.
 
         Raises:
-            UserError: If the file cannot be read, or a chunk's noise is missing or has the wrong shape.
+            SettingError: If the file cannot be read, or a chunk's noise is missing, of another shape or type, or not finite.
         """
         expected = (self.shape[-1], *self.shape[:-1])
+        if not os.path.isfile(self.path):  # a pipe would be waited for
+            raise SettingError(f"{{noise}} {self.path} cannot be read: no such file")
         try:
             with safe_open(self.path, "numpy") as file:
-                shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+                names = set(file.keys())
+                for chunk in chunks:
+                    name = f"noise_{chunk.number}"
+                    if name not in names:
+                        raise SettingError(
+                            f"{{noise}} {self.path} has no {name}, but {len(chunks)} chunks will be generated"
+                        )
+                    part = file.get_slice(name)
+                    shape, dtype = tuple(part.get_shape()), part.get_dtype()
+                    if shape != expected:
+                        raise SettingError(
+                            f"{{noise}} {self.path}: {name} has shape {list(shape)}, expected {list(expected)}"
+                        )
+                    if dtype not in DTYPES:
+                        raise SettingError(f"{{noise}} {self.path}: {name} is {dtype}; must be one of {', '.join(DTYPES)}")
+                    if not np.isfinite(file.get_tensor(name).astype(np.float32)).all():
+                        raise SettingError(f"{{noise}} {self.path}: {name} has numbers that are not finite")
         except (OSError, SafetensorError) as error:
-            raise UserError(f"--noise {self.path} cannot be read: {error}") from error
-        for chunk in chunks:
-            name = f"noise_{chunk.number}"
-            if name not in shapes:
-                raise UserError(f"--noise {self.path} has no {name}, but {len(chunks)} chunks will be generated")
-            if shapes[name] != expected:
-                raise UserError(f"--noise {self.path}: {name} has shape {list(shapes[name])}, expected {list(expected)}")
+            raise SettingError(f"{{noise}} {self.path} cannot be read: {error}") from error
 
     def read(self, number: int) -> Float[np.ndarray, "T h w C"]:
         """The noise of chunk `number`, channels last."""

@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import platformdirs
 from jax.typing import DTypeLike
+
+from itjax.errors import ComputationError
 
 
 def keep_compiled_programs() -> None:
@@ -23,3 +26,20 @@ def default_dtype() -> str:
 def exact_float32(dtype: DTypeLike) -> contextlib.AbstractContextManager[None]:
     """Computes float32 matrix products in this block at full precision, if `dtype` is float32; by default it is reduced."""
     return jax.default_matmul_precision("highest") if jnp.dtype(dtype) == jnp.float32 else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def memory_errors(doing: str, less: str) -> Iterator[None]:
+    """Explains that the devices' memory is full. `doing`: what the block does; `less`: what would need less memory.
+
+    Raises:
+        ComputationError: if JAX runs out of memory in the block.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        count = jax.device_count()
+        devices = f"{count} device{'s' if count > 1 else ''}"
+        raise ComputationError(f"{doing}: the memory of the {devices} is full. Less is needed with {less}.") from error

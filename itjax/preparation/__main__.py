@@ -13,7 +13,7 @@ from itjax.config import Preset
 from itjax.errors import UserError
 from itjax.media.containers import FRAME_RATE
 from itjax.parallel.sharding import make_mesh
-from itjax.pipeline.process import default_dtype, keep_compiled_programs
+from itjax.pipeline.process import default_dtype, keep_compiled_programs, memory_errors
 from itjax.preparation.clips import MIN_AUDIBLE_FRACTION, SILENCE_DBFS, Limits
 from itjax.preparation.prepare import prepare
 from itjax.preparation.settings import Settings
@@ -60,7 +60,8 @@ def make_dataset(args: argparse.Namespace) -> None:
     settings = settings_of(args, weights.preset)
     keep_compiled_programs()
     # each device encodes its own chunks, so all devices are along the mesh's `data` axis
-    prepare(args.folder, args.out, settings, weights, make_mesh(1, 1, heads=1), Terminal())
+    with memory_errors("encoding videos", "a smaller --batch or --size"):
+        prepare(args.folder, args.out, settings, weights, make_mesh(1, 1, heads=1), Terminal())
 
 
 def parser(program: str) -> argparse.ArgumentParser:

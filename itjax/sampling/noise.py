@@ -8,6 +8,8 @@ from jaxtyping import Array, Float
 
 # T latent frames · h w latent grid · C latent channels
 
+DTYPES = ("F32", "F64", "F16", "BF16")  # of noise in files, as safetensors names them
+
 
 class SeededNoise(NamedTuple):
     """Normal noise that depends only on the seed and the chunk's number, so a resumed run draws the same noise."""

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from itjax.sampling import chunk
 from itjax.sampling.chunk import Carry, ChunkInputs, ChunkOutput, Invariants, Program
@@ -51,6 +53,12 @@ def streamed(
             on_step(number)
         carry, output = _finish(program, invariants, state.latent)
         yield carry, output
+
+
+@jax.jit
+def all_finite(frames: Float[Array, "..."]) -> Bool[Array, ""]:
+    """Whether all frames are finite numbers. A program of its own: in `finish_chunk`, it would change how XLA fuses that."""
+    return jnp.isfinite(frames).all()
 
 
 def compiled_programs() -> int:

@@ -97,6 +97,7 @@ GOOD = [10, 10, 100, 100]
         ([[0, 0, 120, 120], [0, 120, 120, 240]], 2, "no background"),
         (None, 3, "3 persons"),
         ([], 0, "0 persons"),
+        ([[0, 0, 10, 10**400]], 1, "it extends beyond the image"),
     ],
 )
 def test_refusals(boxes, persons, message):

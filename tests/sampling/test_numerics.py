@@ -1,11 +1,14 @@
 """Schedule, guidance, colour and step cache against the official code."""
 
+import math
+import re
+
 import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from itjax.config import Apg, Sampler
+from itjax.config import MAX_STEPS, SHIFTS, Apg, Sampler
 from itjax.errors import UserError
 from itjax.sampling import teacache
 from itjax.sampling.color import color_statistics, match_colors
@@ -80,13 +83,40 @@ def test_step_cache_skips_by_the_accumulated_change():
     "settings",
     [
         {"frame_num": 80},
+        {"frame_num": 1_000_001},
         {"motion_frames": 4},
-        {"frame_num": 9},
         {"steps": 0},
+        {"steps": 10**12},
         {"color_strength": 1.5},
-        {"shift": float("nan")},
+        {"color_strength": math.nan},
+        {"shift": math.nan},
+        {"shift": 1e-30},
+        {"shift": 1e300},
+        {"text_scale": 1e39},
+        {"audio_scale": -math.inf},
+        {"teacache_threshold": math.nan},
+        {"teacache_threshold": math.inf},
     ],
 )
 def test_settings_that_no_chunk_can_be_made_of(settings):
-    with pytest.raises(UserError, match="--"):
+    (name,) = settings
+    with pytest.raises(UserError, match=f"^{name} "):
         Sampler(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"frame_num": 9}, {"frame_num": 5, "motion_frames": 5}])
+def test_a_context_as_long_as_the_chunk(settings):
+    with pytest.raises(UserError, match="leaves no new frame in chunks of frame_num"):
+        Sampler(**settings)
+
+
+@pytest.mark.parametrize("name", ["momentum", "norm_threshold"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+def test_adaptive_guidance_out_of_range(name, value):
+    with pytest.raises(UserError, match=f"^apg.{name} {re.escape(str(value))}: must be within"):
+        Apg(**{name: value})
+
+
+def test_the_ends_of_the_ranges_give_finite_times():
+    for shift in SHIFTS:
+        assert np.isfinite(euler_times(MAX_STEPS, shift)).all()

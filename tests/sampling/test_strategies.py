@@ -187,10 +187,10 @@ def test_later_chunks_do_not_compile_again(sampler, made, segments):
 @pytest.mark.parametrize("strategy", ["i2v", "fl2v"])
 def test_baselines_go_on_from_one_frame(strategy):
     assert Sampler(strategy=strategy, motion_frames=1).new_frames == 80
-    with pytest.raises(UserError, match=f"--motion_frame 9: with --strategy {strategy} a chunk starts from one frame"):
+    with pytest.raises(UserError, match=f"motion_frames 9: with strategy {strategy} a chunk starts from one frame"):
         Sampler(strategy=strategy)
 
 
 def test_other_strategies_are_refused():
-    with pytest.raises(UserError, match="--strategy flf2v: must be one of soft, i2v, fl2v"):
+    with pytest.raises(UserError, match="strategy flf2v: must be one of soft, i2v, fl2v"):
         Sampler(strategy="flf2v", motion_frames=1)

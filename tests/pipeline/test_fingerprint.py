@@ -1,0 +1,42 @@
+"""What a run is recognised by when it is continued: everything that determines its frames."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import pytest
+
+from itjax.config import Sampler
+from itjax.pipeline.dub import Settings, _fingerprint
+from itjax.pipeline.inputs import Inputs
+from itjax.pipeline.request import Request
+
+SIZE = "infinitetalk-480"
+CACHED = Sampler(teacache_threshold=0.2)
+
+
+def fingerprint(weights, face, sampler):
+    settings = Settings("a", sampler, SIZE, dtype=jnp.dtype("float32"))
+    return _fingerprint(Inputs(Request("p", face, {"person1": None}), None, 64, 48, [], None), settings, weights)
+
+
+def with_other_networks(preset):
+    return replace(preset, networks=replace(preset.networks, dit=replace(preset.networks.dit, num_heads=8)))
+
+
+def with_other_polynomial(preset):
+    return replace(preset, sizes=preset.sizes | {SIZE: replace(preset.sizes[SIZE], teacache=(1.0, 2.0))})
+
+
+@pytest.mark.parametrize(
+    ("change", "sampler", "differ"),
+    [
+        (with_other_networks, Sampler(), {"networks"}),
+        (with_other_polynomial, CACHED, {"TeaCache"}),
+        (with_other_polynomial, Sampler(), set()),
+        (lambda preset: replace(preset, name="mine"), CACHED, set()),
+    ],
+)
+def test_a_preset_that_makes_other_frames_is_another_run(change, sampler, differ, weights, face):
+    before = fingerprint(weights, face, sampler)
+    now = fingerprint(weights._replace(preset=change(weights.preset)), face, sampler)
+    assert {key for key in before if before[key] != now[key]} == differ
