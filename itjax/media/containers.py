@@ -1,6 +1,5 @@
 """Opens audio and video files: errors that name the file, the start time of streams, the declared duration."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,7 @@ import av
 from av.container import InputContainer
 
 from itjax.errors import UserError
-
-PathLike = str | os.PathLike[str]
+from itjax.input_files import PathLike, check_file
 
 FRAME_RATE = 25  # frames per second of the video
 SAMPLE_RATE = 16_000  # Hz, of the tracks for the speech encoder
@@ -21,23 +19,6 @@ MAX_ENCODER_DELAY = 0.1  # seconds
 TRUNCATION_TOLERANCE = 0.5  # seconds
 # Tags in an old encoding must not cause an error: PyAV replaces bad characters by default only from version 19 on.
 _TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-
-
-def check_file(path: PathLike, what: str) -> None:
-    """Checks that a file can be read; `what` is what error messages say was expected.
-
-    Raises:
-        UserError: if `path` is missing, a folder, empty, or not readable.
-    """
-    file = Path(path)
-    if not file.exists():
-        raise UserError(f"{path}: no such file. It should be {what}.")
-    if not file.is_file():
-        raise UserError(f"{path}: this is a folder or device, not a file. It should be {what}.")
-    if not os.access(file, os.R_OK):
-        raise UserError(f"{path}: no permission to read the file.")
-    if file.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty. It should be {what}.")
 
 
 def open_media(path: PathLike, what: str) -> InputContainer:

@@ -16,11 +16,10 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from itjax.errors import UserError
+from itjax.input_files import PathLike, check_file
 from itjax.media.containers import (
     FRAME_RATE,
     TRUNCATION_TOLERANCE,
-    PathLike,
-    check_file,
     declared_seconds,
     open_media,
     start_delay,

@@ -18,11 +18,10 @@ import soundfile
 from jaxtyping import Float32
 
 from itjax.errors import UserError
+from itjax.input_files import PathLike, check_file
 from itjax.media.containers import (
     FRAME_RATE,
     TRUNCATION_TOLERANCE,
-    PathLike,
-    check_file,
     declared_seconds,
     open_media,
     start_delay,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from itjax.errors import UserError
+from itjax.input_files import read_json
 
 KNOWN = ("prompt", "cond_video", "cond_image", "cond_audio", "tts_audio", "audio_type", "bbox", "mask")
 
@@ -40,12 +41,7 @@ def from_json(path: str | Path) -> Request:
         UserError: if a file or key is missing, or a value is invalid.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"--input_json {path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"--input_json {path} cannot be read as JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"--input_json {path}: must be an object with the keys prompt, cond_video and cond_audio")
     if content.get("tts_audio") and not content.get("cond_audio"):
