@@ -25,7 +25,7 @@ from jaxtyping import Float16, Float32, Int32
 from itjax.config import Preset, preset_from_json, to_json
 from itjax.disk import atomic_path, output_errors
 from itjax.errors import OutputError, UserError
-from itjax.weights.torch_files import DTYPES
+from itjax.weights.safetensors_files import DTYPES
 
 # n chunks · m references · T latent frames · h w latent grid · P persons · G persons and background · F frames
 # N layers of the speech encoder · X text tokens · Y CLIP tokens · S tokens per latent frame
