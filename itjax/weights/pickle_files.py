@@ -129,11 +129,14 @@ def _by_address(path: Path, entries: dict[int, zipfile.ZipInfo], tensors: Iterab
     """
     storages = [tensor.untyped_storage() for tensor in tensors]
     sizes = {storage.data_ptr(): storage.nbytes() for storage in storages if storage.nbytes()}
-    for position in entries:
-        start = min(sizes, default=0) - position  # of the file, if the first storage is here
-        found = {address: entries.get(address - start) for address in sizes} if start % mmap.PAGESIZE == 0 else {None: None}
-        if all(entry and sizes[address] <= entry.file_size for address, entry in found.items()):
+    for position in entries if sizes else ():
+        start = min(sizes) - position  # of the file, if the first storage is here
+        found = {address: entries[address - start] for address in sizes if address - start in entries}
+        fits = start % mmap.PAGESIZE == 0 and len(found) == len(sizes)
+        if fits and all(nbytes <= found[address].file_size for address, nbytes in sizes.items()):
             return found
+    if not sizes:
+        return {}
     raise UserError(f"{path} is damaged: its tensors are not where its directory says; download it again")
 
 

@@ -26,6 +26,7 @@ from itjax.errors import OutputError, UserError
 from itjax.parallel.placement import onto_shards
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape
+from itjax.weights.plausible import check_values
 from itjax.weights.torch_files import TensorFiles
 
 SIZES_FILE = "sizes.json"
@@ -170,7 +171,8 @@ def restore(directory: str | Path, abstract_tree: dict) -> dict:
     the tree are read, one shard in host memory at a time.
 
     Raises:
-        UserError: if leaves are missing or have another shape, or files are lost or damaged; the message names them.
+        UserError: if leaves are missing or have another shape or values that are not plausible, or files are lost or
+            damaged; the message names them.
     """
     wanted = _flat(abstract_tree)
     stores = _open_stores(Path(directory), tuple(wanted))
@@ -181,8 +183,15 @@ def restore(directory: str | Path, abstract_tree: dict) -> dict:
     ]
     if mismatched:
         raise UserError(f"{directory} contains networks of other sizes:\n  " + "\n  ".join(mismatched[:10]))
-    read = lambda path, dtype: partial(_read_store, Path(directory), path, stores[path], dtype)
-    return unflatten_dict({path: onto_shards(leaf, read(path, leaf.dtype)) for path, leaf in wanted.items()}, sep="/")
+
+    def read(path: str, dtype: Any, index: Index) -> np.ndarray:
+        values = _read_store(Path(directory), path, stores[path], dtype, index)
+        check_values(values, path, Path(directory))
+        return values
+
+    return unflatten_dict(
+        {path: onto_shards(leaf, partial(read, path, leaf.dtype)) for path, leaf in wanted.items()}, sep="/"
+    )
 
 
 def open_checkpoint(directory: str | Path) -> TensorFiles:

@@ -14,10 +14,10 @@ from itjax.input_files import check_file, read_json
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape
 from itjax.weights.pickle_files import TORCH_ENDINGS, open_pickle
+from itjax.weights.plausible import FLOATS
 from itjax.weights.safetensors_files import open_safetensors
 
 INDEX_BYTES = 64_000_000  # of an index of shards; the official one has 0.1 MB
-FLOATS = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 
 
 class TensorFiles:
