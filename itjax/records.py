@@ -22,9 +22,10 @@ import safetensors.numpy
 from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import Float16, Float32, Int32
 
-from itjax.config import Preset, preset_from_json, to_json
+from itjax.config import Preset, to_json
 from itjax.disk import atomic_path, output_errors
 from itjax.errors import OutputError, UserError
+from itjax.preset_json import preset_from_json
 from itjax.weights.safetensors_files import DTYPES
 
 # n chunks · m references · T latent frames · h w latent grid · P persons · G persons and background · F frames

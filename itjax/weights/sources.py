@@ -9,9 +9,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from itjax.config import Preset, preset_from_json
+from itjax.config import Preset
 from itjax.errors import UserError
 from itjax.parallel.sharding import with_shardings
+from itjax.preset_json import preset_from_json
 from itjax.weights import store
 from itjax.weights.load import load, torch_view
 from itjax.weights.lora import with_loras
@@ -53,8 +54,8 @@ def preset_of(directory: Path) -> Preset:
     """
     try:
         return preset_from_json(store.read_metadata(directory))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{directory}: its sizes are not those of a converted checkpoint ({error!r})") from error
+    except ValueError as error:
+        raise UserError(f"{directory / store.SIZES_FILE}: {error}. {store.RECOVERY_HINT.capitalize()}.") from error
 
 
 def open_converted(directory: Path, loras: list[tuple[Path, float]]) -> Weights:

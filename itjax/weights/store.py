@@ -23,6 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import OutputError, UserError
+from itjax.input_files import read_json
 from itjax.parallel.placement import onto_shards
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape
@@ -31,6 +32,7 @@ from itjax.weights.torch_files import TensorFiles
 
 SIZES_FILE = "sizes.json"
 COMPANIONS_FOLDER = "files"
+METADATA_BYTES = 256_000_000  # of Orbax's metadata
 VERSION = 1  # format of sizes.json; other versions are rejected
 MAX_CHUNK_BYTES = 2**24  # a chunk is the unit of reading: small, so that a shard reads little more than it needs
 WRITE_BYTES = 2**25  # bytes of a leaf written at a time
@@ -154,10 +156,10 @@ def read_metadata(directory: str | Path) -> dict:
     if not file.is_file():
         state = "has no " + SIZES_FILE if Path(directory).is_dir() else "is not a folder"
         raise UserError(f"{directory} is not a checkpoint made by convert_weights.py: it {state}")
+    content = read_json(file)
     try:
-        content = json.loads(file.read_text())
         version, sizes = content["version"], content["sizes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error!r}): {RECOVERY_HINT}") from error
     if version != VERSION or not isinstance(sizes, dict):
         raise UserError(f"{file} has version {version}, but this program reads version {VERSION}")
@@ -260,12 +262,12 @@ def _orbax_metadata(directory: Path) -> tuple[dict, dict[str, str]]:
     if not file.is_file():
         state = "has no _METADATA" if directory.is_dir() else "is not a folder"
         raise UserError(f"{directory} is not a checkpoint: it {state}")
+    metadata = read_json(file, METADATA_BYTES)
     try:
-        metadata = json.loads(file.read_text())
         # empty nodes of a tree are listed, too, but have no array
         arrays = [leaf for leaf in metadata["tree_metadata"].values() if leaf["value_metadata"]["value_type"] != "None"]
         keys = [[str(key["key"]) for key in leaf["key_metadata"]] for leaf in arrays]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is damaged ({error!r}): {RECOVERY_HINT}") from error
     return metadata, {"/".join(leaf): ".".join(leaf) for leaf in keys}
 
