@@ -25,12 +25,14 @@ from jaxtyping import Float16, Float32, Int32
 from itjax.config import Preset, to_json
 from itjax.disk import atomic_path, output_errors
 from itjax.errors import OutputError, UserError
+from itjax.input_files import read_json
 from itjax.preset_json import preset_from_json
 from itjax.weights.safetensors_files import DTYPES
 
 # n chunks · m references · T latent frames · h w latent grid · P persons · G persons and background · F frames
 # N layers of the speech encoder · X text tokens · Y CLIP tokens · S tokens per latent frame
 
+INDEX_BYTES = 256_000_000  # of dataset.json, which has one number per clip
 VERSION = 2
 SPEECH_MARGIN = 2  # frames of speech stored beyond each end of a clip: half the audio adapter's window
 PROMPTS_FILE = "prompts.safetensors"
@@ -159,7 +161,7 @@ def from_records(data: bytes, read: Callable[[int, int], bytes]) -> Clip:
             fields[name] = LazyRows(tuple(shape), partial(_nth, read, first))
             first += shape[0]
         return Clip(metadata["name"], metadata["num_frames"], **fields)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not a record of a clip: {error!r}") from error
 
 
@@ -262,15 +264,12 @@ def open_dataset(folder: str | Path) -> Dataset:
     """
     folder = Path(folder)
     path = folder / "dataset.json"
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         raise UserError(
             f"{folder} is not a dataset: it contains no dataset.json. Create one with `python -m itjax.preparation VIDEOS "
             f"{folder}`, which also continues a stopped preparation."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        )
+    content = read_json(path, INDEX_BYTES)
     try:
         if content["version"] != VERSION:
             raise UserError(

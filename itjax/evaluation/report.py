@@ -22,6 +22,7 @@ from itjax.errors import UserError
 from itjax.evaluation import measures
 from itjax.evaluation.landmarks import Detector
 from itjax.evaluation.mouths import opening_by_color
+from itjax.input_files import read_json
 from itjax.media.containers import FRAME_RATE
 from itjax.media.pictures import VideoSource, open_source
 from itjax.synthetic.face import darken
@@ -191,8 +192,8 @@ def _measured(args: argparse.Namespace) -> list[VideoMetrics]:
     for path in paths:
         truth = args.truth / f"{path.stem}.json"
         try:
-            content = json.loads(truth.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = read_json(truth)
+        except UserError as error:
             raise UserError(f"{truth} cannot be read ({error}): each video needs its ground truth") from error
         frames = frames_of(path)
         borders = range(chunks.frame_num, len(frames), chunks.new_frames) if chunks else ()

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from itjax.config import Networks
 from itjax.disk import atomic_path, lock_folder, output_errors
 from itjax.errors import UserError
+from itjax.input_files import read_json
 from itjax.media import journal
 from itjax.media.containers import FRAME_RATE
 from itjax.preparation.clips import Scanned, scanned_from_json
@@ -22,6 +23,7 @@ from itjax.records import SPEECH_MARGIN, Layout, chunk_starts, reference_frames
 WORK = "preparation"  # the work folder; contains the files of the next line
 ARGUMENTS, SCAN, TEXTS = "arguments.json", "scan.jsonl", "texts.safetensors"
 SKIPPED = "skipped.jsonl"
+ARGUMENT_BYTES = 256_000_000  # of the arguments, which have a line per video
 TOLD = 10  # maximum number of differences listed in an error message
 
 
@@ -69,8 +71,8 @@ def _check_arguments(path: Path, out: Path, arguments: Mapping[str, str]) -> Non
         _write(path, json.dumps(dict(arguments), indent=1))
         return
     try:
-        before = dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        before = dict(read_json(path, ARGUMENT_BYTES))
+    except (UserError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}). To start over, delete {out}.") from error
     if changed := journal.differences(before, arguments).splitlines():
         more = [f"  and {len(changed) - TOLD} more"] if len(changed) > TOLD else []
@@ -110,7 +112,7 @@ class ScanFile:
             for line in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
                 self.scanned.append(scanned_from_json(json.loads(line)))
                 self._bytes += len(line)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path} cannot be read ({error!r}). Delete it to scan the videos again.") from error
 
     def append(self, scanned: Scanned) -> None:

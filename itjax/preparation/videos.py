@@ -1,6 +1,5 @@
 """Finds the videos in a folder and the files next to each (caption, voices, boxes, region). Opens no video."""
 
-import json
 import warnings
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from itjax.errors import UserError
+from itjax.input_files import read_json
 
 CAPTION, BOXES, VOICES = ".txt", ".json", (".1.wav", ".2.wav")
 REGIONS = (".region.mp4", ".region.png")
@@ -93,11 +93,11 @@ def read_boxes(video: Video) -> list | None:
     """
     if video.boxes is None:
         return None
+    content = read_json(video.boxes)
     try:
-        content = json.loads(video.boxes.read_text(encoding="utf-8-sig"))
         boxes = content["bbox"]
         return [boxes[person] for person in ("person1", "person2")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         expected = '{"bbox": {"person1": [top, left, bottom, right], "person2": [...]}}'
         raise UserError(f"{video.boxes} cannot be read ({error!r}): it must be {expected}") from error
 

@@ -3,7 +3,6 @@
 If the run keeps averaged weights, these are used. Values are cast to the dtype of the initial checkpoint.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import orbax.checkpoint as ocp
 from itjax.config import Preset
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import UserError
+from itjax.input_files import read_json
 from itjax.progress import SILENT, Progress
 from itjax.training import run_folder
 from itjax.training.checkpoints import FOLDER
@@ -102,11 +102,11 @@ def open_result(directory: Path) -> Result:
     """
     run, step = _run_and_step(directory)
     path = run / run_folder.FILE
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text())
         base, trained = Path(content["checkpoint"]), content["training"]["trained"]["parts"]
         checkpoints = content.get("checkpoints", str(run / FOLDER))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error!r}): it records the initial weights of {run}") from error
     if not base.is_dir():
         raise UserError(f"the initial weights of {run} are missing from {base}: restore them, or correct the path in {path}")
