@@ -18,11 +18,12 @@ from itjax.training import run_folder
 from itjax.training.checkpoints import FOLDER
 from itjax.weights import store
 from itjax.weights.convert import Report, audio_names, nbytes_of, write_dit_audio, write_dit_base
+from itjax.weights.identity import identity_of
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.load import split_into_torch, torch_view
 from itjax.weights.lora import Lora, open_loras, with_deltas
 from itjax.weights.mapping import LINEAR, Source, sources
-from itjax.weights.sources import Weights, identity_of, open_converted, preset_of, replace_dit
+from itjax.weights.sources import Weights, open_converted, preset_of, replace_dit
 from itjax.weights.specs import NetworkSpec, network_specs
 from itjax.weights.torch_files import TensorFiles
 from itjax.weights.torch_writer import write_safetensors

@@ -5,6 +5,7 @@ the networks. Independent of any network: a tree is a nested dict, a leaf is nam
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import math
@@ -25,6 +26,7 @@ from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import OutputError, UserError
 from itjax.input_files import read_json
 from itjax.parallel.placement import onto_shards
+from itjax.weights import checksums
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape
 from itjax.weights.plausible import check_values
@@ -32,7 +34,7 @@ from itjax.weights.torch_files import TensorFiles
 
 SIZES_FILE = "sizes.json"
 COMPANIONS_FOLDER = "files"
-METADATA_BYTES = 256_000_000  # of Orbax's metadata
+METADATA_BYTES = 256_000_000  # of sizes.json and Orbax's metadata
 VERSION = 1  # format of sizes.json; other versions are rejected
 MAX_CHUNK_BYTES = 2**24  # a chunk is the unit of reading: small, so that a shard reads little more than it needs
 WRITE_BYTES = 2**25  # bytes of a leaf written at a time
@@ -69,18 +71,21 @@ def save(
     if target.exists():
         raise UserError(f"{target} already exists: remove it or choose another folder")
     check_output(target, sum(leaf.nbytes for leaf in leaves.values()))
-    sizes = json.dumps({"version": VERSION, "sizes": metadata}, indent=2)
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     with atomic_path(target) as folder:
         _save_skeleton(folder, target, tree)
         for path, leaf in leaves.items():
-            _save_leaf(folder, target, path, leaf)
+            _save_leaf(folder, target, path, leaf, digest)
             saved(path)
         with output_errors(target):
-            for name, file in (companions or {}).items():
+            for name, file in sorted((companions or {}).items()):
                 copy = companion_files(folder) / name
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
-            (folder / SIZES_FILE).write_text(sizes + "\n")
+                digest.update(name.encode() + copy.read_bytes())
+            sizes = {"version": VERSION, "digest": digest.hexdigest(), "sizes": metadata}
+            (folder / SIZES_FILE).write_text(json.dumps(sizes, indent=2) + "\n")
+            checksums.write(folder, {_name(path) for path in leaves})
 
 
 def companion_files(directory: str | Path) -> Path:
@@ -100,7 +105,8 @@ def _save_skeleton(folder: Path, target: Path, tree: dict) -> None:
         checkpointer.save(folder, zeros)
 
 
-def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyTensor) -> None:
+def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyTensor, digest: Any) -> None:
+    """Writes a leaf and adds it to the `digest` (a hashlib object) of the checkpoint."""
     try:
         values = leaf.read(())
     except OSError as error:
@@ -108,6 +114,7 @@ def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyTensor) -> None:
     if values.shape != tuple(leaf.shape) or values.dtype != leaf.dtype:
         declared = f"{leaf.dtype}{list(leaf.shape)}"
         raise ValueError(f"{path} was declared as {declared} but is {values.dtype}{list(values.shape)}")
+    digest.update(f"{path} {np.dtype(leaf.dtype).name} {list(leaf.shape)} ".encode())
     chunk = _chunk(leaf.shape, np.dtype(leaf.dtype).itemsize)
     spec = {
         "driver": "zarr3",
@@ -123,7 +130,9 @@ def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyTensor) -> None:
     with _write_errors(target):
         store = ts.open(spec, create=True, delete_existing=True).result()
         for rows in _blocks(leaf, chunk):
-            store[rows].write(values[rows], can_reference_source_data_indefinitely=True).result()  # avoids a copy
+            written = store[rows].write(values[rows], can_reference_source_data_indefinitely=True)  # avoids a copy
+            digest.update(np.ascontiguousarray(values[rows]).reshape(-1).view(np.uint8))
+            written.result()
 
 
 def _chunk(shape: Shape, itemsize: int) -> list[int]:
@@ -156,14 +165,35 @@ def read_metadata(directory: str | Path) -> dict:
     if not file.is_file():
         state = "has no " + SIZES_FILE if Path(directory).is_dir() else "is not a folder"
         raise UserError(f"{directory} is not a checkpoint made by convert_weights.py: it {state}")
-    content = read_json(file)
+    content = _read_sizes(file)
+    if content["version"] != VERSION or not isinstance(content["sizes"], dict):
+        raise UserError(f"{file} has version {content['version']}, but this program reads version {VERSION}")
+    return content["sizes"]
+
+
+def _read_sizes(file: Path) -> dict:
+    content = _read_json(file)
+    if not isinstance(content, dict) or not {"version", "sizes"} <= content.keys():
+        raise UserError(f"{file} is damaged, it lacks the version or sizes: {RECOVERY_HINT}")
+    return content
+
+
+def _read_json(file: Path) -> Any:
     try:
-        version, sizes = content["version"], content["sizes"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error!r}): {RECOVERY_HINT}") from error
-    if version != VERSION or not isinstance(sizes, dict):
-        raise UserError(f"{file} has version {version}, but this program reads version {VERSION}")
-    return sizes
+        return read_json(file, METADATA_BYTES)
+    except UserError as error:
+        raise UserError(f"{error} The checkpoint is damaged: {RECOVERY_HINT}.") from error
+
+
+def stored_digest(directory: str | Path) -> str | None:
+    """SHA-256 of the arrays, metadata and companions, stored by `save`. None in older checkpoints and those of training.
+
+    Raises:
+        UserError: if `sizes.json` is damaged.
+    """
+    file = Path(directory) / SIZES_FILE
+    digest = _read_sizes(file).get("digest") if file.is_file() else None
+    return str(digest) if digest else None
 
 
 def restore(directory: str | Path, abstract_tree: dict) -> dict:
@@ -262,7 +292,7 @@ def _orbax_metadata(directory: Path) -> tuple[dict, dict[str, str]]:
     if not file.is_file():
         state = "has no _METADATA" if directory.is_dir() else "is not a folder"
         raise UserError(f"{directory} is not a checkpoint: it {state}")
-    metadata = read_json(file, METADATA_BYTES)
+    metadata = _read_json(file)
     try:
         # empty nodes of a tree are listed, too, but have no array
         arrays = [leaf for leaf in metadata["tree_metadata"].values() if leaf["value_metadata"]["value_type"] != "None"]
