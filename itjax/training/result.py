@@ -27,6 +27,7 @@ from itjax.weights.sources import Weights, open_converted, preset_of, replace_di
 from itjax.weights.specs import NetworkSpec, network_specs
 from itjax.weights.torch_files import TensorFiles
 from itjax.weights.torch_writer import write_safetensors
+from itjax.weights.verify import verify_arrays, verify_checkpoint
 
 LORA_FILE = "lora.safetensors"
 PREFIX = "diffusion_model."  # of tensor names in a LoRA file
@@ -59,6 +60,19 @@ def open_weights(directory: str | Path, loras: Sequence[tuple[str | Path, float]
     spec = network_specs(base.preset.networks)["dit"]
     identity = f"{base.identity},{identity_of(TensorFiles(result.arrays), added)}"
     return replace_dit(base, _dit(folder, spec, added), identity)
+
+
+def verify(directory: Path, progress: Progress = SILENT) -> None:
+    """Compares a folder that `open_weights` accepts with its checksums; for a training run, also its initial weights.
+
+    Raises:
+        UserError: If something is missing or differs from what was written.
+    """
+    if not is_result(directory):
+        return verify_checkpoint(directory, progress)
+    found = open_result(directory)
+    verify_arrays(found.arrays, progress)
+    return verify(found.base, progress)
 
 
 def export(directory: Path, output: Path, progress: Progress = SILENT) -> list[Path]:
