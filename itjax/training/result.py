@@ -117,12 +117,12 @@ def open_result(directory: Path) -> Result:
     """
     run, step = _run_and_step(directory)
     path = run / run_folder.FILE
-    content = read_json(path)
     try:
+        content = read_json(path)
         base, trained = Path(content["checkpoint"]), content["training"]["trained"]["parts"]
         checkpoints = content.get("checkpoints", str(run / FOLDER))
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}): it records the initial weights of {run}") from error
+    except (UserError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): it records the initial weights of {run}") from error
     if not base.is_dir():
         raise UserError(f"the initial weights of {run} are missing from {base}: restore them, or correct the path in {path}")
     if "://" in checkpoints:
