@@ -75,7 +75,9 @@ def add_official_files(group) -> None:
         help="first compare the weights with their checksums: those of a converted checkpoint, those in .pth files, and the "
         "published ones of files downloaded with Hugging Face's tool (no others are known)",
     )
-    group.add_argument("--preset", help="preset for other network sizes: a name, or a Python file that defines PRESET")
+    group.add_argument(
+        "--preset", help="preset for other network sizes: a name, or a Python file, which is run and defines PRESET"
+    )
 
 
 def _add_inputs(group) -> None:

@@ -1,28 +1,37 @@
 """Presets: network sizes and video sizes as Python values, one file each."""
 
+import json
 import os
 import runpy
 from pathlib import Path
 
 from itjax.configs import infinitetalk_14b, tiny
-from itjax.config import Preset
+from itjax.config import Preset, to_json
 from itjax.errors import UserError
 from itjax.input_files import read_json
+from itjax.preset_json import preset_from_json
 
 PRESETS = {module.PRESET.name: module.PRESET for module in (infinitetalk_14b, tiny)}
 COMPARED = ("dim", "ffn_dim", "freq_dim", "in_dim", "num_heads", "num_layers", "out_dim", "text_len")
 
 
 def named(name: str) -> Preset:
-    """The preset with this name, or the PRESET of this Python file. Raises UserError if there is none."""
+    """The preset with this name, or the PRESET of this Python file. Runs that file's code. Raises UserError if there is none."""
     if name in PRESETS:
         return PRESETS[name]
     path = Path(name)
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"--preset {name}: neither a Python file nor one of {', '.join(PRESETS)}")
-    preset = runpy.run_path(str(path)).get("PRESET")
+    try:
+        preset = runpy.run_path(str(path)).get("PRESET")
+    except (Exception, SystemExit) as error:  # the code in the file may raise anything
+        raise UserError(f"--preset {name}: the file stops with {error!r}") from error
     if not isinstance(preset, Preset):
         raise UserError(f"--preset {name}: the file defines no PRESET of type itjax.config.Preset")
+    try:
+        preset_from_json(json.loads(json.dumps(to_json(preset))))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--preset {name}: {error}") from error
     return preset
 
 

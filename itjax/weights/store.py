@@ -24,22 +24,20 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import OutputError, UserError
-from itjax.input_files import read_json
 from itjax.parallel.placement import onto_shards
 from itjax.weights import checksums
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape
+from itjax.weights.orbax_arrays import RECOVERY_HINT, damaged, open_arrays, read_checkpoint_json
 from itjax.weights.plausible import check_values
 from itjax.weights.torch_files import TensorFiles
 
 SIZES_FILE = "sizes.json"
 COMPANIONS_FOLDER = "files"
-METADATA_BYTES = 256_000_000  # of sizes.json and Orbax's metadata
 VERSION = 1  # format of sizes.json; other versions are rejected
 MAX_CHUNK_BYTES = 2**24  # a chunk is the unit of reading: small, so that a shard reads little more than it needs
 WRITE_BYTES = 2**25  # bytes of a leaf written at a time
 READ_BYTES = 2**27  # bytes of a leaf read at a time
-RECOVERY_HINT = "convert the weights again, or, for a training run, use an earlier step"
 
 
 def save(
@@ -172,17 +170,10 @@ def read_metadata(directory: str | Path) -> dict:
 
 
 def _read_sizes(file: Path) -> dict:
-    content = _read_json(file)
+    content = read_checkpoint_json(file)
     if not isinstance(content, dict) or not {"version", "sizes"} <= content.keys():
         raise UserError(f"{file} is damaged, it lacks the version or sizes: {RECOVERY_HINT}")
     return content
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return read_json(file, METADATA_BYTES)
-    except UserError as error:
-        raise UserError(f"{error} The checkpoint is damaged: {RECOVERY_HINT}.") from error
 
 
 def stored_digest(directory: str | Path) -> str | None:
@@ -207,7 +198,7 @@ def restore(directory: str | Path, abstract_tree: dict) -> dict:
             damaged; the message names them.
     """
     wanted = _flat(abstract_tree)
-    stores = _open_stores(Path(directory), tuple(wanted))
+    stores = open_arrays(Path(directory), tuple(wanted))
     mismatched = [
         f"{path}: expected {list(leaf.shape)}, found {list(stores[path].shape)}"
         for path, leaf in wanted.items()
@@ -235,7 +226,7 @@ def open_checkpoint(directory: str | Path) -> TensorFiles:
         UserError: if the folder is not a checkpoint, or is damaged.
     """
     folder = Path(directory)
-    stores = _open_stores(folder, None)
+    stores = open_arrays(folder, None)
     return TensorFiles(
         {
             path: LazyTensor(tuple(store.shape), store.dtype.numpy_dtype, partial(_read_whole, folder, path, store), folder)
@@ -266,59 +257,7 @@ def _read_store(directory: Path, path: str, store: ts.TensorStore, dtype: Any, i
             values[start : start + rows] = part[start : min(start + rows, part.shape[0])].read().result()
         return values
     except ValueError as error:  # tensorstore raises ValueError for any problem with its files
-        raise _damaged(directory, path, error) from error
-
-
-def _open_stores(directory: Path, paths: tuple[str, ...] | None) -> dict[str, ts.TensorStore]:
-    """Opens the arrays at `paths` (None: all) concurrently. Raises UserError naming the missing ones."""
-    metadata, names = _orbax_metadata(directory.absolute())
-    missing = sorted(set(paths or ()) - set(names))
-    if missing:
-        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-        raise UserError(f"{directory} lacks {len(missing)} arrays: {', '.join(missing[:10])}{more}")
-    specs = {path: _spec(directory.absolute(), metadata, names[path]) for path in paths or names}
-    opened, stores = {path: ts.open(spec, open=True) for path, spec in specs.items()}, {}
-    for path, future in opened.items():
-        try:
-            stores[path] = future.result()
-        except ValueError as error:
-            raise _damaged(directory, path, error) from error
-    return stores
-
-
-def _orbax_metadata(directory: Path) -> tuple[dict, dict[str, str]]:
-    """Orbax's metadata of the checkpoint, and {path: Orbax's name of the leaf}."""
-    file = directory / "_METADATA"
-    if not file.is_file():
-        state = "has no _METADATA" if directory.is_dir() else "is not a folder"
-        raise UserError(f"{directory} is not a checkpoint: it {state}")
-    metadata = _read_json(file)
-    try:
-        # empty nodes of a tree are listed, too, but have no array
-        arrays = [leaf for leaf in metadata["tree_metadata"].values() if leaf["value_metadata"]["value_type"] != "None"]
-        keys = [[str(key["key"]) for key in leaf["key_metadata"]] for leaf in arrays]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is damaged ({error!r}): {RECOVERY_HINT}") from error
-    return metadata, {"/".join(leaf): ".".join(leaf) for leaf in keys}
-
-
-def _spec(directory: Path, metadata: dict, name: str) -> dict:
-    """The tensorstore spec of a leaf.
-
-    A leaf is stored in its own folder (by `save`), or in the OCDBT database that is Orbax's default (by training).
-    """
-    folder = {"driver": "file", "path": f"{directory}/"}
-    kvstore = {"driver": "ocdbt", "base": folder, "path": f"{name}/"} if metadata.get("use_ocdbt") else None
-    return {
-        "driver": "zarr3" if metadata.get("use_zarr3") else "zarr",
-        "kvstore": kvstore or folder | {"path": f"{directory / name}/"},
-        "fill_missing_data_reads": False,  # a missing file is an error instead of zeros
-    }
-
-
-def _damaged(directory: Path, path: str, error: ValueError) -> UserError:
-    detail = str(error).split(" [")[0]
-    return UserError(f"{directory} is damaged: {path} cannot be read ({detail}): {RECOVERY_HINT}")
+        raise damaged(directory, path, error) from error
 
 
 @contextlib.contextmanager
