@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from itjax.errors import SettingError
 
@@ -171,34 +170,8 @@ class Preset:
 
 
 def to_json(preset: Preset) -> dict:
-    """The preset as JSON-serialisable values; `preset_from_json` is the inverse."""
+    """The preset as JSON-serialisable values; `preset_json.preset_from_json` is the inverse."""
     return dataclasses.asdict(preset)
-
-
-def preset_from_json(content: dict) -> Preset:
-    """The preset that `to_json` serialised as `content`.
-
-    Raises:
-        KeyError, TypeError, AttributeError, ValueError: If `content` was not produced by `to_json`.
-    """
-    sizes_by_network = content["networks"]
-    audio = AudioAdapterSizes(**sizes_by_network["dit"]["audio"])
-    networks = Networks(
-        dit=DiTSizes(**_tuples(sizes_by_network["dit"]) | {"audio": audio}),
-        vae=VaeSizes(**_tuples(sizes_by_network["vae"])),
-        umt5=Umt5Sizes(**sizes_by_network["umt5"]),
-        clip=ClipSizes(**sizes_by_network["clip"]),
-        wav2vec2=Wav2Vec2Sizes(**_tuples(sizes_by_network["wav2vec2"])),
-    )
-    sizes = {
-        name: PictureSize({float(r): tuple(s) for r, s in size["table"].items()}, size["shift"], tuple(size["teacache"]))
-        for name, size in content["sizes"].items()
-    }
-    return Preset(content["name"], networks, sizes)
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def _check_range(name: str, value: int | float, least: int | float, most: int | float) -> None:

@@ -1,15 +1,19 @@
 """Atomic output: files and folders appear complete or not at all, and errors name the file."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from itjax.errors import OutputError, UserError
+
+FLUSH_THREADS = 16
 
 
 @contextlib.contextmanager
@@ -49,7 +53,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a path in a temporary folder next to `path`; the file or folder made there becomes `path` after the block.
 
     If the block raises, its output is removed. A killed run leaves its folder behind; the next run for the same `path`
-    removes it. The folder of a run that is still active is locked, which distinguishes the two.
+    removes it. The folder of a run that is still active is locked, which distinguishes the two. Before the output gets its
+    name, it is flushed to the disk: after a power failure, too, it is complete or absent.
     """
     for stale in path.parent.glob(f"{glob.escape(path.name)}.tmp-*"):
         with contextlib.suppress(OSError), _folder_lock(stale):
@@ -63,9 +68,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 lock.enter_context(_folder_lock(folder))
             yield folder / path.name
             with output_errors(path):
+                _flush_all(folder / path.name)
                 os.replace(folder / path.name, path)
+                _flush(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush_all(path: Path) -> None:
+    """Flushes a file, or a folder with everything in it (concurrently: each one waits for the disk)."""
+    if not path.is_dir():
+        return _flush(path)
+    paths = [Path(folder, name) for folder, _, names in os.walk(path) for name in (*names, ".")]
+    with ThreadPoolExecutor(FLUSH_THREADS) as pool:
+        for _ in pool.map(_flush, paths):  # raises the first error
+            pass
+
+
+def _flush(path: Path) -> None:
+    """Flushes the content of a file, or the names in a folder, to the disk.
+
+    Raises:
+        OSError: if that fails. File systems that cannot flush folders are no failure.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ saved). Any other exception is a bug and keeps its traceback.
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 
 class UserError(Exception):
@@ -48,3 +48,9 @@ def flag_names(flags: Mapping[str, str]) -> Iterator[None]:
 
 def _named(text: str, flags: Mapping[str, str]) -> str:
     return re.sub(r"\{([\w.]+)\}", lambda match: flags.get(match[1], match[1]), text)
+
+
+def first_ten(items: Iterable[object], separator: str = ", ") -> str:
+    """The first ten items and the number of the others, for a message."""
+    texts = [str(item) for item in items]
+    return separator.join(texts[:10]) + (f"{separator}and {len(texts) - 10} more" if len(texts) > 10 else "")

@@ -27,6 +27,7 @@ from itjax.weights.lora import with_loras
 from itjax.weights.official import check_all, companion_files, open_official
 from itjax.weights.sources import preset_of
 from itjax.weights.specs import network_specs
+from itjax.weights.verify import verify_checkpoint, verify_official
 
 
 def main(argv: list[str] | None = None, program: str = "convert_weights.py") -> int:
@@ -63,19 +64,25 @@ def arguments(argv: list[str] | None, program: str) -> argparse.Namespace:
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Converts official files to a checkpoint, merging LoRA if given."""
+    """Converts official files to a checkpoint, merging LoRA if given. With --verify, also reads the checkpoint once."""
     loras = flags.loras_of(args)
     files = open_official(args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path)
     preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
     specs = network_specs(preset.networks)
     check_all(specs, files)
+    if args.verify:
+        verify_official(files.values(), args.lora_dir, Terminal())
     files["dit"] = with_loras(files["dit"], loras)
     companions = companion_files(args.ckpt_dir, args.wav2vec_dir)
     to_checkpoint(specs, files, to_json(preset), companions, args.output, Terminal())
+    if args.verify:
+        verify_checkpoint(args.output, Terminal())
 
 
 def export(args: argparse.Namespace) -> None:
     """Converts a checkpoint to official files; for a training run, only those with trained weights."""
+    if args.verify:
+        result.verify(args.checkpoint, Terminal())
     if result.is_result(args.checkpoint):
         for path in result.export(args.checkpoint, args.output, Terminal()):
             print(path)

@@ -91,7 +91,13 @@ def add_official_files(group) -> None:
         help="scale of each LoRA file (default 1.2)",
     )
     group.add_argument(
-        "--preset", help="preset for other network sizes: a name, or a Python file that defines PRESET; runs its code"
+        "--verify",
+        action="store_true",
+        help="first compare the weights with their checksums: those of a converted checkpoint, those in .pth files, and the "
+        "published ones of files downloaded with Hugging Face's tool (no others are known)",
+    )
+    group.add_argument(
+        "--preset", help="preset for other network sizes: a name, or a Python file, which is run and defines PRESET"
     )
 
 

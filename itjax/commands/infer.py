@@ -14,7 +14,9 @@ from itjax.pipeline.dub import dub
 from itjax.pipeline.process import keep_compiled_programs
 from itjax.terminal import Terminal, run_command
 from itjax.training import result
+from itjax.weights.official import open_official
 from itjax.weights.sources import Weights, open_files
+from itjax.weights.verify import verify_official
 
 
 def main(argv: list[str] | None = None, program: str = "infer.py") -> int:
@@ -55,6 +57,8 @@ def open_weights(args: argparse.Namespace) -> Weights:
         raise UserError(f"--task {args.task}: only {flags.TASK} is supported")
     loras = flags.loras_of(args)
     if args.checkpoint is not None:
+        if args.verify:
+            result.verify(args.checkpoint, Terminal())
         return result.open_weights(args.checkpoint, loras)
     needed = {"--ckpt_dir": args.ckpt_dir, "--wav2vec_dir": args.wav2vec_dir}
     if args.dit_path is None:
@@ -62,6 +66,9 @@ def open_weights(args: argparse.Namespace) -> Weights:
     missing = [flag for flag, value in needed.items() if value is None]
     if missing:
         raise UserError(f"no weights: specify --checkpoint DIR, or the official files (missing: {', '.join(missing)})")
+    if args.verify:
+        files = open_official(args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path)
+        verify_official(files.values(), args.lora_dir, Terminal())
     preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
     return open_files(preset, args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path, loras)
 

@@ -26,14 +26,14 @@ def clean(prompt: str) -> str:
     return re.sub(r"\s+", " ", text.strip())
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """Loads UMT5's tokenizer from `folder`, the checkpoint's `google/umt5-xxl`.
+def load_tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
+    """Loads UMT5's tokenizer from `folder`, the checkpoint's `google/umt5-xxl`, for a network with `vocabulary` tokens.
 
     tokenizer.json defines the whole pipeline. transformers is not used: from version 5 on, it rebuilds the pipeline from
     the vocabulary alone, treats spaces differently, and so gives other ids than those the text encoder was trained on.
 
     Raises:
-        UserError: if tokenizer.json is missing or cannot be read.
+        UserError: if tokenizer.json is missing, cannot be read, or does not belong to the network.
     """
     file = folder / "tokenizer.json"
     if not file.is_file():
@@ -44,6 +44,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         raise UserError(f"the tokenizer in {folder} cannot be read; download the folder again: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    ends = {tuple(tokenizer.encode(text).ids[-1:]) for text in ("", "a")}
+    if tokenizer.num_special_tokens_to_add(is_pair=False) != 1 or len(ends) != 1:
+        raise UserError(f"{file} does not end texts with an end token (its post-processor): download the folder again")
+    largest = max(*ends.pop(), *tokenizer.get_vocab(with_added_tokens=True).values())
+    if largest >= vocabulary:
+        raise UserError(f"{file} has the token {largest}, but the text encoder knows {vocabulary}: download it again")
     return tokenizer
 
 

@@ -1,12 +1,15 @@
 """Presets: network sizes and video sizes as Python values, one file each."""
 
 import json
+import os
 import runpy
 from pathlib import Path
 
 from itjax.configs import infinitetalk_14b, tiny
-from itjax.config import Preset
+from itjax.config import Preset, to_json
 from itjax.errors import UserError
+from itjax.input_files import read_json
+from itjax.preset_json import preset_from_json
 
 PRESETS = {module.PRESET.name: module.PRESET for module in (infinitetalk_14b, tiny)}
 COMPARED = ("dim", "ffn_dim", "freq_dim", "in_dim", "num_heads", "num_layers", "out_dim", "text_len")
@@ -31,6 +34,10 @@ def named(name: str) -> Preset:
         raise UserError(f"--preset {name}: running this file failed: {_one_line(error)}") from error
     if not isinstance(preset, Preset):
         raise UserError(f"--preset {name}: the file defines no PRESET of type itjax.config.Preset")
+    try:
+        preset_from_json(json.loads(json.dumps(to_json(preset))))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--preset {name}: {error}") from error
     return preset
 
 
@@ -41,14 +48,13 @@ def _one_line(error: BaseException) -> str:
 def matching(ckpt_dir: Path) -> Preset:
     """The preset whose DiT matches config.json in the Wan folder. Raises UserError if there is none."""
     file = Path(ckpt_dir) / "config.json"
-    try:
-        sizes = json.loads(file.read_text())
-    except FileNotFoundError:
+    if not os.path.exists(file):
         raise UserError(
             f"--ckpt_dir {ckpt_dir}: no config.json in this folder. Correct the path, or specify the sizes with --preset."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
+        )
+    sizes = read_json(file)
+    if not isinstance(sizes, dict) or not sizes.keys() & set(COMPARED):
+        raise UserError(f"{file}: these are not the sizes of Wan's network. Download it again, or specify --preset.")
     for preset in PRESETS.values():
         if all(getattr(preset.networks.dit, key) == sizes[key] for key in COMPARED if key in sizes):
             return preset

@@ -193,7 +193,10 @@ def _measured(args: argparse.Namespace) -> list[VideoMetrics]:
     measured = []
     for path in paths:
         truth = args.truth / f"{path.stem}.json"
-        content = read_json(truth)  # each video needs its ground truth
+        try:
+            content = read_json(truth)
+        except UserError as error:
+            raise UserError(f"{truth} cannot be read ({error}): each video needs its ground truth") from error
         frames = frames_of(path)
         borders = range(chunks.frame_num, len(frames), chunks.new_frames) if chunks else ()
         measured.append(measure(path.stem, frames, content, borders, detector))

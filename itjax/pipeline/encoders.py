@@ -53,7 +53,9 @@ def prompt_states(net: Umt5, parameters: dict, ids: Array, mask: Array) -> Float
 def encode_prompts(weights: Weights, prompt: str, mesh: Mesh, program: Program) -> Float[Array, "2 X D"]:
     """The encoded prompt and official negative prompt, zero after their ends."""
     networks = program.networks
-    ids, mask = tokenize(load_tokenizer(weights.tokenizer), [prompt, NEGATIVE_PROMPT], networks.dit.text_len)
+    ids, mask = tokenize(
+        load_tokenizer(weights.tokenizer, networks.umt5.vocabulary), [prompt, NEGATIVE_PROMPT], networks.dit.text_len
+    )
     parameters = weights.read("umt5", mesh, program.dtype)
     states = prompt_states(Umt5(networks.umt5, program.dtype), parameters, jnp.asarray(ids), jnp.asarray(mask))
     states = jax.block_until_ready(states.astype(jnp.float32))

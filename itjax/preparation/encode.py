@@ -182,7 +182,7 @@ def encode_speech(tracks: Sequence[SpeechFeatures], start: int, stop: int) -> Fl
 def token_counts(weights: Weights, texts: Sequence[str]) -> list[int]:
     """Number of tokens of each text, including the end token; at least one."""
     text_len = weights.preset.networks.dit.text_len
-    tokenizer = load_tokenizer(weights.tokenizer)
+    tokenizer = load_tokenizer(weights.tokenizer, weights.preset.networks.umt5.vocabulary)
     return [int(tokenize(tokenizer, [text], text_len)[1].sum()) for text in texts]
 
 
@@ -191,7 +191,7 @@ def encode_texts(
 ) -> Generator[Float32[np.ndarray, "X Dt"]]:
     """Yields each encoded text, zero after its end. Loads the text encoder, and frees it after the last text."""
     networks = program.networks
-    tokenizer = load_tokenizer(weights.tokenizer)
+    tokenizer = load_tokenizer(weights.tokenizer, weights.preset.networks.umt5.vocabulary)
     parameters = weights.read("umt5", mesh, program.dtype)
     encoders = Encoders(program, {}, {}, mesh, batch * mesh.shape["data"])
     net = Umt5(networks.umt5, program.dtype)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from itjax.config import Networks
 from itjax.disk import atomic_path, lock_folder, output_errors
 from itjax.errors import UserError
+from itjax.input_files import read_json
 from itjax.media import journal
 from itjax.media.containers import FRAME_RATE
 from itjax.preparation.clips import ScannedVideo, scanned_from_json
@@ -22,6 +23,7 @@ from itjax.records import SPEECH_MARGIN, Layout, chunk_starts, reference_frames
 WORK_FOLDER = "preparation"  # the work folder; contains the files of the next line
 ARGUMENTS_FILE, SCAN_FILE, TEXTS_FILE = "arguments.json", "scan.jsonl", "texts.safetensors"
 SKIPPED_FILE = "skipped.jsonl"
+ARGUMENT_BYTES = 256_000_000  # of the arguments, which have a line per video
 MAX_LISTED = 10  # differences listed in an error message
 
 
@@ -69,8 +71,8 @@ def _check_arguments(path: Path, out: Path, arguments: Mapping[str, str]) -> Non
         _write(path, json.dumps(dict(arguments), indent=1))
         return
     try:
-        before = dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        before = dict(read_json(path, ARGUMENT_BYTES))
+    except (UserError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}). To start over, delete {out}.") from error
     if changed := journal.differences(before, arguments).splitlines():
         more = [f"  and {len(changed) - MAX_LISTED} more"] if len(changed) > MAX_LISTED else []

@@ -91,13 +91,13 @@ def read_boxes(video: Video) -> list | None:
     """
     if video.boxes is None:
         return None
-    content = read_json(video.boxes)
     try:
+        content = read_json(video.boxes)
         boxes = content["bbox"]
         return [boxes[person] for person in ("person1", "person2")]
-    except (KeyError, TypeError) as error:
+    except (UserError, KeyError, TypeError) as error:
         expected = '{"bbox": {"person1": [top, left, bottom, right], "person2": [...]}}'
-        raise UserError(f"{video.boxes} cannot be read ({error!r}): it must be {expected}") from error
+        raise UserError(f"{video.boxes} cannot be read ({error}): it must be {expected}") from error
 
 
 def check_companions(video: Video) -> None:

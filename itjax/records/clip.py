@@ -11,7 +11,7 @@ import safetensors.numpy
 from jaxtyping import Float16, Int32
 
 from itjax.records.layout import Layout, chunk_starts, reference_frames
-from itjax.weights.torch_files import DTYPES
+from itjax.weights.safetensors_files import DTYPES
 
 # n chunks · m references · T latent frames · h w latent grid · P persons · G persons and background · F frames
 # N layers of the speech encoder · X text tokens · Y CLIP tokens · S tokens per latent frame
@@ -100,7 +100,7 @@ def from_records(data: bytes, read: Callable[[int, int], bytes]) -> Clip:
             fields[name] = LazyRows(tuple(shape), partial(_nth, read, first))
             first += shape[0]
         return Clip(metadata["name"], metadata["num_frames"], **fields)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not a record of a clip: {error!r}") from error
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import Float32
 
-from itjax.config import Preset, preset_from_json, to_json
+from itjax.config import Preset, to_json
 from itjax.disk import atomic_path, output_errors
 from itjax.errors import UserError
 from itjax.input_files import read_json
+from itjax.preset_json import preset_from_json
 from itjax.records.layout import Layout
 
 # X text tokens
@@ -90,7 +91,7 @@ def open_dataset(folder: str | Path) -> Dataset:
     """
     folder = Path(folder)
     path = folder / "dataset.json"
-    if not path.exists():
+    if not os.path.lexists(path):
         raise UserError(
             f"{folder} is not a dataset: it contains no dataset.json. Create one with `python -m itjax.preparation VIDEOS "
             f"{folder}`, which also continues a stopped preparation."

@@ -128,7 +128,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(lines, start=1):
         try:
             yield int(json.loads(line)["step"]), line
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             if number < len(lines):
                 raise UserError(
                     f"{path}, line {number}: not the report of a step: {line[:80]!r}. Repair it, or move the file away to "

@@ -3,7 +3,6 @@
 If the run keeps averaged weights, these are used. Values are cast to the dtype of the initial checkpoint.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,19 +12,22 @@ import orbax.checkpoint as ocp
 from itjax.config import Preset
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import UserError
+from itjax.input_files import read_json
 from itjax.progress import SILENT, Progress
 from itjax.training import run_folder
 from itjax.training.checkpoints import FOLDER
 from itjax.weights import store
 from itjax.weights.convert import Report, audio_names, nbytes_of, write_dit_audio, write_dit_base
+from itjax.weights.identity import identity_of
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.load import split_into_torch, torch_view
 from itjax.weights.lora import Lora, open_loras, with_deltas
 from itjax.weights.mapping import LINEAR, Source, sources
-from itjax.weights.sources import Weights, identity_of, open_converted, preset_of, replace_dit
+from itjax.weights.sources import Weights, open_converted, preset_of, replace_dit
 from itjax.weights.specs import NetworkSpec, network_specs
 from itjax.weights.torch_files import TensorFiles
 from itjax.weights.torch_writer import write_safetensors
+from itjax.weights.verify import verify_arrays, verify_checkpoint
 
 LORA_FILE = "lora.safetensors"
 PREFIX = "diffusion_model."  # of tensor names in a LoRA file
@@ -61,6 +63,19 @@ def open_weights(directory: str | Path, loras: Sequence[tuple[str | Path, float]
     spec = network_specs(base.preset.networks)["dit"]
     identity = f"{base.identity},{identity_of(TensorFiles(result.arrays), added)}"
     return replace_dit(base, _dit(folder, spec, added), identity)
+
+
+def verify(directory: Path, progress: Progress = SILENT) -> None:
+    """Compares a folder that `open_weights` accepts with its checksums; for a training run, also its initial weights.
+
+    Raises:
+        UserError: If something is missing or differs from what was written.
+    """
+    if not is_result(directory):
+        return verify_checkpoint(directory, progress)
+    found = open_result(directory)
+    verify_arrays(found.arrays, progress)
+    return verify(found.base, progress)
 
 
 def export(directory: Path, output: Path, progress: Progress = SILENT) -> list[Path]:
@@ -106,11 +121,11 @@ def open_result(directory: Path) -> Result:
     run, step = _run_and_step(directory)
     path = run / run_folder.FILE
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         base, trained = Path(content["checkpoint"]), content["training"]["trained"]["parts"]
         checkpoints = content.get("checkpoints", str(run / FOLDER))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}): it records the initial weights of {run}") from error
+    except (UserError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): it records the initial weights of {run}") from error
     if not base.is_dir():
         raise UserError(f"the initial weights of {run} are missing from {base}: restore them, or correct the path in {path}")
     if "://" in checkpoints:

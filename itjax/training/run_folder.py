@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict
 from itjax.config import to_json
 from itjax.disk import atomic_path, lock_folder, output_errors
 from itjax.errors import UserError
+from itjax.input_files import parse_json, read_json
 from itjax.training.checkpoints import folder_of
 from itjax.training.config import Training
 from itjax.weights.sources import Weights
@@ -54,9 +55,10 @@ def create_or_check(settings: Training, weights: Weights) -> None:
 def is_run_folder(folder: Path) -> bool:
     """Whether `folder` is the folder of a run or of a run's checkpoints."""
     try:
-        return "training" in json.loads((folder / FILE).read_text())
-    except (OSError, ValueError):
+        content = read_json(folder / FILE)
+    except UserError:
         return False
+    return isinstance(content, dict) and "training" in content
 
 
 def _write_or_compare(folder: epath.Path, current: dict[str, Any]) -> None:
@@ -70,9 +72,11 @@ def _write_or_compare(folder: epath.Path, current: dict[str, Any]) -> None:
                 _write(Path(path), current)
         return
     try:
-        stored = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        stored = parse_json(path.read_bytes(), path) if "://" in os.fspath(path) else read_json(path)
+    except (OSError, UserError) as error:
         raise UserError(f"{path} cannot be read ({error}); repair it, or choose another --run folder") from error
+    if not isinstance(stored, dict) or not isinstance(stored.get("training", {}), dict):
+        raise UserError(f"{path} is not the configuration of a run; repair it, or choose another --run folder")
     differences = _differences(stored, current)
     if differences:
         raise UserError(

@@ -6,16 +6,26 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.typing import DTypeLike
 
+from itjax.errors import UserError, first_ten
 from itjax.parallel.placement import onto_shards
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape, Source, flat_shapes, sources, torch_shapes
+from itjax.weights.plausible import check_values
 from itjax.weights.specs import NetworkSpec
 from itjax.weights.torch_files import TensorFiles, check_names
 
 
 def leaf(source: Source, files: TensorFiles, dtype: DTypeLike | None = None) -> LazyTensor:
-    """One Flax array (possibly a stack of layers), read from torch tensors, in `dtype` or by default in their own."""
-    own = np.result_type(*(files.dtype(name) for name in source.names))
+    """One Flax array (possibly a stack of layers), read from torch tensors, in `dtype` or by default in their own.
+
+    Raises:
+        UserError: if the layers are of types that have none in common.
+    """
+    try:
+        own = np.result_type(*(files.dtype(name) for name in source.names))
+    except TypeError as error:  # float8 is not converted to other types implicitly
+        found = first_ten({files.dtype(name) for name in source.names})
+        raise UserError(f"{source.names[0]} and its counterparts in other layers are of different types: {found}") from error
     dtype = np.dtype(own if dtype is None else dtype)
     return LazyTensor(source.shape, dtype, partial(_read_leaf, source, files, dtype))
 
@@ -24,13 +34,19 @@ def _read_leaf(source: Source, files: TensorFiles, dtype: np.dtype, index: Index
     """Reads layer by layer into one buffer, so that no layer is in memory twice."""
     index, layout = full_index(index, source.shape), source.layout
     if not source.stacked:
-        part = files.read(source.names[0], layout.torch_index(index))
+        part = _read_checked(files, source.names[0], layout.torch_index(index))
         return np.ascontiguousarray(layout.to_jax(part), dtype)
     layers = range(*index[0].indices(source.shape[0]))
     buffer = np.empty([len(range(*part.indices(n))) for part, n in zip(index, source.shape, strict=True)], dtype)
     for i, layer in enumerate(layers):
-        buffer[i] = layout.to_jax(files.read(source.names[layer], layout.torch_index(index[1:])))
+        buffer[i] = layout.to_jax(_read_checked(files, source.names[layer], layout.torch_index(index[1:])))
     return buffer
+
+
+def _read_checked(files: TensorFiles, name: str, index: Index) -> np.ndarray:
+    values = files.read(name, index)
+    check_values(values, name, files.tensors[name].file)
+    return values
 
 
 def full_index(index: Index, shape: Shape) -> Index:

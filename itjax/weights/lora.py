@@ -12,6 +12,7 @@ import numpy as np
 from itjax.errors import UserError
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index
+from itjax.weights.plausible import FLOATS, LIMIT, check_values
 from itjax.weights.torch_files import TensorFiles, open_tensors
 
 PREFIXES = ("diffusion_model.", "model.diffusion_model.", "transformer.", "")
@@ -31,6 +32,7 @@ class Lora(NamedTuple):
 class Delta(NamedTuple):
     """The update of one tensor: scale · up @ down, or scale · difference (`down` is then empty)."""
 
+    path: Path
     file: TensorFiles
     scale: float
     up: str
@@ -53,8 +55,8 @@ def with_loras(files: TensorFiles, loras: Sequence[tuple[str | Path, float]]) ->
     If only some keys of a file match a tensor, a warning names the others.
 
     Raises:
-        UserError: if a file matches none of the tensors or has only half of a pair, or if the shapes of a delta and its
-            tensor differ.
+        UserError: if a file matches none of the tensors or has only half of a pair, if the shapes of a delta and its
+            tensor differ, or if values or a scale are not plausible. Values are checked now, merged ones when they are read.
     """
     return with_deltas(files, open_loras(loras))
 
@@ -63,8 +65,11 @@ def open_loras(loras: Sequence[tuple[str | Path, float]]) -> list[Lora]:
     """Opens the sets of deltas in files, each with its scale.
 
     Raises:
-        UserError: if a file is not a file of tensors.
+        UserError: if a file is not a file of tensors, or a scale is not finite.
     """
+    for path, scale in loras:
+        if not abs(scale) < LIMIT:
+            raise UserError(f"--lora_scale {scale} of {path}: must be a usual number, such as 1.0")
     return [Lora(Path(path), open_tensors(path), scale) for path, scale in loras]
 
 
@@ -77,15 +82,19 @@ def with_deltas(files: TensorFiles, loras: Sequence[Lora]) -> TensorFiles:
     patched = dict(files.tensors)
     for name, added in deltas.items():
         stored = patched[name]
-        patched[name] = stored._replace(read=partial(_read_with, stored, tuple(added)))
+        patched[name] = stored._replace(read=partial(_read_with, name, stored, tuple(added)))
     return TensorFiles(patched)
 
 
-def _read_with(stored: LazyTensor, deltas: tuple[Delta, ...], index: Index) -> np.ndarray:
-    value = stored.read(index).astype(np.float32)
-    for delta in deltas:
-        value = value + delta.read(stored.shape, index)
-    return value.astype(stored.dtype)
+def _read_with(name: str, stored: LazyTensor, deltas: tuple[Delta, ...], index: Index) -> np.ndarray:
+    values = stored.read(index).astype(np.float32)
+    check_values(values, name, stored.file)
+    with np.errstate(over="ignore", invalid="ignore"):  # `check_values` finds it
+        for delta in deltas:
+            values = values + delta.read(stored.shape, index)
+        values = values.astype(stored.dtype)
+    check_values(values, f"{name} with the LoRA {' and '.join(str(delta.path) for delta in deltas)}", None)
+    return values
 
 
 def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
@@ -103,6 +112,8 @@ def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
             unmatched.append(key)
             continue
         _check_shape(path, key, delta, name, files)
+        for part in filter(None, (delta.up, delta.down)):
+            _check_part(path, lora, part)
         found.append((name, delta))
     if not found:
         raise UserError(f"the LoRA {path} matches no tensor of this network; its keys are {_some(lora.names())}")
@@ -127,12 +138,31 @@ def _delta(path: Path, lora: TensorFiles, key: str, scale: float) -> tuple[Delta
             if stem + down not in lora.names():
                 raise UserError(f"the LoRA {path} has {key} but not {stem + down}")
             if f"{stem}.alpha" in lora.names():
-                scale = scale * lora.read(f"{stem}.alpha").item() / lora.shape(stem + down)[0]
-            return Delta(lora, scale, key, stem + down), up
+                scale = scale * _alpha(path, lora, f"{stem}.alpha") / _rank(path, lora, stem + down)
+            return Delta(path, lora, scale, key, stem + down), up
     for ending in DIFFERENCE_SUFFIXES:
         if key.endswith(ending):
-            return Delta(lora, scale, key), ending
+            return Delta(path, lora, scale, key), ending
     return None, ""
+
+
+def _alpha(path: Path, lora: TensorFiles, key: str) -> float:
+    """The number α, by which (over the rank) a pair is scaled."""
+    shape = lora.shape(key)
+    if math.prod(shape) != 1 or lora.dtype(key).kind == "b":
+        raise UserError(f"the LoRA {path}: {key} must be one number, but is {lora.dtype(key)}{list(shape)}")
+    alpha = float(lora.read(key).reshape(()))
+    if not abs(alpha) < LIMIT:
+        raise UserError(f"the LoRA {path}: {key} is {alpha}: replace the damaged file")
+    return alpha
+
+
+def _rank(path: Path, lora: TensorFiles, down: str) -> int:
+    """The rank of a pair: the rows of `down`."""
+    rank = lora.shape(down)[0] if lora.shape(down) else 0
+    if rank == 0:
+        raise UserError(f"the LoRA {path}: {down} has the shape {list(lora.shape(down))}, without a rank")
+    return rank
 
 
 def _tensor_name(key: str, ending: str, known: set[str]) -> str | None:
@@ -148,11 +178,19 @@ def _check_shape(path: Path, key: str, delta: Delta, name: str, files: TensorFil
     shape = lora_shape = files.shape(name)
     if delta.down:
         up, down = delta.file.shape(delta.up), delta.file.shape(delta.down)
-        lora_shape = (up[0], down[1]) if len(up) == len(down) == 2 and up[1] == down[0] else (*up, *down)
+        is_pair = len(up) == len(down) == 2 and up[1] == down[0] > 0
+        lora_shape = (up[0], down[1]) if is_pair else (*up, *down)
     elif math.prod(delta.file.shape(key)) != math.prod(shape):
         lora_shape = delta.file.shape(key)
     if lora_shape != shape:
         raise UserError(f"the LoRA {path}: {key} gives the shape {list(lora_shape)}, but {name} has {list(shape)}")
+
+
+def _check_part(path: Path, lora: TensorFiles, key: str) -> None:
+    """Checks the type and values of one tensor of a delta. Reads it, so that a damaged file is refused before any work."""
+    if lora.dtype(key).name not in FLOATS:
+        raise UserError(f"the LoRA {path}: {key} is of type {lora.dtype(key)}, but must be of floating-point numbers")
+    check_values(lora.read(key), key, path)
 
 
 def _some(names: Sequence[str]) -> str:

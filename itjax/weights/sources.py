@@ -9,10 +9,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from itjax.config import Preset, preset_from_json
+from itjax.config import Preset
 from itjax.errors import UserError
 from itjax.parallel.sharding import with_shardings
+from itjax.preset_json import preset_from_json
 from itjax.weights import store
+from itjax.weights.identity import identity_of
 from itjax.weights.load import load, torch_view
 from itjax.weights.lora import with_loras
 from itjax.weights.official import check_all, open_official, tokenizer_folder
@@ -53,8 +55,8 @@ def preset_of(directory: Path) -> Preset:
     """
     try:
         return preset_from_json(store.read_metadata(directory))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{directory}: its sizes are not those of a converted checkpoint ({error!r})") from error
+    except ValueError as error:
+        raise UserError(f"{directory / store.SIZES_FILE}: {error}. {store.RECOVERY_HINT.capitalize()}.") from error
 
 
 def open_converted(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
@@ -118,13 +120,6 @@ def _select(wanted: dict, only: Callable[[str], bool] | None) -> dict:
     if only is None:
         return wanted
     return unflatten_dict({path: x for path, x in flatten_dict(wanted, sep="/").items() if only(path)}, sep="/")
-
-
-def identity_of(files: TensorFiles, loras: list[tuple[Path, float]]) -> str:
-    """Names, sizes and modification times of the files: enough to detect that a run is resumed with other weights."""
-    paths = sorted({tensor.file for tensor in files.tensors.values() if tensor.file} | {path for path, _ in loras})
-    describe = lambda path: f"{path.name}:{path.stat().st_size}:{path.stat().st_mtime_ns}"
-    return ",".join([*map(describe, paths), *(str(scale) for _, scale in loras)])
 
 
 def free_device_memory(parameters: dict) -> None:

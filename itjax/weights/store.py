@@ -5,6 +5,7 @@ the networks. Independent of any network: a tree is a nested dict, a leaf is nam
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import math
@@ -24,8 +25,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import OutputError, UserError
 from itjax.parallel.placement import onto_shards
+from itjax.weights import checksums
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape
+from itjax.weights.orbax_arrays import RECOVERY_HINT, damaged, open_arrays, read_checkpoint_json
+from itjax.weights.plausible import check_values
 from itjax.weights.torch_files import TensorFiles
 
 SIZES_FILE = "sizes.json"
@@ -34,7 +38,6 @@ VERSION = 1  # format of sizes.json; other versions are rejected
 MAX_CHUNK_BYTES = 2**24  # a chunk is the unit of reading: small, so that a shard reads little more than it needs
 WRITE_BYTES = 2**25  # bytes of a leaf written at a time
 READ_BYTES = 2**27  # bytes of a leaf read at a time
-RECOVERY_HINT = "convert the weights again, or, for a training run, use an earlier step"
 
 
 def save(
@@ -66,18 +69,21 @@ def save(
     if target.exists():
         raise UserError(f"{target} already exists: remove it or choose another folder")
     check_output(target, sum(leaf.nbytes for leaf in leaves.values()))
-    sizes = json.dumps({"version": VERSION, "sizes": metadata}, indent=2)
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     with atomic_path(target) as folder:
         _save_skeleton(folder, target, tree)
         for path, leaf in leaves.items():
-            _save_leaf(folder, target, path, leaf)
+            _save_leaf(folder, target, path, leaf, digest)
             saved(path)
         with output_errors(target):
-            for name, file in (companions or {}).items():
+            for name, file in sorted((companions or {}).items()):
                 copy = companion_files(folder) / name
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
-            (folder / SIZES_FILE).write_text(sizes + "\n")
+                digest.update(name.encode() + copy.read_bytes())
+            sizes = {"version": VERSION, "digest": digest.hexdigest(), "sizes": metadata}
+            (folder / SIZES_FILE).write_text(json.dumps(sizes, indent=2) + "\n")
+            checksums.write(folder, {_name(path) for path in leaves})
 
 
 def companion_files(directory: str | Path) -> Path:
@@ -97,7 +103,8 @@ def _save_skeleton(folder: Path, target: Path, tree: dict) -> None:
         checkpointer.save(folder, zeros)
 
 
-def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyTensor) -> None:
+def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyTensor, digest: Any) -> None:
+    """Writes a leaf and adds it to the `digest` (a hashlib object) of the checkpoint."""
     try:
         values = leaf.read(())
     except OSError as error:
@@ -105,6 +112,7 @@ def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyTensor) -> None:
     if values.shape != tuple(leaf.shape) or values.dtype != leaf.dtype:
         declared = f"{leaf.dtype}{list(leaf.shape)}"
         raise ValueError(f"{path} was declared as {declared} but is {values.dtype}{list(values.shape)}")
+    digest.update(f"{path} {np.dtype(leaf.dtype).name} {list(leaf.shape)} ".encode())
     chunk = _chunk(leaf.shape, np.dtype(leaf.dtype).itemsize)
     spec = {
         "driver": "zarr3",
@@ -120,7 +128,9 @@ def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyTensor) -> None:
     with _write_errors(target):
         store = ts.open(spec, create=True, delete_existing=True).result()
         for rows in _blocks(leaf, chunk):
-            store[rows].write(values[rows], can_reference_source_data_indefinitely=True).result()  # avoids a copy
+            written = store[rows].write(values[rows], can_reference_source_data_indefinitely=True)  # avoids a copy
+            digest.update(np.ascontiguousarray(values[rows]).reshape(-1).view(np.uint8))
+            written.result()
 
 
 def _chunk(shape: Shape, itemsize: int) -> list[int]:
@@ -153,14 +163,28 @@ def read_metadata(directory: str | Path) -> dict:
     if not file.is_file():
         state = "has no " + SIZES_FILE if Path(directory).is_dir() else "is not a folder"
         raise UserError(f"{directory} is not a checkpoint made by convert_weights.py: it {state}")
-    try:
-        content = json.loads(file.read_text())
-        version, sizes = content["version"], content["sizes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error!r}): {RECOVERY_HINT}") from error
-    if version != VERSION or not isinstance(sizes, dict):
-        raise UserError(f"{file} has version {version}, but this program reads version {VERSION}")
-    return sizes
+    content = _read_sizes(file)
+    if content["version"] != VERSION or not isinstance(content["sizes"], dict):
+        raise UserError(f"{file} has version {content['version']}, but this program reads version {VERSION}")
+    return content["sizes"]
+
+
+def _read_sizes(file: Path) -> dict:
+    content = read_checkpoint_json(file)
+    if not isinstance(content, dict) or not {"version", "sizes"} <= content.keys():
+        raise UserError(f"{file} is damaged, it lacks the version or sizes: {RECOVERY_HINT}")
+    return content
+
+
+def stored_digest(directory: str | Path) -> str | None:
+    """SHA-256 of the arrays, metadata and companions, stored by `save`. None in older checkpoints and those of training.
+
+    Raises:
+        UserError: if `sizes.json` is damaged.
+    """
+    file = Path(directory) / SIZES_FILE
+    digest = _read_sizes(file).get("digest") if file.is_file() else None
+    return str(digest) if digest else None
 
 
 def restore(directory: str | Path, abstract_tree: dict) -> dict:
@@ -170,10 +194,11 @@ def restore(directory: str | Path, abstract_tree: dict) -> dict:
     the tree are read, one shard in host memory at a time.
 
     Raises:
-        UserError: if leaves are missing or have another shape, or files are lost or damaged; the message names them.
+        UserError: if leaves are missing or have another shape or values that are not plausible, or files are lost or
+            damaged; the message names them.
     """
     wanted = _flat(abstract_tree)
-    stores = _open_stores(Path(directory), tuple(wanted))
+    stores = open_arrays(Path(directory), tuple(wanted))
     mismatched = [
         f"{path}: expected {list(leaf.shape)}, found {list(stores[path].shape)}"
         for path, leaf in wanted.items()
@@ -181,8 +206,15 @@ def restore(directory: str | Path, abstract_tree: dict) -> dict:
     ]
     if mismatched:
         raise UserError(f"{directory} contains networks of other sizes:\n  " + "\n  ".join(mismatched[:10]))
-    read = lambda path, dtype: partial(_read_store, Path(directory), path, stores[path], dtype)
-    return unflatten_dict({path: onto_shards(leaf, read(path, leaf.dtype)) for path, leaf in wanted.items()}, sep="/")
+
+    def read(path: str, dtype: Any, index: Index) -> np.ndarray:
+        values = _read_store(Path(directory), path, stores[path], dtype, index)
+        check_values(values, path, Path(directory))
+        return values
+
+    return unflatten_dict(
+        {path: onto_shards(leaf, partial(read, path, leaf.dtype)) for path, leaf in wanted.items()}, sep="/"
+    )
 
 
 def open_checkpoint(directory: str | Path) -> TensorFiles:
@@ -194,7 +226,7 @@ def open_checkpoint(directory: str | Path) -> TensorFiles:
         UserError: if the folder is not a checkpoint, or is damaged.
     """
     folder = Path(directory)
-    stores = _open_stores(folder, None)
+    stores = open_arrays(folder, None)
     return TensorFiles(
         {
             path: LazyTensor(tuple(store.shape), store.dtype.numpy_dtype, partial(_read_whole, folder, path, store), folder)
@@ -225,59 +257,7 @@ def _read_store(directory: Path, path: str, store: ts.TensorStore, dtype: Any, i
             values[start : start + rows] = part[start : min(start + rows, part.shape[0])].read().result()
         return values
     except ValueError as error:  # tensorstore raises ValueError for any problem with its files
-        raise _damaged(directory, path, error) from error
-
-
-def _open_stores(directory: Path, paths: tuple[str, ...] | None) -> dict[str, ts.TensorStore]:
-    """Opens the arrays at `paths` (None: all) concurrently. Raises UserError naming the missing ones."""
-    metadata, names = _orbax_metadata(directory.absolute())
-    missing = sorted(set(paths or ()) - set(names))
-    if missing:
-        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-        raise UserError(f"{directory} lacks {len(missing)} arrays: {', '.join(missing[:10])}{more}")
-    specs = {path: _spec(directory.absolute(), metadata, names[path]) for path in paths or names}
-    opened, stores = {path: ts.open(spec, open=True) for path, spec in specs.items()}, {}
-    for path, future in opened.items():
-        try:
-            stores[path] = future.result()
-        except ValueError as error:
-            raise _damaged(directory, path, error) from error
-    return stores
-
-
-def _orbax_metadata(directory: Path) -> tuple[dict, dict[str, str]]:
-    """Orbax's metadata of the checkpoint, and {path: Orbax's name of the leaf}."""
-    file = directory / "_METADATA"
-    if not file.is_file():
-        state = "has no _METADATA" if directory.is_dir() else "is not a folder"
-        raise UserError(f"{directory} is not a checkpoint: it {state}")
-    try:
-        metadata = json.loads(file.read_text())
-        # empty nodes of a tree are listed, too, but have no array
-        arrays = [leaf for leaf in metadata["tree_metadata"].values() if leaf["value_metadata"]["value_type"] != "None"]
-        keys = [[str(key["key"]) for key in leaf["key_metadata"]] for leaf in arrays]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is damaged ({error!r}): {RECOVERY_HINT}") from error
-    return metadata, {"/".join(leaf): ".".join(leaf) for leaf in keys}
-
-
-def _spec(directory: Path, metadata: dict, name: str) -> dict:
-    """The tensorstore spec of a leaf.
-
-    A leaf is stored in its own folder (by `save`), or in the OCDBT database that is Orbax's default (by training).
-    """
-    folder = {"driver": "file", "path": f"{directory}/"}
-    kvstore = {"driver": "ocdbt", "base": folder, "path": f"{name}/"} if metadata.get("use_ocdbt") else None
-    return {
-        "driver": "zarr3" if metadata.get("use_zarr3") else "zarr",
-        "kvstore": kvstore or folder | {"path": f"{directory / name}/"},
-        "fill_missing_data_reads": False,  # a missing file is an error instead of zeros
-    }
-
-
-def _damaged(directory: Path, path: str, error: ValueError) -> UserError:
-    detail = str(error).split(" [")[0]
-    return UserError(f"{directory} is damaged: {path} cannot be read ({detail}): {RECOVERY_HINT}")
+        raise damaged(directory, path, error) from error
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ import numpy as np
 from itjax.disk import atomic_path, check_output, output_errors
 from itjax.errors import UserError
 from itjax.weights.lazy import LazyTensor
-from itjax.weights.torch_files import SAFETENSORS_CODES, torch_module
+from itjax.weights.pickle_files import torch_module
+from itjax.weights.safetensors_files import SAFETENSORS_CODES
 
 COPY_BYTES = 2**26  # bytes copied at a time if the memory layout of a tensor differs from the file's
 

@@ -25,7 +25,7 @@ def wan(recordings):
 
 @pytest.fixture(scope="module")
 def tokenizer(wan):
-    return load_tokenizer(wan / "google" / "umt5-xxl")
+    return load_tokenizer(wan / "google" / "umt5-xxl", 320)
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +88,37 @@ def test_a_long_prompt_is_cut_before_the_end_token(tokenizer):
 
 def test_an_absent_tokenizer_is_named(tmp_path):
     with pytest.raises(UserError, match=str(tmp_path / "umt5-xxl")):
-        load_tokenizer(tmp_path / "umt5-xxl")
+        load_tokenizer(tmp_path / "umt5-xxl", 320)
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"version": "1.0", "model": null}'])
 def test_a_damaged_tokenizer_is_named(content, tmp_path):
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(UserError, match=str(tmp_path)):
-        load_tokenizer(tmp_path)
+        load_tokenizer(tmp_path, 320)
+
+
+def without_end(content: dict) -> None:
+    content["post_processor"] = None
+
+
+def with_end_first(content: dict) -> None:
+    content["post_processor"]["single"].reverse()
+
+
+def with_large_end(content: dict) -> None:
+    content["post_processor"]["special_tokens"]["</s>"]["ids"] = [320]
+
+
+def with_large_piece(content: dict) -> None:
+    content["added_tokens"] += [content["added_tokens"][0] | {"id": 320, "content": "<new>"}]
+    content["model"]["vocab"] += [["more", -1.0]] * (320 - len(content["model"]["vocab"]))
+
+
+@pytest.mark.parametrize("change", [without_end, with_end_first, with_large_end, with_large_piece])
+def test_a_tokenizer_of_another_network_is_named(change, wan, tmp_path):
+    content = json.loads((wan / "google" / "umt5-xxl" / "tokenizer.json").read_text())
+    change(content)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"tokenizer\.json (does not end texts|has the token 320).*download"):
+        load_tokenizer(tmp_path, 320)

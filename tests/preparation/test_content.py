@@ -160,7 +160,7 @@ def test_masks_are_the_boxes_on_the_grid_of_tokens(clips):
 
 def test_text_is_the_captions_states_up_to_its_end(dataset, weights, parameters, clips):
     texts = ["A man speaks.", "", NEGATIVE_PROMPT]
-    ids, mask = tokenize(load_tokenizer(weights.tokenizer), texts, NETS.dit.text_len)
+    ids, mask = tokenize(load_tokenizer(weights.tokenizer, NETS.umt5.vocabulary), texts, NETS.dit.text_len)
     states = np.asarray(jax.jit(partial(apply, Umt5(NETS.umt5)))(parameters("umt5"), ids, mask)) * mask[..., None]
     counts = mask.sum(axis=1)
     for name, number in [(CUT, 0), (SECOND, 0), (THIRTY, 1), (TWO, 1)]:

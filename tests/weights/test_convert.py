@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from itjax.commands import convert as convert_weights
+from itjax.commands import flags, infer
 from itjax.configs.tiny import PRESET
-from itjax.errors import OutputError
+from itjax.errors import OutputError, UserError
 from itjax.weights import convert, store
 from itjax.weights.load import torch_view
 from itjax.weights.lora import with_loras
@@ -38,7 +40,7 @@ def printed() -> io.StringIO:
 def converted(tiny_official, tmp_path_factory, printed) -> Path:
     output = tmp_path_factory.mktemp("converted") / "checkpoint"
     with contextlib.redirect_stdout(printed):
-        assert convert_weights.main([*tiny_official.flags, "--output", str(output)]) == 0
+        assert convert_weights.main([*tiny_official.flags, "--output", str(output), "--verify"]) == 0
     return output
 
 
@@ -66,6 +68,25 @@ def fails(arguments: list, output: Path, capsys) -> str:
     message = capsys.readouterr().err
     assert "Traceback" not in message
     return message
+
+
+def test_a_damaged_checkpoint_is_found_by_verify(converted, printed, tmp_path, capsys):
+    assert f"{converted} is intact" in printed.getvalue()
+    damaged = shutil.copytree(converted, tmp_path / "damaged")
+    flip_in(damaged / "vae.encoder.conv_in.conv.kernel")
+    message = fails(["--to-torch", "--verify", "--checkpoint", damaged], tmp_path / "out", capsys)
+    assert f"{damaged} is damaged: vae/encoder/conv_in/conv/kernel cannot be read" in message
+    arguments = flags.parser("infer.py").parse_args(["--checkpoint", str(damaged), "--verify"])
+    with pytest.raises(UserError, match="vae/encoder/conv_in/conv/kernel"):
+        infer.open_weights(arguments)
+
+
+def flip_in(array: Path) -> None:
+    """Flips a bit in a chunk of an array in a checkpoint."""
+    chunk = next(path for path in array.rglob("c/**/*") if path.is_file())
+    content = bytearray(chunk.read_bytes())
+    content[5] ^= 4
+    chunk.write_bytes(content)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -113,7 +134,7 @@ def test_what_is_not_used_is_kept_under_its_own_name(converted, tiny_files, tiny
 
 
 def test_report(converted, printed):
-    lines = printed.getvalue().splitlines()
+    lines = [line for line in printed.getvalue().splitlines() if " GB" in line]  # the others are those of --verify
     assert [line.split(": 0.00")[0] for line in lines[:-1]] == [*NETWORKS, "unused"]
     assert lines[-1].startswith(f"wrote {converted} in ") and "peak host memory " in lines[-1]
 
@@ -151,7 +172,7 @@ def test_missing_files_are_named_before_anything_is_read(copied, tmp_path, capsy
     (copied.ckpt_dir / "Wan2.1_VAE.pth").unlink()
     message = fails(copied.flags, tmp_path / "out", capsys)
     assert "missing: diffusion_pytorch_model-00002-of-00002.safetensors" in message
-    assert "--ckpt_dir:" in message and "Wan2.1_VAE.pth does not exist" in message
+    assert "--ckpt_dir:" in message and "Wan2.1_VAE.pth: no such file" in message
 
 
 def test_wrong_tensors_are_named_before_anything_is_read(copied, tmp_path, capsys, monkeypatch):
@@ -243,6 +264,7 @@ def test_a_shard_that_vanishes_leaves_nothing(copied, tmp_path, capsys, monkeypa
 KILLED = """
 import os, signal, sys
 from itjax.commands import convert as convert_weights
+from itjax.commands import flags, infer
 from itjax.weights import store, convert
 
 def deadly(*arguments, **named):

@@ -139,3 +139,47 @@ def test_half_a_pair_is_an_error(present, absent, dit, written):
 def test_another_shape_is_an_error_with_both_shapes(tensors, shapes, dit, written):
     with pytest.raises(UserError, match=shapes):
         with_loras(dit, [(written(tensors), 1.0)])
+
+
+def changed(values: np.ndarray, value: float) -> np.ndarray:
+    values = values.copy()
+    values.flat[1] = value
+    return values
+
+
+BAD = {
+    "NaN": ({"lora_down.weight": changed(DOWN, np.nan)}, r"lora_down\.weight has values that are NaN"),
+    "infinity": ({"lora_up.weight": changed(UP, -np.inf)}, r"lora_up\.weight has values that are NaN"),
+    "1e38": ({"lora_up.weight": changed(UP, 1e38)}, r"lora_up\.weight has values that are NaN"),
+    "rank 0": ({"lora_down.weight": DOWN[:0], "lora_up.weight": UP[:, :0]}, r"gives the shape \[96, 0, 0, 96\]"),
+    "rank 0 with alpha": (
+        {"lora_down.weight": DOWN[:0], "lora_up.weight": UP[:, :0], "alpha": np.float32(1)[...]},
+        "without a rank",
+    ),
+    "a vector with alpha": ({"lora_down.weight": DOWN[0], "alpha": np.float32(1)[...]}, "gives the shape"),
+    "alpha NaN": ({"alpha": np.float32(np.nan)[...]}, r"alpha is nan"),
+    "alpha 1e38": ({"alpha": np.float32(1e38)[...]}, r"alpha is 1e\+38|alpha is 9\.9"),
+    "two alphas": ({"alpha": np.ones(2, np.float32)}, r"alpha must be one number, but is float32\[2\]"),
+    "no alpha in it": ({"alpha": np.ones(0, np.float32)}, r"alpha must be one number, but is float32\[0\]"),
+    "integers": ({"lora_down.weight": DOWN.astype(np.int32)}, r"lora_down\.weight is of type int32"),
+}
+
+
+@pytest.mark.parametrize(("parts", "message"), BAD.values(), ids=BAD)
+def test_strange_values_are_refused_when_it_is_opened(parts, message, dit, written):
+    pair = {"lora_down.weight": DOWN, "lora_up.weight": UP} | parts
+    with pytest.raises(UserError, match=rf"lora\.safetensors.*{Q}\..*{message}"):
+        with_loras(dit, [(written({f"{Q}.{key}": np.asarray(value) for key, value in pair.items()}), 1.0)])
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf, -np.inf, 1e39])
+def test_scales_that_are_no_usual_number(scale, dit, lora):
+    with pytest.raises(UserError, match=r"--lora_scale .*must be a usual number"):
+        with_loras(dit, [(lora, scale)])
+
+
+def test_sums_that_are_too_large_name_the_tensor_and_the_file(dit, written):
+    file = written({f"{Q}.lora_down.weight": DOWN * 1e6, f"{Q}.lora_up.weight": UP * 1e6})
+    files = with_loras(dit, [(file, 1.0)])
+    with pytest.raises(UserError, match=rf"{Q}\.weight with the LoRA .*lora\.safetensors has values"):
+        files.read(f"{Q}.weight")

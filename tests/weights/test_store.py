@@ -308,7 +308,7 @@ def test_folders_that_are_no_checkpoint(copied, tmp_path):
         with pytest.raises(UserError, match="is not a folder"):
             call(tmp_path / "nothing")
     (copied / "_METADATA").write_text("{")
-    with pytest.raises(UserError, match="_METADATA is damaged"):
+    with pytest.raises(UserError, match=r"_METADATA: cannot be read as JSON.*damaged"):
         open_checkpoint(copied)
     (copied / "_METADATA").unlink()
     with pytest.raises(UserError, match="not a checkpoint: it has no _METADATA"):
@@ -318,5 +318,5 @@ def test_folders_that_are_no_checkpoint(copied, tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", "{}", json.dumps({"version": 2, "sizes": {}})])
 def test_sizes_that_cannot_be_read(content, copied):
     (copied / "sizes.json").write_text(content)
-    with pytest.raises(UserError, match=r"sizes\.json (is damaged|has version 2)"):
+    with pytest.raises(UserError, match=r"sizes\.json(: cannot be read as JSON| is damaged| has version 2)"):
         read_metadata(copied)

@@ -198,7 +198,7 @@ def test_what_is_no_safetensors_file_is_named(content, tmp_path):
 def test_header_that_contradicts_itself(tmp_path):
     header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}).encode()
     (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    with pytest.raises(UserError, match=r"w has 4 bytes for float32\[2\]"):
+    with pytest.raises(UserError, match=r"x\.safetensors is incomplete, damaged.*w"):
         open_tensors(tmp_path / "x.safetensors")
 
 
@@ -212,7 +212,7 @@ def test_a_file_cut_after_it_was_opened(state, tmp_path):
 
 
 def test_what_a_path_may_be(state, tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="nothing: no such file"):
         open_tensors(tmp_path / "nothing")
     with pytest.raises(UserError, match="neither"):
         open_tensors(tmp_path)
@@ -265,7 +265,7 @@ def test_damaged_torch_files_are_named(state, tmp_path):
     whole = (tmp_path / "x.pth").read_bytes()
     legacy = tmp_path / "legacy.pth"
     save_legacy(state, legacy)
-    for content in (b"", b"version https://git-lfs", whole[: len(whole) // 2], legacy.read_bytes()[:-20]):
+    for content in (b"version https://git-lfs", whole[: len(whole) // 2], legacy.read_bytes()[:-20]):
         (tmp_path / "bad.pth").write_bytes(content)
         with pytest.raises(UserError, match=r"bad\.pth is damaged"):
             open_tensors(tmp_path / "bad.pth")

@@ -1,0 +1,66 @@
+"""Tells sets of weights apart by their content, so that a copy of them counts as the same. Reads a few MB of each file."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from itjax.errors import UserError
+from itjax.weights import store
+from itjax.weights.torch_files import TensorFiles
+
+HEAD_BYTES = 2**20  # read from the beginning of a file, where the names and shapes of tensors are
+BLOCK_BYTES = 2**16  # of each of the samples
+BLOCKS = 64  # samples spread over a file, or over the files of a folder
+
+
+def identity_of(files: TensorFiles, loras: Sequence[tuple[Path, float]]) -> str:
+    """Identity of tensors with LoRA files added, independent of the names, places and times of the files.
+
+    Raises:
+        UserError: if a file cannot be read.
+    """
+    paths = {tensor.file for tensor in files.tensors.values() if tensor.file}
+    added = [f"{digest_of(path)}*{scale}" for path, scale in loras]
+    return ",".join([*sorted(map(digest_of, paths)), *added])
+
+
+def digest_of(path: Path) -> str:
+    """Digest of a file's size and samples; of a checkpoint: the digest of its content that was stored when it was written.
+
+    Raises:
+        UserError: if something cannot be read.
+    """
+    try:
+        if not path.is_dir():
+            return _digest_of_file(path)
+        return store.stored_digest(path) or _digest_of_folder(path)
+    except OSError as error:
+        raise UserError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
+
+
+def _digest_of_file(path: Path) -> str:
+    size = path.stat().st_size
+    digest = hashlib.sha256(size.to_bytes(8, "little"))
+    with path.open("rb") as file:
+        if size <= HEAD_BYTES + BLOCKS * BLOCK_BYTES:
+            digest.update(file.read())
+            return digest.hexdigest()
+        digest.update(file.read(HEAD_BYTES))
+        for i in range(BLOCKS):  # the last one is at the very end
+            file.seek(HEAD_BYTES + (size - HEAD_BYTES - BLOCK_BYTES) * i // (BLOCKS - 1))
+            digest.update(file.read(BLOCK_BYTES))
+    return digest.hexdigest()
+
+
+def _digest_of_folder(folder: Path) -> str:
+    """Digest of the names and sizes of all files, and of samples of some: for checkpoints without a stored digest."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+    every = -(-len(files) // BLOCKS)
+    for path in files[::every] if files else ():
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - BLOCK_BYTES) // 2)
+            digest.update(file.read(BLOCK_BYTES))
+    return digest.hexdigest()
