@@ -15,7 +15,6 @@ from itjax.training import random_data, run
 from itjax.training.result import open_weights
 
 ROOT = Path(__file__).parents[2]
-KILLS = 20
 # Each run is a fork of this process, which has imported everything, knows the network's shapes, and has no devices of JAX's
 # yet, so that it has no threads of its own: a run begins its first step several seconds sooner.
 # It is killed some steps after it began, within the time of about two steps: amid a step, or a save, of which there is
@@ -58,15 +57,16 @@ for _ in range(int(sys.argv[2])):
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_moments_of_chance_lose_nothing_but_steps_since_the_last_save(tmp_path):
+@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.soak)])
+def test_kills_at_moments_of_chance_lose_nothing_but_steps_since_the_last_save(kills, tmp_path):
     folder = tmp_path / "killed"
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, "-c", FORKS, str(folder), str(KILLS)], cwd=ROOT, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", FORKS, str(folder), str(kills)], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
-    assert len(lines) == KILLS
+    assert len(lines) == kills
     # a step is told of before it is saved, while the one before it may still be written
     assert all(kept >= told - 2 for told, kept in lines), lines
     assert [kept for _, kept in lines] == sorted(kept for _, kept in lines), lines
