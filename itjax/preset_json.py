@@ -90,7 +90,7 @@ def _table(table: dict[str, Any], key: str) -> SizeTable:
 
 def _check_relations(networks: Networks) -> None:
     """Checks what the sizes must be to each other, where it does not follow from the shapes of the tensors."""
-    dit, vae, umt5, clip, wav2vec2 = (getattr(networks, field.name) for field in dataclasses.fields(networks))
+    dit, vae, umt5, clip, wav2vec2 = networks.dit, networks.vae, networks.umt5, networks.clip, networks.wav2vec2
     for key, value, divisor, of in (
         ("dit.num_heads", dit.dim, dit.num_heads, "dit.dim"),
         ("umt5.heads", umt5.attention_width, umt5.heads, "umt5.attention_width"),
@@ -116,6 +116,6 @@ def _check_relations(networks: Networks) -> None:
         ("vae.time_downsample", vae.time_downsample, len(vae.time_downsample) == levels - 1, f"{levels - 1} values"),
         ("vae.time_downsample", vae.time_downsample, vae.time_stride == 4, "true twice"),
         ("wav2vec2.conv_strides", strides, len(kernels) == len(strides), f"{len(kernels)} values"),
-        ("wav2vec2.conv_kernels", kernels, wav2vec2.reach <= MAX_SIZE, "such that a step spans fewer samples"),
+        ("wav2vec2.conv_kernels", kernels, wav2vec2.receptive_field <= MAX_SIZE, "such that a step spans fewer samples"),
     ):
         _check(condition, f"networks.{key}", value, expected)
