@@ -101,7 +101,7 @@ def _check_relations(networks: Networks) -> None:
     ):
         _check(value % divisor == 0, f"networks.{key}", divisor, f"a divisor of {of}, {value}")
     levels, kernels, strides = len(vae.multipliers), wav2vec2.conv_kernels, wav2vec2.conv_strides
-    for key, value, condition, expected in (
+    relations: tuple[tuple[str, object, bool, str], ...] = (
         ("dit.num_heads", dit.num_heads, dit.head_dim % 2 == 0 and dit.head_dim >= 6, "such that a head's width is even"),
         ("dit.in_dim", dit.in_dim, dit.in_dim == 2 * vae.z_dim + vae.time_stride, "twice vae.z_dim and 4 more"),
         ("dit.freq_dim", dit.freq_dim, dit.freq_dim % 2 == 0, "even"),
@@ -117,5 +117,6 @@ def _check_relations(networks: Networks) -> None:
         ("vae.time_downsample", vae.time_downsample, vae.time_stride == 4, "true twice"),
         ("wav2vec2.conv_strides", strides, len(kernels) == len(strides), f"{len(kernels)} values"),
         ("wav2vec2.conv_kernels", kernels, wav2vec2.receptive_field <= MAX_SIZE, "such that a step spans fewer samples"),
-    ):
-        _check(condition, f"networks.{key}", value, expected)
+    )
+    for key, given, condition, expected in relations:
+        _check(condition, f"networks.{key}", given, expected)

@@ -19,9 +19,9 @@ def test_boxes(text, tmp_path):
 
 @pytest.mark.parametrize("text", [DEEP, "{", "3"])
 def test_arguments_of_a_stopped_preparation(text, tmp_path):
-    (tmp_path / folder.WORK).mkdir()
-    (tmp_path / folder.WORK / folder.ARGUMENTS).write_text(text)
-    with pytest.raises(UserError, match=f"{folder.ARGUMENTS} cannot be read"), folder.opened(tmp_path, {}):
+    (tmp_path / folder.WORK_FOLDER).mkdir()
+    (tmp_path / folder.WORK_FOLDER / folder.ARGUMENTS_FILE).write_text(text)
+    with pytest.raises(UserError, match=f"{folder.ARGUMENTS_FILE} cannot be read"), folder.open_work_folder(tmp_path, {}):
         pass
 
 
