@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from itjax.config import Sampler as Sampler
     from itjax.errors import OutputError as OutputError
     from itjax.errors import UserError as UserError
-    from itjax.pipeline.dub import Settings as Settings
     from itjax.pipeline.dub import dub as dub
     from itjax.pipeline.request import Request as Request
+    from itjax.pipeline.settings import Settings as Settings
     from itjax.progress import Progress as Progress
     from itjax.terminal import Terminal as Terminal
     from itjax.training.result import open_weights as open_weights
@@ -28,7 +28,7 @@ _PUBLIC = {
     "Progress": "itjax.progress",
     "Request": "itjax.pipeline.request",
     "Sampler": "itjax.config",
-    "Settings": "itjax.pipeline.dub",
+    "Settings": "itjax.pipeline.settings",
     "Terminal": "itjax.terminal",
     "UserError": "itjax.errors",
     "dub": "itjax.pipeline.dub",

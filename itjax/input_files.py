@@ -14,7 +14,7 @@ PathLike = str | os.PathLike[str]
 
 JSON_BYTES = 16_000_000  # more than any JSON file here needs
 READ_WHOLE = 256_000_000  # bytes: of larger files, parts identify the content
-PARTS, PART_BYTES = 64, 1_000_000
+PARTS, PART_BYTES = 64, 250_000  # of 31 GB of weights in twelve files 0.2 GB are read
 JSON_DEPTH = 100  # levels of objects and lists; Python's parser ends at about a thousand
 
 

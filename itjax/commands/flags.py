@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from itjax.config import STRATEGIES, Apg, Preset, Sampler
 from itjax.errors import UserError
-from itjax.pipeline.dub import Settings
 from itjax.pipeline.process import default_dtype
 from itjax.pipeline.request import Request, from_json
+from itjax.pipeline.settings import Settings
 
 TASK = "infinitetalk-14B"
 # official flags that have no effect, because their behaviour is always on or not supported: {flag: what happens instead}

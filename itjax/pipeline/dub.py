@@ -4,40 +4,36 @@ The user's input is checked completely before the weights are read.
 """
 
 import contextlib
-import hashlib
-import json
 import os
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jax.typing import DTypeLike
 from jaxtyping import Array
 from PIL import Image
 
 from itjax.conditioning import persons
 from itjax.conditioning.speech_features import FPS, frame_count
 from itjax.config import Sampler
-from itjax.errors import ComputationError, OutputError, SettingError, UserError
-from itjax.input_files import content_id
+from itjax.disk import atomic_path, output_errors
+from itjax.errors import ComputationError, SettingError, UserError
 from itjax.media import run_files, speech
-from itjax.media.limits import COMMAND_LINE, Limits
 from itjax.media.resize import resize_and_crop
 from itjax.media.writer import VideoWriter, open_writer
 from itjax.parallel.sharding import make_mesh
 from itjax.pipeline import encoders
+from itjax.pipeline.fingerprint import fingerprint
 from itjax.pipeline.inputs import END_TOLERANCE, Inputs, open_inputs
 from itjax.pipeline.noise_file import NoiseFile
 from itjax.pipeline.process import default_dtype, exact_float32, memory_errors
 from itjax.pipeline.request import Request
 from itjax.pipeline.resume import check_state
+from itjax.pipeline.settings import Settings
 from itjax.progress import SILENT, Progress
 from itjax.sampling import chunk, rollout
 from itjax.sampling.chunk import Carry, ChunkInputs, Program, Reference
@@ -46,34 +42,6 @@ from itjax.sampling.plan import ChunkPlan, plan, speech_windows
 from itjax.weights.sources import Weights
 
 LESS_MEMORY = "a smaller {size}, fewer frames per chunk ({frame_num}), {dtype} bfloat16, or more devices"
-
-
-class Settings(NamedTuple):
-    """Output file and settings of a request.
-
-    Attributes:
-        save_file: Path of the video, with or without .mp4.
-        sampler: Sampling settings.
-        size: Name of one of the preset's tables of video sizes.
-        max_frames: Maximum length of the video in frames.
-        seed: Seed of the noise.
-        dtype: Type of matrix products; None: bfloat16, on CPU float32.
-        resume: Continue an unfinished run of the same `save_file`.
-        noise: File with noise to use instead of the seed, e.g. from another implementation.
-        save_frames: .npy file to which the frames are saved as well, as float32 in -1..1.
-        limits: The largest media that are read: by default generous, for the user's own.
-    """
-
-    save_file: str | Path
-    sampler: Sampler = Sampler()
-    size: str = "infinitetalk-480"
-    max_frames: int = 1000
-    seed: int = 42
-    dtype: DTypeLike | None = None
-    resume: bool = False
-    noise: Path | None = None
-    save_frames: Path | None = None
-    limits: Limits = COMMAND_LINE
 
 
 def dub(
@@ -111,8 +79,8 @@ def dub(
     _warn_if_cut_or_padded(inputs, settings, chunks)
     sound = speech.sound_track(request.sounds, request.audio_type)
     size = inputs.height, inputs.width
-    fingerprint = _fingerprint(inputs, settings, weights)
-    target = settings.save_file, size, FPS, sound, fingerprint, settings.resume, settings.save_frames
+    identity = fingerprint(inputs, settings, weights)
+    target = settings.save_file, size, FPS, sound, identity, settings.resume, settings.save_frames
     with open_writer(*target, num_frames=_total_frames(chunks)) as writer:
         if writer.finished:
             progress.notice(f"{writer.files.video} is already finished: nothing to do")
@@ -178,36 +146,13 @@ def _save_marked_persons(inputs: Inputs, masks: np.ndarray, video: Path) -> Path
     """Saves the first frame with the persons marked, next to the video."""
     picture = resize_and_crop(inputs.source.frame(0), (inputs.height, inputs.width))
     path = _marked_persons(video)
-    try:
-        Image.fromarray(persons.draw_masks(picture, masks)).save(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with atomic_path(path) as temporary, output_errors(path):
+        Image.fromarray(persons.draw_masks(picture, masks)).save(temporary)
     return path
 
 
 def _marked_persons(video: Path) -> Path:
     return video.with_suffix(".persons.png")
-
-
-def _fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[str, str | int | float]:
-    """Everything that determines the frames, to check on resuming that it is the same run."""
-    request = inputs.request
-    networks = json.dumps(asdict(weights.preset.networks), sort_keys=True)
-    teacache = weights.preset.sizes[settings.size].teacache if settings.sampler.teacache_threshold is not None else "off"
-    files = [request.source, *request.sounds.values(), *(request.masks or ()), settings.noise]
-    return {
-        "prompt": request.prompt,
-        "files": ", ".join("none" if path is None else f"{Path(path).name} {content_id(path)}" for path in files),
-        "audio_type": str(request.audio_type),
-        "boxes": str(request.boxes),
-        "sampler": str(asdict(settings.sampler)),
-        "TeaCache": str(teacache),
-        "networks": hashlib.sha256(networks.encode()).hexdigest()[:16],
-        "max_frame_num": settings.max_frames,
-        "base_seed": settings.seed,
-        "dtype": jnp.dtype(settings.dtype).name,
-        "weights": hashlib.sha256(weights.identity.encode()).hexdigest()[:16],
-    }
 
 
 # -- the loop ---------------------------------------------------------------------------------------------------------

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from itjax.errors import UserError
+from itjax.input_files import content_id
 from itjax.weights import store
 from itjax.weights.torch_files import TensorFiles
 
-HEAD_BYTES = 2**20  # read from the beginning of a file, where the names and shapes of tensors are
 BLOCK_BYTES = 2**16  # of each of the samples
-BLOCKS = 64  # samples spread over a file, or over the files of a folder
+BLOCKS = 64  # samples spread over the files of a folder
 
 
 def identity_of(files: TensorFiles, loras: Sequence[tuple[Path, float]]) -> str:
@@ -25,31 +25,17 @@ def identity_of(files: TensorFiles, loras: Sequence[tuple[Path, float]]) -> str:
 
 
 def digest_of(path: Path) -> str:
-    """Digest of a file's size and samples; of a checkpoint: the digest of its content that was stored when it was written.
+    """`content_id` of a file; of a checkpoint: the digest of its content that was stored when it was written.
 
     Raises:
         UserError: if something cannot be read.
     """
     try:
         if not path.is_dir():
-            return _digest_of_file(path)
+            return content_id(path)
         return store.stored_digest(path) or _digest_of_folder(path)
     except OSError as error:
         raise UserError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
-
-
-def _digest_of_file(path: Path) -> str:
-    size = path.stat().st_size
-    digest = hashlib.sha256(size.to_bytes(8, "little"))
-    with path.open("rb") as file:
-        if size <= HEAD_BYTES + BLOCKS * BLOCK_BYTES:
-            digest.update(file.read())
-            return digest.hexdigest()
-        digest.update(file.read(HEAD_BYTES))
-        for i in range(BLOCKS):  # the last one is at the very end
-            file.seek(HEAD_BYTES + (size - HEAD_BYTES - BLOCK_BYTES) * i // (BLOCKS - 1))
-            digest.update(file.read(BLOCK_BYTES))
-    return digest.hexdigest()
 
 
 def _digest_of_folder(folder: Path) -> str:

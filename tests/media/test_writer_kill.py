@@ -9,6 +9,7 @@ import time
 
 import av
 import numpy as np
+import pytest
 
 CHUNK = 5
 
@@ -131,15 +132,17 @@ def opened_at(process):
     return int(chunk)
 
 
-def test_kills_at_random_moments_change_no_byte_and_leave_a_video_that_plays(tmp_path):
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.soak)])
+def test_kills_at_random_moments_change_no_byte_and_leave_a_video_that_plays(kills, tmp_path):
     never, killed = tmp_path / "never", tmp_path / "killed"
     never.mkdir(), killed.mkdir()
-    process = start(LOOP, str(never), 30)
+    chunks = 7 * kills + 2
+    process = start(LOOP, str(never), chunks)
     process.communicate()
     assert process.returncode == 0
 
     draws, kept = random.Random(5), 0
-    for attempt in range(4):
+    for attempt in range(kills):
         process = start(LOOP, str(killed), 7 * (attempt + 1), True)
         assert opened_at(process) >= kept
         for _ in range(draws.randint(1, 6)):
@@ -150,7 +153,7 @@ def test_kills_at_random_moments_change_no_byte_and_leave_a_video_that_plays(tmp
         assert process.returncode == -signal.SIGKILL
         assert frames_in(killed / "a.mp4") >= CHUNK * kept
         assert len(np.load(killed / "a.npy")) % CHUNK == 0
-    process = start(LOOP, str(killed), 30)
+    process = start(LOOP, str(killed), chunks)
     assert opened_at(process) >= kept
     process.communicate()
     assert process.returncode == 0

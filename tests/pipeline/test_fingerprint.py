@@ -6,17 +6,18 @@ import jax.numpy as jnp
 import pytest
 
 from itjax.config import Sampler
-from itjax.pipeline.dub import Settings, _fingerprint
+from itjax.pipeline.fingerprint import fingerprint
 from itjax.pipeline.inputs import Inputs
 from itjax.pipeline.request import Request
+from itjax.pipeline.settings import Settings
 
 SIZE = "infinitetalk-480"
 CACHED = Sampler(teacache_threshold=0.2)
 
 
-def fingerprint(weights, face, sampler):
+def fingerprint_of(weights, face, sampler):
     settings = Settings("a", sampler, SIZE, dtype=jnp.dtype("float32"))
-    return _fingerprint(Inputs(Request("p", face, {"person1": None}), None, 64, 48, [], None), settings, weights)
+    return fingerprint(Inputs(Request("p", face, {"person1": None}), None, 64, 48, [], None), settings, weights)
 
 
 def with_other_networks(preset):
@@ -37,6 +38,6 @@ def with_other_polynomial(preset):
     ],
 )
 def test_a_preset_that_makes_other_frames_is_another_run(change, sampler, differ, weights, face):
-    before = fingerprint(weights, face, sampler)
-    now = fingerprint(weights._replace(preset=change(weights.preset)), face, sampler)
+    before = fingerprint_of(weights, face, sampler)
+    now = fingerprint_of(weights._replace(preset=change(weights.preset)), face, sampler)
     assert {key for key in before if before[key] != now[key]} == differ

@@ -298,3 +298,45 @@ def test_killed_on_the_way_to_torch(converted, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     assert convert_weights.main(arguments) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+# Each conversion is a fork of a process that has imported everything, and is killed at a moment of chance. Prints how many
+# of them had ended before.
+KILLED_AT_RANDOM = """
+import os, random, shutil, signal, sys, time
+from pathlib import Path
+from itjax.commands import convert
+from itjax.weights.verify import verify_checkpoint
+
+out, kills, arguments = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+draws, ended = random.Random(4), 0
+for _ in range(kills):
+    child = os.fork()
+    if child == 0:
+        os._exit(convert.main([*arguments, "--output", str(out)]))
+    time.sleep(draws.uniform(0, 4))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    if out.exists():  # only whole
+        ended += 1
+        child = os.fork()
+        if child == 0:
+            verify_checkpoint(out)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        shutil.rmtree(out)
+print(ended)
+"""
+
+
+@pytest.mark.soak
+def test_fifty_kills_at_random_moments(tiny_official, converted, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED_AT_RANDOM, str(out), "50", *tiny_official.flags]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < 50
+    assert convert_weights.main([*tiny_official.flags, "--output", str(out)]) == 0
+    assert store.stored_digest(out) == store.stored_digest(converted)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

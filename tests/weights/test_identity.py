@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from itjax.weights import identity
 from itjax.weights.identity import digest_of, identity_of
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.official import open_official
@@ -78,17 +77,3 @@ def test_lora_files_count_with_their_scales(tiny_files, recordings, tmp_path):
     found = [identity_of(dit, added) for added in ([], [(lora, 1.0)], [(lora, 0.5)], [(lora, 1.0), (lora, 0.5)])]
     assert len(set(found)) == 4
     assert identity_of(dit, [(other, 1.0)]) == found[1]
-
-
-def test_a_large_file_is_sampled_everywhere(tmp_path, monkeypatch):
-    for name, value in (("HEAD_BYTES", 100), ("BLOCK_BYTES", 10), ("BLOCKS", 7)):
-        monkeypatch.setattr(identity, name, value)
-    path = tmp_path / "x"
-    content = bytearray(1000)
-    path.write_bytes(content)
-    found = {digest_of(path)}
-    for place in (0, 99, 100, 249, 998, 999):
-        path.write_bytes(content[:place] + b"x" + content[place + 1 :])
-        found.add(digest_of(path))
-    path.write_bytes(content[:-1])
-    assert len(found | {digest_of(path)}) == 8

@@ -1,0 +1,34 @@
+"""Tells runs apart: an interrupted run is continued only with everything that determines its frames unchanged."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import jax.numpy as jnp
+
+from itjax.input_files import content_id
+from itjax.pipeline.inputs import Inputs
+from itjax.pipeline.settings import Settings
+from itjax.weights.sources import Weights
+
+
+def fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[str, str | int | float]:
+    """Everything that determines the frames, to check on resuming that it is the same run."""
+    request = inputs.request
+    networks = json.dumps(asdict(weights.preset.networks), sort_keys=True)
+    teacache = weights.preset.sizes[settings.size].teacache if settings.sampler.teacache_threshold is not None else "off"
+    files = [request.source, *request.sounds.values(), *(request.masks or ()), settings.noise]
+    return {
+        "prompt": request.prompt,
+        "files": ", ".join("none" if path is None else f"{Path(path).name} {content_id(path)}" for path in files),
+        "audio_type": str(request.audio_type),
+        "boxes": str(request.boxes),
+        "sampler": str(asdict(settings.sampler)),
+        "TeaCache": str(teacache),
+        "networks": hashlib.sha256(networks.encode()).hexdigest()[:16],
+        "max_frame_num": settings.max_frames,
+        "base_seed": settings.seed,
+        "dtype": jnp.dtype(settings.dtype).name,
+        "weights": hashlib.sha256(weights.identity.encode()).hexdigest()[:16],
+    }
