@@ -2,9 +2,9 @@
 
     python benchmarks/soak.py --checkpoint CHECKPOINT --chunks 2000
 
-With a checkpoint of tiny networks (that of the tests, converted), a chunk takes a fraction of a second. Nothing may grow with
-the number of chunks: neither memory, nor open files, nor threads. The slope is a least-squares fit without the first tenth,
-in which the allocators settle.
+With a checkpoint of tiny networks (that of the tests, converted), a chunk takes a fraction of a second. Nothing may grow
+with the number of chunks: neither memory, nor open files, nor threads. The slope is a least-squares fit without the first
+tenth, in which the allocators settle.
 """
 
 import argparse

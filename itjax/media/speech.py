@@ -50,7 +50,10 @@ def load_track(path: PathLike, limits: Limits = COMMAND_LINE) -> Track:
     """
     check_media_file(path, "an audio file or a video with audio", limits)
     blocks, rate = _read_with_soundfile(path, limits) or _read_with_av(path, limits)
-    return librosa.resample(np.concatenate(blocks), orig_sr=rate, target_sr=RATE, res_type="soxr_hq")
+    track = np.concatenate(blocks)
+    if rate == RATE:  # librosa takes seconds to load
+        return track
+    return librosa.resample(track, orig_sr=rate, target_sr=RATE, res_type="soxr_hq")
 
 
 def normalise_loudness(track: Track) -> Track:
@@ -134,7 +137,7 @@ def _read_with_soundfile(path: PathLike, limits: Limits) -> tuple[list[Track], i
         try:
             while len(block := file.read(READ, dtype="float32")):
                 _check_samples(path, block, read, file.samplerate)
-                blocks.append(librosa.to_mono(block.T))
+                blocks.append(block if block.ndim == 1 else librosa.to_mono(block.T))
                 read += len(block)
                 check_sound_length(path, read / file.samplerate, limits)
         except soundfile.LibsndfileError as error:
