@@ -6,6 +6,7 @@ import fcntl
 import glob
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,7 +73,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 os.replace(folder / path.name, path)
                 _flush(path.parent)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
 def _flush_all(path: Path) -> None:
@@ -99,6 +100,15 @@ def _flush(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder to which threads of a failed library call may still be writing."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """Terminal output of commands, and their exit status. Independent of the individual commands."""
 
 import contextlib
+import io
 import os
 import select
 import signal
@@ -66,6 +67,9 @@ def run_command(program: str, work: Callable[[], int | None], stopped: str, refu
         the result of `work`, 2 for a user error, 3 if a file cannot be written or the devices cannot compute it, 130 after
         Ctrl-C, 143 after SIGTERM, 141 if nobody reads the output any more.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be no text in the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings(), _sigterm_raises():
             # our warnings are addressed to the user: without file and line number

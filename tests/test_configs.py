@@ -9,9 +9,9 @@ from itjax.configs import PRESETS, matching, named
 from itjax.errors import UserError
 
 FILES = {
-    "raises": ("1 / 0", "stops with ZeroDivisionError"),
-    "exits": ("import sys; sys.exit(5)", "stops with SystemExit"),
-    "no Python": ("PRESET = (", "stops with SyntaxError"),
+    "raises": ("1 / 0", "failed: ZeroDivisionError"),
+    "exits": ("import sys; sys.exit(5)", "failed: SystemExit"),
+    "no Python": ("PRESET = (", "failed: SyntaxError"),
     "none in it": ("x = 1", "defines no PRESET"),
     "size 0": (
         "from dataclasses import replace\nfrom itjax.configs.tiny import PRESET as TINY\n"

@@ -40,11 +40,13 @@ def load_tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
         raise UserError(f"no tokenizer in {folder}: tokenizer.json is missing (it is part of Wan2.1's checkpoint)")
     try:
         tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises a bare Exception for any problem with the file
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        ends = {tuple(tokenizer.encode(text).ids[-1:]) for text in ("", "a")}
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises a bare Exception, or panics, which is not even an Exception
         raise UserError(f"the tokenizer in {folder} cannot be read; download the folder again: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    ends = {tuple(tokenizer.encode(text).ids[-1:]) for text in ("", "a")}
     if tokenizer.num_special_tokens_to_add(is_pair=False) != 1 or len(ends) != 1:
         raise UserError(f"{file} does not end texts with an end token (its post-processor): download the folder again")
     largest = max(*ends.pop(), *tokenizer.get_vocab(with_added_tokens=True).values())

@@ -67,8 +67,7 @@ def prepare(folder: Path, journal: Journal) -> None:
 
 def commit(folder: Path) -> None:
     """Makes the prepared journal the valid one. After a kill before this, the chunk is discarded; after it, it is kept."""
-    os.replace(folder / NEXT_FILE, folder / STATE_FILE)
-    sync_folder(folder)
+    _rename(folder / NEXT_FILE, folder / STATE_FILE)
 
 
 def load(folder: Path) -> Journal | None:
@@ -150,8 +149,7 @@ def append(file: Path, length: int, data: bytes | memoryview) -> None:
     finally:
         os.close(descriptor)
     if target != file:
-        os.replace(target, file)
-        sync_folder(file.parent)
+        _rename(target, file)
 
 
 def overwrite(file: Path, offset: int, data: bytes) -> None:
@@ -171,8 +169,7 @@ def replace(new: Path, file: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.replace(new, file)
-    sync_folder(file.parent)
+    _rename(new, file)
 
 
 def create(file: Path) -> int:
@@ -194,10 +191,15 @@ def _write(descriptor: int, offset: int, data: bytes | memoryview) -> None:
         rest, offset = rest[count:], offset + count
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes renames in this folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _rename(new: Path, file: Path) -> None:
+    """Replaces a file by another one of the same folder, durably if the disk allows.
+
+    An error after the rename is not raised: the caller would take back what has happened.
+    """
+    os.replace(new, file)
+    with contextlib.suppress(OSError):
+        descriptor = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

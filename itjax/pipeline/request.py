@@ -31,7 +31,7 @@ class Request(NamedTuple):
     source: str | Path
     sounds: Mapping[str, str | Path | None]
     audio_type: str | None = None
-    boxes: list[list[float]] | None = None
+    boxes: list[list[int | float]] | None = None
     masks: Sequence[str | Path] | None = None
 
 
@@ -86,7 +86,7 @@ def _each(path: Path, key: str, value: Any, persons: list[str]) -> list | None:
     return list(entries.values())
 
 
-def _boxes(path: Path, value: Any, persons: list[str]) -> list[list[float]] | None:
+def _boxes(path: Path, value: Any, persons: list[str]) -> list[list[int | float]] | None:
     """Four numbers per person. Whether they fit the image is checked later, when it is opened."""
     boxes = _each(path, "bbox", value, persons)
     for person, box in zip(persons, boxes or (), strict=False):

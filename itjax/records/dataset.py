@@ -98,27 +98,42 @@ def open_dataset(folder: str | Path) -> Dataset:
         )
     content = read_json(path, max_bytes=DATASET_BYTES)
     try:
-        if content["version"] != VERSION:
-            raise UserError(
-                f"{path} has version {content['version']}, but this code reads version {VERSION}: prepare the dataset again"
-            )
-        buckets = tuple(
-            Bucket(entry["height"], entry["width"], entry["persons"], tuple(_shard(shard) for shard in entry["shards"]))
-            for entry in content["buckets"]
-        )
-        preset, layout = preset_from_json(content["preset"]), Layout(**content["layout"])
-        dataset = Dataset(folder, preset, layout, content["checkpoint"], buckets)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        version = content["version"]
+        dataset = _from_json(folder, content) if version == VERSION else None
+    except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         raise UserError(f"{path} is damaged ({error!r}): prepare the dataset again") from error
-    for bucket in buckets:
+    if dataset is None:
+        raise UserError(f"{path} has version {version}, but this code reads version {VERSION}: prepare the dataset again")
+    for bucket in dataset.buckets:
         for shard in bucket.shards:
             if not (folder / shard.path).is_file():
                 raise UserError(f"{folder / shard.path} is missing, but {path} lists it: prepare the dataset again")
     return dataset
 
 
+def _from_json(folder: Path, content: dict[str, Any]) -> Dataset:
+    layout = Layout(**{key: _checked(int, value) for key, value in content["layout"].items()})
+    buckets = tuple(
+        Bucket(
+            _checked(int, entry["height"]),
+            _checked(int, entry["width"]),
+            _checked(int, entry["persons"]),
+            tuple(_shard(shard) for shard in entry["shards"]),
+        )
+        for entry in content["buckets"]
+    )
+    return Dataset(folder, preset_from_json(content["preset"]), layout, _checked(str, content["checkpoint"]), buckets)
+
+
 def _shard(content: dict[str, Any]) -> Shard:
-    return Shard(content["path"], tuple(content["num_frames"]))
+    return Shard(_checked(str, content["path"]), tuple(_checked(int, frames) for frames in content["num_frames"]))
+
+
+def _checked(kind: type, value: Any) -> Any:
+    """Returns `value`. Raises ValueError if it is not of this kind, or a number that is negative or beyond any length."""
+    if not isinstance(value, kind) or (isinstance(value, int) and not 0 <= value < 2**31):
+        raise ValueError(f"{value!r} should be {'a text' if kind is str else 'a whole number'}")
+    return value
 
 
 def write_null_prompts(folder: Path, states: Float32[np.ndarray, "2 X Dt"]) -> None:

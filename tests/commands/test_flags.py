@@ -56,7 +56,7 @@ def test_a_preset_that_fails_is_named(code, reason, tmp_path):
 
 def test_that_a_preset_runs_code_is_said_in_its_help():
     (line,) = [action.help for action in flags.parser("infer.py")._actions if action.dest == "preset"]
-    assert "runs its code" in line
+    assert "which is run" in line
 
 
 def test_a_preset_is_not_reached_from_a_json(tmp_path, face):

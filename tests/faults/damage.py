@@ -96,6 +96,8 @@ def damage_json(rng: random.Random, content: Any) -> tuple[str, str]:
 def damage_array(rng: random.Random, array: np.ndarray) -> tuple[str, np.ndarray]:
     """(what was done, the array): of another shape, type or with values that no network has."""
     how = rng.choice(("nan", "inf", "large", "transposed", "flat", "empty", "integers", "double", "scalar", "longer"))
+    if array.dtype.kind != "f" and how in ("nan", "inf", "large"):
+        how = "longer"
     if how in ("nan", "inf", "large"):
         result = array.copy()
         result.flat[rng.randrange(result.size)] = {"nan": np.nan, "inf": -np.inf, "large": 1e38}[how]
@@ -103,10 +105,10 @@ def damage_array(rng: random.Random, array: np.ndarray) -> tuple[str, np.ndarray
     changed = {
         "transposed": lambda: np.ascontiguousarray(array.T),
         "flat": array.ravel,
-        "empty": lambda: array[:0],
+        "empty": lambda: np.atleast_1d(array)[:0],
         "integers": lambda: array.astype(np.int32),
         "double": lambda: array.astype(np.float64),
         "scalar": lambda: array.ravel()[:1].reshape(()),
-        "longer": lambda: np.concatenate([array, array]),
+        "longer": lambda: np.concatenate([np.atleast_1d(array)] * 2),
     }
     return how, changed[how]()

@@ -12,6 +12,7 @@ import random
 import resource
 import shutil
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,7 +68,7 @@ class Case(NamedTuple):
 
 
 class Originals(NamedTuple):
-    """What the cases damage copies of. `talk`: flags of a run with none of it damaged, without those of media."""
+    """What the cases damage copies of. `weights`: the flags of the official files; `damaged`: in the copy of `converted`."""
 
     folder: Path
     official: Path
@@ -75,6 +76,7 @@ class Originals(NamedTuple):
     lora: Path
     dataset: Path
     weights: list[str]
+    damaged: list[Path]
 
 
 def _read_to_the_end(inputs, settings, weights, mesh, noise, chunks, writer, progress) -> None:
@@ -126,7 +128,7 @@ def originals(tmp_path_factory, recordings, checkpoint, made_once) -> Originals:
         *("--infinitetalk_dir", str(official / "InfiniteTalk/single/infinitetalk.safetensors")),
     ]
     lora, dataset = recordings / "modules" / "lora.safetensors", made_once("clips", tiny_dataset.make_dataset)
-    return Originals(folder, official, checkpoint, lora, dataset, weights)
+    return Originals(folder, official, checkpoint, lora, dataset, weights, [])
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +199,7 @@ def request_json(rng, folder, originals, begun):
         "bbox": {"person1": [5, 5, 50, 35], "person2": [5, 45, 50, 75]},
     }
     for name in ("a.png", "a.wav", "a.flac"):
-        os.link(originals.folder / name, folder / name)
+        shutil.copyfile(originals.folder / name, folder / name)
     what, text = damage_json(rng, content)
     path = folder / "request.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -237,7 +239,7 @@ def _read(argv: list[str], what: str) -> int:
 
 def official_weights(rng, folder, originals, begun):
     name = rng.choice(list(FILES))
-    shutil.copytree(originals.official, folder / "checkpoint", copy_function=os.link)
+    shutil.copytree(originals.official, folder / "checkpoint")
     what, path = _damaged_copy(rng, originals.official / name, folder / "checkpoint" / Path(name).parent)
     argv = [part.replace(str(originals.official), str(folder / "checkpoint")) for part in originals.weights]
     names = (path.name, path.parent.name)  # of sharded files the message names the folder or the index
@@ -247,13 +249,16 @@ def official_weights(rng, folder, originals, begun):
 def converted_weights(rng, folder, originals, begun):
     files = sorted(path.relative_to(originals.converted) for path in originals.converted.rglob("*") if path.is_file())
     name = rng.choice(files if rng.random() < 0.5 else [file for file in files if "zarr" not in str(file)])
-    shutil.copytree(originals.converted, folder / "tiny", copy_function=os.link)
-    what, path = _damaged_copy(rng, originals.converted / name, folder / "tiny" / name.parent)
+    copied = originals.folder / "tiny"
+    if not copied.exists():  # hundreds of files: the case before is mended instead
+        shutil.copytree(originals.converted, copied)
+    for damaged in originals.damaged:
+        shutil.copyfile(originals.converted / damaged, copied / damaged)
+    originals.damaged[:] = [name]
+    what, path = _damaged_copy(rng, originals.converted / name, copied / name.parent)
     network = next((part for part in ("dit", "vae", "umt5", "clip", "wav2vec2") if part in str(name)), "wav2vec2")
     network = "tokenizer" if "tokenizer" in path.name else network
-    return Case(
-        what.replace(path.name, str(name)), ("tiny",), lambda: _read(["--checkpoint", str(folder / "tiny")], network)
-    )
+    return Case(what.replace(path.name, str(name)), ("tiny",), lambda: _read(["--checkpoint", str(copied)], network))
 
 
 def lora(rng, folder, originals, begun):
@@ -296,7 +301,7 @@ def resume_folder(rng, folder, originals, begun):
 
 
 def dataset(rng, folder, originals, begun):
-    shutil.copytree(originals.dataset, folder / "data", copy_function=os.link)
+    shutil.copytree(originals.dataset, folder / "data")
     files = sorted(path for path in (folder / "data").rglob("*") if path.is_file())
     path = rng.choice([*files, folder / "data" / "dataset.json", folder / "data" / "dataset.json"])
     if path.name == "dataset.json" and rng.random() < 0.6:
@@ -347,6 +352,7 @@ def _complaint(case: Case, folder: Path, capsys) -> str:
     """What is wrong with how the case ends; '' if nothing is."""
     before = _contents(folder)
     capsys.readouterr()
+    sys.stderr.reconfigure(errors="backslashreplace")  # as Python's own is
     try:
         with _alarm(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of libraries, of which run_command is not in charge

@@ -121,7 +121,8 @@ def test_i2v_is_shown_its_own_last_frame(made, encoded):
         np.testing.assert_array_equal(mask, np.broadcast_to(chunk.reference_mask(3)[:, None, None], mask.shape))
         np.testing.assert_array_equal(context.latents, latents[:1])
         np.testing.assert_array_equal(output.latents[:1], context.latents)
-        np.testing.assert_array_equal(after.frames, output.frames[-1:])
+        # XLA may compute the same pixels twice, in two fusions: a bit of float32 in pixels of -1..1
+        np.testing.assert_allclose(after.frames, output.frames[-1:], atol=1e-6)
         carry = after
 
 
