@@ -1,6 +1,7 @@
 """Terminal output of commands, and their exit status. Independent of the individual commands."""
 
 import contextlib
+import errno
 import io
 import os
 import select
@@ -92,6 +93,11 @@ def _status(program: str, work: Callable[[], int | None], stopped: str, refused:
     except UserError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return REFUSED if isinstance(error, ComputationError) else WRONG
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"{program}: {error.filename}: {error.strerror}", file=sys.stderr)  # wherever a given name is looked up first
+        return WRONG
     except KeyboardInterrupt as interrupt:
         print(f"\n{program}: {stopped}", file=sys.stderr)
         return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED

@@ -101,7 +101,7 @@ def from_records(data: bytes, read: Callable[[int, int], bytes]) -> Clip:
             first += shape[0]
         return Clip(metadata["name"], metadata["num_frames"], **fields)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"not a record of a clip: {error!r}") from error
+        raise ValueError(f"not a record of a clip: {type(error).__name__}: {error}") from error
 
 
 def _nth(read: Callable[[int, int], bytes], first: int, number: int, nbytes: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import reprlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def open_dataset(folder: str | Path) -> Dataset:
         version = content["version"]
         dataset = _from_json(folder, content) if version == VERSION else None
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
-        raise UserError(f"{path} is damaged ({error!r}): prepare the dataset again") from error
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): prepare the dataset again") from error
     if dataset is None:
         raise UserError(f"{path} has version {version}, but this code reads version {VERSION}: prepare the dataset again")
     for bucket in dataset.buckets:
@@ -132,7 +133,7 @@ def _shard(content: dict[str, Any]) -> Shard:
 def _checked(kind: type, value: Any) -> Any:
     """Returns `value`. Raises ValueError if it is not of this kind, or a number that is negative or beyond any length."""
     if not isinstance(value, kind) or (isinstance(value, int) and not 0 <= value < 2**31):
-        raise ValueError(f"{value!r} should be {'a text' if kind is str else 'a whole number'}")
+        raise ValueError(f"{reprlib.repr(value)} should be {'a text' if kind is str else 'a whole number'}")
     return value
 
 

@@ -204,7 +204,9 @@ def request_json(rng, folder, originals, begun):
     path = folder / "request.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     argv = [*originals.weights, *SAMPLING, "--save_file", str(folder / "out"), "--input_json", str(path)]
-    return Case(what, ("request.json", "bbox", "audio_type", "--mode", "cond_audio", "a.flac"), lambda: infer.main(argv))
+    return Case(
+        what, ("request.json", "bbox", "audio_type", "--mode", "cond_audio", "a.flac", "Person"), lambda: infer.main(argv)
+    )
 
 
 def command_line(rng, folder, originals, begun):
@@ -218,7 +220,9 @@ def command_line(rng, folder, originals, begun):
     values = [str(value) for value in ODD_VALUES if "\0" not in str(value) and str(value) != "/dev/zero"]
     given = valid | {flag: rng.choice(values) for flag in changed}
     argv = [*originals.weights, *(part for flag, value in given.items() for part in (flag, value))]
-    names = (*changed, *(flag.strip("-") for flag in changed), *(given[flag] for flag in changed), "--image", "--audio")
+    values = [given[flag] for flag in changed]
+    names = (*changed, *(flag.strip("-") for flag in changed), *values, *(ascii(value)[1:-1] for value in values))
+    names = (*names, "--image", "--audio")
     return Case(f"{ {flag: given[flag][:50] for flag in changed} }", names, lambda: infer.main(argv))
 
 
