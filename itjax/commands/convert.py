@@ -31,7 +31,7 @@ from itjax.weights.verify import verify_checkpoint, verify_official
 
 
 def main(argv: list[str] | None = None, program: str = "convert_weights.py") -> int:
-    """Returns the exit status: 0 for success, 2 for a user error, 3 if a file cannot be written, 130 if interrupted."""
+    """Returns the exit status: 0 for success, 2 for a user error or a full disk, 130 if interrupted, 143 after SIGTERM."""
     args = arguments(argv, program)
     status = run_command(program, lambda: write(args), "stopped; nothing was written")
     return WRONG if status == REFUSED else status  # a full disk leaves nothing behind here: an error like any other

@@ -74,12 +74,11 @@ def check_writable(files: Files) -> None:
     Raises:
         OSError: if not; names the output.
     """
-    for file in (files.video, files.array):
-        try:
-            if file:  # tries to write: permission bits do not reveal a read-only disk
-                tempfile.TemporaryFile(dir=file.parent).close()
+    for file in filter(None, (files.video, files.array)):
+        try:  # to write: permission bits do not reveal a read-only disk
+            tempfile.TemporaryFile(dir=file.parent).close()
         except OSError as error:
-            error.filename = os.fspath(file or "")
+            error.filename = os.fspath(file)
             raise
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from itjax.config import Networks
 from itjax.disk import atomic_path, lock_folder, output_errors
-from itjax.errors import UserError
+from itjax.errors import UserError, first_ten
 from itjax.input_files import read_json
 from itjax.media import journal
 from itjax.media.containers import FRAME_RATE
@@ -24,7 +24,6 @@ WORK_FOLDER = "preparation"  # the work folder; contains the files of the next l
 ARGUMENTS_FILE, SCAN_FILE, TEXTS_FILE = "arguments.json", "scan.jsonl", "texts.safetensors"
 SKIPPED_FILE = "skipped.jsonl"
 ARGUMENT_BYTES = 256_000_000  # of the arguments, which have a line per video
-MAX_LISTED = 10  # differences listed in an error message
 
 
 class ClipSpan(NamedTuple):
@@ -75,10 +74,9 @@ def _check_arguments(path: Path, out: Path, arguments: Mapping[str, str]) -> Non
     except (UserError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}). To start over, delete {out}.") from error
     if changed := journal.differences(before, arguments).splitlines():
-        more = [f"  and {len(changed) - MAX_LISTED} more"] if len(changed) > MAX_LISTED else []
-        listing = "\n".join(changed[:MAX_LISTED] + more)
+        listing = first_ten([line.strip() for line in changed], "\n  ")
         raise UserError(
-            f"{out} was started with different arguments or files:\n{listing}\n"
+            f"{out} was started with different arguments or files:\n  {listing}\n"
             "Use the same arguments and files to continue, choose another folder, or delete this one."
         )
 

@@ -12,7 +12,7 @@ import safetensors.numpy
 from jaxtyping import Float32
 
 from itjax.config import Preset, to_json
-from itjax.disk import atomic_path, output_errors
+from itjax.disk import atomic_path, output_errors, write_text
 from itjax.errors import UserError
 from itjax.input_files import read_json
 from itjax.preset_json import preset_from_json
@@ -77,11 +77,7 @@ def write_dataset(dataset: Dataset) -> None:
         "checkpoint": dataset.checkpoint,
         "buckets": [asdict(bucket) for bucket in dataset.buckets],
     }
-    path = dataset.folder / "dataset.json"
-    with atomic_path(path) as temporary, output_errors(path), temporary.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    write_text(dataset.folder / "dataset.json", json.dumps(content, indent=1))
 
 
 def open_dataset(folder: str | Path) -> Dataset:

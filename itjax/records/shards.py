@@ -1,7 +1,6 @@
 """The ArrayRecord files of a dataset: writing them, and reading their clips by number."""
 
 import itertools
-import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -31,8 +30,6 @@ def write_shard(path: Path, clips: Iterable[Iterable[bytes]]) -> None:
             writer.close()
         except RuntimeError as error:  # the library's exception for I/O errors
             raise OutputError(f"cannot write {path}: {error}") from error
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 class Records:

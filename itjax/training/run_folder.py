@@ -12,7 +12,7 @@ from etils import epath
 from flax.traverse_util import flatten_dict
 
 from itjax.config import to_json
-from itjax.disk import atomic_path, lock_folder, output_errors
+from itjax.disk import lock_folder, output_errors, write_text
 from itjax.errors import UserError
 from itjax.input_files import parse_json, read_json
 from itjax.training.checkpoints import folder_of
@@ -69,7 +69,7 @@ def _write_or_compare(folder: epath.Path, current: dict[str, Any]) -> None:
             if "://" in os.fspath(path):  # an object in a bucket is written atomically
                 path.write_text(json.dumps(current, indent=1))
             else:
-                _write(Path(path), current)
+                write_text(Path(path), json.dumps(current, indent=1))
         return
     try:
         stored = parse_json(path.read_bytes(), path) if "://" in os.fspath(path) else read_json(path)
@@ -82,13 +82,6 @@ def _write_or_compare(folder: epath.Path, current: dict[str, Any]) -> None:
         raise UserError(
             f"{folder} holds a run with other settings. Use the same settings, or another --run folder:{differences}"
         )
-
-
-def _write(path: Path, current: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w") as file:
-        json.dump(current, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _differences(stored: dict[str, Any], current: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ from itjax.errors import UserError
 from itjax.input_files import read_json
 
 FILE = "checksums.json"
-READ_BYTES = 2**24
 
 
 def write(folder: Path, arrays: set[str]) -> None:
@@ -53,8 +52,5 @@ def sha256(path: Path) -> str:
     Raises:
         OSError: if it cannot be read.
     """
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
