@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 
 from itjax import configs
-from itjax.commands import flags
+from itjax.commands import flags, from_flags
 from itjax.config import to_json
 from itjax.terminal import REFUSED, WRONG, Terminal, run_command
 from itjax.training import result
@@ -65,7 +65,7 @@ def arguments(argv: list[str] | None, program: str) -> argparse.Namespace:
 
 def convert(args: argparse.Namespace) -> None:
     """Converts official files to a checkpoint, merging LoRA if given. With --verify, also reads the checkpoint once."""
-    loras = flags.loras_of(args)
+    loras = from_flags.loras_of(args)
     files = open_official(args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path)
     preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
     specs = network_specs(preset.networks)

@@ -7,7 +7,7 @@ import warnings
 from jax.sharding import Mesh
 
 from itjax import configs
-from itjax.commands import flags
+from itjax.commands import flags, from_flags
 from itjax.errors import UserError, flag_names
 from itjax.parallel.sharding import make_mesh
 from itjax.pipeline.dub import dub
@@ -38,11 +38,11 @@ def make_video(args: argparse.Namespace) -> None:
         UserError: if a flag, an input file or the weights are invalid.
     """
     flags.warn_without_effect(args)
-    flags.check_devices(args)
-    request = flags.request_of(args)
+    from_flags.check_devices(args)
+    request = from_flags.request_of(args)
     weights = open_weights(args)
-    with flag_names(flags.FLAGS):
-        settings = flags.settings_of(args, weights.preset, request)
+    with flag_names(from_flags.FLAGS):
+        settings = from_flags.settings_of(args, weights.preset, request)
         keep_compiled_programs()
         dub(request, settings, weights, mesh_of(args, weights.preset.networks.dit.num_heads), Terminal())
 
@@ -55,7 +55,7 @@ def open_weights(args: argparse.Namespace) -> Weights:
     """
     if args.task != flags.TASK:
         raise UserError(f"--task {args.task}: only {flags.TASK} is supported")
-    loras = flags.loras_of(args)
+    loras = from_flags.loras_of(args)
     if args.checkpoint is not None:
         if args.verify:
             result.verify(args.checkpoint, Terminal())

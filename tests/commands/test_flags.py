@@ -7,7 +7,7 @@ import re
 import pytest
 
 from itjax import configs
-from itjax.commands import flags, train
+from itjax.commands import flags, from_flags, train
 from itjax.configs.tiny import PRESET
 from itjax.errors import UserError
 from itjax.pipeline.request import Request
@@ -16,7 +16,7 @@ from itjax.pipeline.request import Request
 @pytest.mark.parametrize("prompt", ["🙂" * 60, "𝒜" * 60, "a woman talks", "あ" * 60])
 def test_a_default_name_fits_into_a_folder(prompt, face):
     args = flags.parser("infer.py").parse_args([])
-    name = flags.settings_of(args, PRESET, Request(prompt, face, {})).save_file.name
+    name = from_flags.settings_of(args, PRESET, Request(prompt, face, {})).save_file.name
     assert len(os.fsencode(name + ".persons.png")) < 255
     assert name.startswith("infinitetalk-14B_infinitetalk-480_" + prompt[:13].replace(" ", "_").replace("🙂", "_"))
 
@@ -65,5 +65,5 @@ def test_a_preset_is_not_reached_from_a_json(tmp_path, face):
     (tmp_path / "input.json").write_text(json.dumps(content | {"preset": str(tmp_path / "mine.py"), "size": "mine.py"}))
     args = flags.parser("infer.py").parse_args(["--input_json", str(tmp_path / "input.json")])
     with pytest.warns(UserWarning, match=r"ignoring unknown key\(s\) preset, size"):
-        assert flags.request_of(args).prompt == "p"
+        assert from_flags.request_of(args).prompt == "p"
     assert args.preset is None
