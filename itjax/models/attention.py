@@ -1,10 +1,15 @@
-"""Softmax attention over long sequences: kernel selection, blocking and sharding. Independent of any network."""
+"""Softmax attention over long sequences: kernel selection, blocking and sharding. Independent of any network.
+
+On a mesh, attention runs in `shard_map`: what moves between devices is written down here, and a kernel sees the arrays of
+one device. Left to itself, the compiler cannot split cuDNN's kernel, and gathers queries that are processed in blocks.
+"""
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from itjax.parallel.sharding import SEQUENCE, axis_size, constrain, device_count, sequence_shards
+from itjax.parallel.sharding import SEQUENCE, axis_size, device_count
 
 # B batch · Q queries · K keys · H heads · d head dimension
 _SCORES = 2**28  # scores per block of queries when no fused kernel is used: 1 GiB in float32
@@ -12,17 +17,12 @@ _MAX_HEAD_DIM = 128  # largest head dimension that cuDNN's kernel supports on ev
 
 
 def attention(
-    q: Float[Array, "B Q H d"],
-    k: Float[Array, "B K H d"],
-    v: Float[Array, "B K H d"],
-    num_keys: int | None = None,
-    shards: int = 1,
+    q: Float[Array, "B Q H d"], k: Float[Array, "B K H d"], v: Float[Array, "B K H d"], num_keys: int | None = None
 ) -> Float[Array, "B Q H d"]:
-    """softmax(q·kᵀ/√d)·v over the first `num_keys` keys (all by default).
+    """softmax(q·kᵀ/√d)·v over the first `num_keys` keys (all by default), of arrays on one device.
 
     Uses cuDNN's fused kernel on GPU in half precision, and XLA's otherwise, which processes the queries in blocks if the
-    full score matrix would not fit. `shards` is the number of shards of the query axis on the mesh; each block takes
-    queries from every shard, so that no shard is moved.
+    full score matrix would not fit.
     """
     num_keys = None if num_keys == k.shape[1] else num_keys
     fused = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= _MAX_HEAD_DIM
@@ -34,46 +34,60 @@ def attention(
         )
     mask = None if num_keys is None else (jnp.arange(k.shape[1]) < num_keys)[None, None, None]
     batch, length, *head = q.shape
-    shard_length = length // shards
-    block = max(1, _SCORES * device_count() // (batch * head[0] * k.shape[1] * shards))
-    if shard_length <= block:
+    block = max(1, _SCORES // (batch * head[0] * k.shape[1]))
+    if length <= block:
         return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="xla")
-    blocks = -(-shard_length // block)
-    block = -(-shard_length // blocks)  # blocks of equal size, with minimal padding
+    blocks = -(-length // block)
+    block = -(-length // blocks)  # blocks of equal size, with minimal padding
     # the gradients of keys and values are summed over the blocks, which would lose accuracy in half precision
     wide_k, wide_v = k.astype(jnp.float32), v.astype(jnp.float32)
 
-    def attend_block(queries: Float[Array, "B shards block H d"]) -> Float[Array, "B shards block H d"]:
-        flat = queries.reshape(batch, shards * block, *head)
+    def attend_block(queries: Float[Array, "B block H d"]) -> Float[Array, "B block H d"]:
         keys, values = wide_k.astype(k.dtype), wide_v.astype(v.dtype)
-        return jax.nn.dot_product_attention(flat, keys, values, mask=mask, implementation="xla").reshape(queries.shape)
+        return jax.nn.dot_product_attention(queries, keys, values, mask=mask, implementation="xla")
 
-    sharded = q.reshape(batch, shards, shard_length, *head)
-    padded = jnp.pad(sharded, ((0, 0), (0, 0), (0, blocks * block - shard_length), (0, 0), (0, 0)))
+    padded = jnp.pad(q, ((0, 0), (0, blocks * block - length), (0, 0), (0, 0)))
     # the backward pass recomputes the scores block by block: those of all blocks would not fit
-    out = jax.lax.map(jax.checkpoint(attend_block), jnp.moveaxis(padded.reshape(batch, shards, blocks, block, *head), 2, 0))
-    return jnp.moveaxis(out, 0, 2).reshape(padded.shape)[:, :, :shard_length].reshape(q.shape)
+    out = jax.lax.map(jax.checkpoint(attend_block), jnp.moveaxis(padded.reshape(batch, blocks, block, *head), 1, 0))
+    return jnp.moveaxis(out, 0, 1).reshape(padded.shape)[:, :length]
 
 
 def self_attention(
     q: Float[Array, "B Q H d"], k: Float[Array, "B K H d"], v: Float[Array, "B K H d"], num_keys: int | None = None
 ) -> Float[Array, "B Q H d"]:
-    """Self-attention of tokens sharded on the mesh, computed with sharded heads (`ulysses`) and queries (`context`).
+    """Self-attention of tokens split over the mesh. Each device computes a share of the heads and of the queries.
 
-    Sharding over heads follows DeepSpeed-Ulysses (arXiv 2309.14509); the compiler derives the all-to-alls from the
-    constraints.
+    DeepSpeed-Ulysses (arXiv 2309.14509) over `ulysses`: an all-to-all turns shards of tokens into shards of heads, and
+    another one turns them back. Over `context`, the queries stay where they are, and keys and values are gathered.
     """
-    q = constrain(q, "data", "context", "ulysses", None)
-    k, v = (constrain(x, "data", None, "ulysses", None) for x in (k, v))
-    y = attention(q, k, v, num_keys, axis_size("context"))
-    # the inner constraint reshards the gradients over heads, too, before the backward pass of the attention
-    return constrain(constrain(y, "data", "context", "ulysses", None), "data", SEQUENCE, None, None)
+    if device_count() == 1:
+        return attention(q, k, v, num_keys)
+
+    def of_one_device(q: Array, k: Array, v: Array) -> Array:
+        q, k, v = (_all_to_all(x, split=2, concatenate=1) for x in (q, k, v))
+        if axis_size("context") > 1:
+            k, v = (jax.lax.all_gather(x, "context", axis=1, tiled=True) for x in (k, v))
+        return _all_to_all(attention(q, k, v, num_keys), split=1, concatenate=2)
+
+    tokens = P(_batch_axis(q), SEQUENCE)
+    return jax.shard_map(of_one_device, in_specs=(tokens, tokens, tokens), out_specs=tokens, check_vma=False)(q, k, v)
+
+
+def _batch_axis(x: Array) -> str | None:
+    """The mesh axis of the batch; None (all of it on every device) if its size is not divisible, as that of one clip is."""
+    return None if x.shape[0] % axis_size("data") else "data"
+
+
+def _all_to_all(x: Array, split: int, concatenate: int) -> Array:
+    """Splits one axis over `ulysses`, and puts another one together."""
+    return x if axis_size("ulysses") == 1 else jax.lax.all_to_all(x, "ulysses", split, concatenate, tiled=True)
 
 
 def cross_attention(
     q: Float[Array, "B Q H d"], k: Float[Array, "B K H d"], v: Float[Array, "B K H d"]
 ) -> Float[Array, "B Q H d"]:
-    """Attention from tokens sharded on the mesh to a short sequence: its keys and values are gathered, the tokens stay."""
-    q = constrain(q, "data", SEQUENCE, None, None)
-    k, v = (constrain(x, "data", None, None, None) for x in (k, v))
-    return constrain(attention(q, k, v, shards=sequence_shards()), "data", SEQUENCE, None, None)
+    """Attention from tokens split over the mesh to a short sequence, which every device has: no token is moved."""
+    if device_count() == 1:
+        return attention(q, k, v)
+    tokens, whole = P(_batch_axis(q), SEQUENCE), P(_batch_axis(q))
+    return jax.shard_map(attention, in_specs=(tokens, whole, whole), out_specs=tokens, check_vma=False)(q, k, v)

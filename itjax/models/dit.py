@@ -15,7 +15,7 @@ from itjax.config import DiTSizes
 from itjax.models.audio_adapter import AudioAdapter
 from itjax.models.dit_block import Block, BranchIndices, ConditionStates, KeysValues, Persons, modulated, voice_label
 from itjax.models.rope import video_angles
-from itjax.parallel.sharding import SEQUENCE, constrain, sequence_shards
+from itjax.parallel.sharding import SEQUENCE, constrain, constrain_heads, sequence_shards
 
 # B batch (guidance branches, or training examples) · T latent frames · h w latent grid · S = h/2·w/2 tokens per frame
 # L = S·T · D width
@@ -130,7 +130,8 @@ class DiT(nn.Module):
 
     def keys_values(self, text: Array, clip: Array, windows: Array, labelled: Array | None = None) -> KeysValues:
         """K and V of every layer, from the arguments of `states`."""
-        return self.blocks.keys_values(None, self.states(text, clip, windows, labelled))[1]
+        keys_values = self.blocks.keys_values(None, self.states(text, clip, windows, labelled))[1]
+        return jax.tree.map(constrain_heads, keys_values)
 
     def embed(self, latents: Float[Array, "B T h w C"], condition: Float[Array, "B T h w Cc"]) -> Float[Array, "B L D"]:
         """Embeds the noisy latents, mask and reference latents as space-major tokens, padded to a multiple of the shards."""

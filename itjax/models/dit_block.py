@@ -13,9 +13,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from itjax.config import DiTSizes
-from itjax.models.attention import attention, cross_attention, self_attention
+from itjax.models.attention import cross_attention, self_attention
 from itjax.models.rope import label_angles, rotate
-from itjax.parallel.sharding import SEQUENCE, constrain, sequence_shards
+from itjax.parallel.sharding import SEQUENCE, constrain
 
 # B batch (guidance branches, or training examples) · U distinct prompts · I images · V distinct voices · T latent frames
 # S tokens per frame · L = S·T · N layers · H heads · d head dimension · D width · A audio tokens per frame
@@ -236,6 +236,6 @@ class Block(nn.Module):
         by_frame = q.reshape(batch, length // frames, frames, *head).swapaxes(1, 2).reshape(-1, length // frames, *head)
         of_voice = lambda part: part if branches is None else part[branches.audio]
         of_frame = lambda part: of_voice(part).reshape(batch * frames, tokens, *head)
-        y = attention(by_frame, of_frame(kv.audio_k), of_frame(kv.audio_v), shards=sequence_shards())
+        y = cross_attention(by_frame, of_frame(kv.audio_k), of_frame(kv.audio_v))
         y = y.reshape(batch, frames, length // frames, *head).swapaxes(1, 2)
         return self.per_token(self.audio_o, y.reshape(x.shape))

@@ -71,6 +71,21 @@ def constrain(x: jax.Array, *axes) -> jax.Array:
     return x if mesh.empty or mesh.size == 1 else jax.lax.with_sharding_constraint(x, P(*axes))
 
 
+def heads_spec(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
+    """How keys and values [..., heads, head dimension] are kept over all steps: split over the whole mesh.
+
+    Along the heads, as the kernels that compute them are; along the head dimension if there are too few heads.
+    """
+    chosen = next((axis for axis in (-2, -1) if shape[axis] % mesh.size == 0), None)
+    return P(*(AXES if axis - len(shape) == chosen else None for axis in range(len(shape))))
+
+
+def constrain_heads(x: jax.Array) -> jax.Array:
+    """Constrains keys or values to `heads_spec`. Returns `x` itself without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return x if mesh.empty or mesh.size == 1 else jax.lax.with_sharding_constraint(x, heads_spec(x.shape, mesh))
+
+
 def sequence_shards() -> int:
     """Number of shards of the token axis on the current mesh (1 without one)."""
     mesh = jax.sharding.get_abstract_mesh()

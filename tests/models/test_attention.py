@@ -1,5 +1,9 @@
 """Attention, block by block and with padded keys, against the formula written out."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -24,15 +28,6 @@ def test_attention(scores, num_keys, monkeypatch):
     chex.assert_trees_all_close(attention.attention(q, k, v, num_keys), expected, atol=1e-5)
 
 
-def test_shards_of_queries_are_kept_together(monkeypatch):
-    """A block takes some queries of each shard; which ones changes nothing."""
-    monkeypatch.setattr(attention, "_SCORES", 300)
-    rng = np.random.default_rng(0)
-    q, k, v = (jnp.asarray(rng.normal(size=(2, n, 3, 8)), jnp.float32) for n in (20, 13, 13))
-    found = attention.attention(q, k, v, shards=4)
-    chex.assert_trees_all_close(found, written_out(q, k, v), atol=1e-5)
-
-
 @pytest.mark.parametrize("scores", [2**28, 64 * 2])
 def test_gradients_of_keys_and_values_are_summed_in_float32(scores, monkeypatch):
     """In bfloat16 a sum over hundreds of blocks of queries would stand still after the first few."""
@@ -47,3 +42,12 @@ def test_gradients_of_keys_and_values_are_summed_in_float32(scores, monkeypatch)
         error = jnp.linalg.norm(ours.astype(jnp.float32) - exact) / jnp.linalg.norm(exact)
         # half precision has 8 bits: each product is good to 0.4 %, and so is their sum where it is made in float32
         assert error < 1e-2, (name, error)
+
+
+@pytest.mark.slow
+def test_on_every_kind_of_mesh(devices):
+    """Equal to one device, with its gradients; and JAX can split cuDNN's kernel as it is called."""
+    command = [sys.executable, "-m", "tests.models.attention_on_eight_devices"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=devices(8), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 meshes" in done.stdout
