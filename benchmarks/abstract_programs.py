@@ -7,7 +7,7 @@ from jax.sharding import PartitionSpec as P
 
 from itjax.config import Sampler
 from itjax.models.dit import TimeFeatures
-from itjax.parallel.sharding import heads_spec, with_shardings
+from itjax.parallel.sharding import heads_spec, network_shardings
 from itjax.sampling import chunk
 from itjax.sampling.chunk import Carry, ChunkInputs, Invariants, Program, Reference
 from itjax.sampling.color import ColorStatistics
@@ -20,7 +20,7 @@ def programs(networks, specs, mesh, height: int, width: int, persons: int):
     replicated = lambda tree: jax.tree.map(lambda x: spec(*x.shape, dtype=x.dtype), tree)
     sampler, dit = Sampler(), networks.dit
     program = Program(networks, sampler, jnp.dtype("bfloat16"))
-    weights = {n: with_shardings(specs[n].abstract, mesh, jnp.bfloat16) for n in ("dit", "vae", "clip")}
+    weights = {n: network_shardings(n, specs[n].abstract, mesh, jnp.bfloat16) for n in ("dit", "vae", "clip")}
     latents = sampler.num_latents, height // 8, width // 8, 16
     step = EulerSteps(spec(), spec(), TimeFeatures(spec(dit.dim), spec(6, dit.dim)), spec(dtype=jnp.bool_))
     masks = None if persons == 1 else spec(3, height * width // 256)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from itjax.parallel.sharding import SEQUENCE, axis_size, device_count
+from itjax.parallel.sharding import SEQUENCE, axis_size, device_count, sequence_shards
 
 # B batch · Q queries · K keys · H heads · d head dimension
 _SCORES = 2**28  # scores per block of queries when no fused kernel is used: 1 GiB in float32
@@ -89,5 +89,6 @@ def cross_attention(
     """Attention from tokens split over the mesh to a short sequence, which every device has: no token is moved."""
     if device_count() == 1:
         return attention(q, k, v)
-    tokens, whole = P(_batch_axis(q), SEQUENCE), P(_batch_axis(q))
+    sequence = None if q.shape[1] % sequence_shards() else SEQUENCE
+    tokens, whole = P(_batch_axis(q), sequence), P(_batch_axis(q))
     return jax.shard_map(attention, in_specs=(tokens, whole, whole), out_specs=tokens, check_vma=False)(q, k, v)

@@ -11,7 +11,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from itjax.config import VaeSizes
-from itjax.models.attention import attention
+from itjax.models.attention import cross_attention
+from itjax.parallel.sharding import SEQUENCE, constrain
 
 # B batch · F pixel frames, 1+4(T-1) · T latent frames · H W pixels · h w = H/8 W/8 · C channels
 
@@ -103,7 +104,7 @@ class AttentionBlock(nn.Module):
         channels = x.shape[-1]
         qkv = nn.Conv(3 * channels, (1, 1), dtype=self.dtype, name="to_qkv")(Norm(name="norm")(x))
         q, k, v = jnp.split(qkv.reshape(-1, x.shape[2] * x.shape[3], 1, 3 * channels), 3, axis=-1)
-        y = attention(q, k, v).reshape(x.shape)
+        y = cross_attention(q, k, v).reshape(x.shape)
         return x + nn.Conv(channels, (1, 1), dtype=self.dtype, name="proj")(y)
 
 
@@ -209,15 +210,20 @@ class Decoder(nn.Module):
         return CausalConv(3, self.dtype, name="conv_out")(x).astype(jnp.float32)
 
 
+def _split_rows(x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
+    """Splits the rows over the mesh: the devices exchange only the rows at the borders, instead of weights."""
+    return constrain(x, "data", None, SEQUENCE)
+
+
 def _recurrence(net: nn.Module, parameters: dict, first: Array, rest: Array) -> Array:
     """Applies `net` to `first` (which fills the cache), then scans over `rest` [T-1, ...]; concatenates in time."""
-    start, state = net.apply({"params": parameters}, first, True, mutable="cache")
+    start, state = net.apply({"params": parameters}, _split_rows(first), True, mutable="cache")
 
     def step(cache, part):
-        out, state = net.apply({"params": parameters, "cache": cache}, part, False, mutable="cache")
-        return state["cache"], out
+        out, state = net.apply({"params": parameters, "cache": cache}, _split_rows(part), False, mutable="cache")
+        return jax.tree.map(_split_rows, state["cache"]), _split_rows(out)
 
-    later = jax.lax.scan(step, state["cache"], rest)[1]
+    later = jax.lax.scan(step, jax.tree.map(_split_rows, state["cache"]), rest)[1]
     later = jnp.moveaxis(later, 0, 1).reshape(start.shape[0], -1, *start.shape[2:])
     return jnp.concatenate([start, later], axis=1)
 

@@ -2,7 +2,8 @@
 
 Mesh axes: `data` splits videos (or training examples), `context` splits tokens and, inside self-attention, the queries;
 `ulysses` splits tokens outside and heads inside self-attention (arXiv 2309.14509). Parameters are sharded over all devices
-(FSDP), each along one axis (`parameter_spec`); the compiler gathers them layer by layer.
+(FSDP), each along one axis (`parameter_spec`); the compiler gathers them layer by layer. The VAE is the exception: with few
+parameters and large pictures, it is whole on every device, and the rows of its pictures are split.
 """
 
 import math
@@ -16,6 +17,7 @@ from itjax.errors import UserError
 
 AXES = ("data", "context", "ulysses")
 SEQUENCE = ("context", "ulysses")
+WHOLE = ("vae",)  # networks that every device has whole
 _SMALL = 2**14  # elements: smaller parameters (biases, norms) are not worth a gather
 
 
@@ -63,6 +65,14 @@ def with_shardings(tree, mesh: Mesh, dtype=None):
     """ShapeDtypeStructs of `tree` with the sharding each parameter is stored in, and with `dtype` if given."""
     struct = lambda x: jax.ShapeDtypeStruct(x.shape, dtype or x.dtype, sharding=parameter_sharding(x.shape, mesh))
     return jax.tree.map(struct, tree)
+
+
+def network_shardings(network: str, tree, mesh: Mesh, dtype=None):
+    """`with_shardings` for a network ("dit", "vae" ...); those in `WHOLE` are on every device."""
+    if network not in WHOLE:
+        return with_shardings(tree, mesh, dtype)
+    replicated = NamedSharding(mesh, P())
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype or x.dtype, sharding=replicated), tree)
 
 
 def constrain(x: jax.Array, *axes) -> jax.Array:

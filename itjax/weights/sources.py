@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from itjax.config import Preset
 from itjax.errors import UserError
-from itjax.parallel.sharding import with_shardings
+from itjax.parallel.sharding import network_shardings
 from itjax.preset_json import preset_from_json
 from itjax.weights import store
 from itjax.weights.identity import identity_of
@@ -70,7 +70,7 @@ def open_converted(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
     files = store.open_checkpoint(directory)
 
     def read(network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
-        wanted = _select(with_shardings(specs[network].abstract, mesh, dtype), only)
+        wanted = _select(network_shardings(network, specs[network].abstract, mesh, dtype), only)
         return store.restore(directory, {network: wanted})[network]
 
     identity = identity_of(files, [])
@@ -87,7 +87,7 @@ def replace_dit(weights: Weights, dit: TensorFiles, identity: str) -> Weights:
     def read(network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
         if network != "dit":
             return weights.read(network, mesh, dtype, only)
-        return load(spec, dit, _select(with_shardings(spec.abstract, mesh, dtype), only), network)
+        return load(spec, dit, _select(network_shardings(network, spec.abstract, mesh, dtype), only), network)
 
     return weights._replace(identity=identity, read=read)
 
@@ -109,7 +109,7 @@ def open_files(
 
     def read(network: str, mesh: Mesh, dtype: DTypeLike, only: Callable[[str], bool] | None = None) -> dict:
         spec: NetworkSpec = specs[network]
-        return load(spec, files[network], _select(with_shardings(spec.abstract, mesh, dtype), only), network)
+        return load(spec, files[network], _select(network_shardings(network, spec.abstract, mesh, dtype), only), network)
 
     all_tensors = TensorFiles({f"{n}/{name}": t for n, tensors in files.items() for name, t in tensors.tensors.items()})
     identity, encoders = identity_of(all_tensors, loras), identity_of(all_tensors, [])

@@ -7,7 +7,6 @@ products in bfloat16, so the compiler moves the DiT's arrays as float32: 4 bytes
 """
 
 import math
-import re
 import sys
 from dataclasses import replace
 
@@ -17,26 +16,11 @@ from benchmarks.abstract_programs import programs
 from itjax import configs
 from itjax.parallel.sharding import make_mesh
 from itjax.weights.specs import network_specs
+from tests.sampling.collectives import MIB, collectives
 
 HEIGHT = WIDTH = 640
-MIB = 2**20
 # layers that make the keys and values of the conditions, once for all steps
 BEFORE_THE_STEPS = ("cross_k", "cross_v", "cross_k_img", "cross_v_img", "cross_norm_k", "cross_norm_k_img", "audio_kv")
-BYTES = {"f32": 4, "bf16": 2, "s32": 4, "u32": 4, "pred": 1, "u8": 1}
-
-
-def collectives(hlo: str) -> dict[str, dict[str, float]]:
-    """{computation: {kind of collective: MiB of its results on a device}} of a compiled program's text."""
-    found: dict[str, dict[str, float]] = {}
-    for computation in re.split(r"\n(?=%|ENTRY)", hlo):
-        name = computation.split(" ", 1)[0]
-        pattern = r"= (.*?) (all-gather|all-to-all|all-reduce|collective-permute|reduce-scatter)(?:-start)?\("
-        for result, kind in re.findall(pattern, computation):
-            sizes = re.findall(r"(\w+)\[([\d,]*)\]", result)
-            size = sum(BYTES[dtype] * math.prod(map(int, shape.split(",") if shape else ())) for dtype, shape in sizes)
-            kinds = found.setdefault(name, {})
-            kinds[kind] = kinds.get(kind, 0.0) + size / MIB
-    return found
 
 
 def main(ulysses: int, context: int, persons: int) -> None:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 import tests.sampling.test_rollout as setup
-from itjax.parallel.sharding import make_mesh, with_shardings
+from itjax.parallel.sharding import make_mesh, network_shardings
 from itjax.sampling import rollout
 
 
@@ -19,7 +19,7 @@ def run(devices, ulysses, persons):
     parameters = {}
     for i, name in enumerate(("dit", "vae")):
         host = setup.random_parameters(specs[name].abstract, i)
-        shardings = jax.tree.map(lambda x: x.sharding, with_shardings(specs[name].abstract, mesh))
+        shardings = jax.tree.map(lambda x: x.sharding, network_shardings(name, specs[name].abstract, mesh))
         parameters[name] = jax.device_put(host, shardings)
     with jax.set_mesh(mesh):
         program, invariants, carry, chunks = setup.setting(parameters, persons=persons)

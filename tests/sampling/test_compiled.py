@@ -7,10 +7,19 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("ulysses", "context", "persons"), [(8, 1, 1), (4, 2, 2)])
-def test_a_step_moves_weights_keys_and_values_only(ulysses, context, persons, devices):
-    command = [sys.executable, "-m", "tests.sampling.compiled_step", str(ulysses), str(context), str(persons)]
+def compiled(devices, module: str, *arguments: int) -> None:
+    command = [sys.executable, "-m", f"tests.sampling.{module}", *map(str, arguments)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], env=devices(8), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rematerialization" not in done.stderr, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ulysses", "context", "persons"), [(8, 1, 1), (4, 2, 2)])
+def test_a_step_moves_weights_keys_and_values_only(ulysses, context, persons, devices):
+    compiled(devices, "compiled_step", ulysses, context, persons)
+
+
+@pytest.mark.slow
+def test_the_vae_moves_only_rows_at_borders(devices):
+    compiled(devices, "compiled_vae")
