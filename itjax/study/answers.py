@@ -1,6 +1,7 @@
 """Reads raters' answers, which come back by mail or as pasted text, and checks them against the study's key."""
 
 import json
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from itjax.study.plan import QUESTIONS, Key
 
 ANSWERS_FORMAT = "itjax-study answers 1"
 ANSWERS_BYTES = 4_000_000  # of one rater; a thousand items take 0.5 MB
+RATER = re.compile("[0-9a-f]{16}")  # nothing else from a stranger's file is printed
 
 
 class Answers(NamedTuple):
@@ -64,7 +66,7 @@ def read_answers(path: Path, key: Key) -> Answers:
     if content.pop("checksum", None) != checksum(content):
         raise changed
     rater, answers = content.get("rater"), content.get("answers")
-    if not isinstance(rater, str) or not isinstance(answers, list):
+    if not isinstance(rater, str) or not RATER.fullmatch(rater) or not isinstance(answers, list):
         raise changed
     ranks: dict[str, dict[str, dict[str, int]]] = {}
     for answer in answers:

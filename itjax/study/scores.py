@@ -110,7 +110,8 @@ def sign_tests(better: Float[np.ndarray, "R I K"]) -> list[float]:
 def friedman(ranks: Float[np.ndarray, "R I M"]) -> float:
     """p-value of Friedman's test that all methods are alike; a block is a rater's mean rank of each method.
 
-    NaN for one rater or two methods, where it does not apply.
+    By the chi-square approximation, which is coarse for fewer than ten raters. NaN for one rater or two methods, where the
+    test does not apply.
     """
     if ranks.shape[0] < 2 or ranks.shape[2] < 3:
         return float("nan")

@@ -90,13 +90,15 @@ def test_without_storage_the_rater_is_warned(chromium, study):
     assert page.is_visible("#unsaved") and page.is_visible("#begin") and not page.errors
 
 
-def test_a_video_that_is_missing_is_told(chromium, study):
+def test_what_cannot_be_played_cannot_be_ranked(chromium, study):
     folder, _ = study
     for video in (folder / "videos").iterdir():
         video.unlink()
     page = open_page(chromium.new_context(), folder)
     page.click("#begin")
     page.wait_for_selector("figure .notice")
-    assert "Video A cannot be played. Please tell the people who asked you." in page.inner_text(
-        "figure:has(.notice) >> nth=0"
-    )
+    assert page.inner_text("figure .notice >> nth=0") == "Video A cannot be played. Please tell the people who asked you."
+    for question in range(len(QUESTIONS)):
+        rank(page, question, [1, 2])
+    page.click("#next")
+    assert "try another browser" in page.inner_text("#missing") and page.evaluate("state.at") == 0

@@ -14,13 +14,14 @@ from itjax.study.plan import Item, Key, key_path, make_plan
 from itjax.study.tables import report
 
 NAN = float("nan")
+RATER = "0123456789abcdef"
 KEY = make_plan("A | study", METHODS, [f"n{i}" for i in range(8)], 3, 0)
 
 
 def answers_of(tmp_path, rules, key=KEY):
     """Files of raters who answer by these rules."""
     for i, rule in enumerate(rules):
-        write_answers(tmp_path / "answers" / f"answers-{i}.json", content_of(key, f"rater{i}", rule))
+        write_answers(tmp_path / "answers" / f"answers-{i}.json", content_of(key, f"{i:016x}", rule))
     return read_all([tmp_path / "answers"], key)
 
 
@@ -49,7 +50,7 @@ def test_the_table_has_what_the_raters_see(study, tmp_path, capsys):
     # 6 of 6 raters: 2 * 0.5**6 = 0.031, times 3 for the three pairs
     assert f"| good before poor | {' | '.join(['100% [100%, 100%], p = 0.094'] * 4)} |" in told
     assert f"| *Friedman test* | {' | '.join(['p = 0.002'] * 4)} |" in told  # chi-square of 12 with 2 degrees of freedom
-    assert all(f"| rater{i} | 100% |" in told for i in range(6))
+    assert all(f"| {i:016x} | 100% |" in told for i in range(6))
 
 
 def test_what_raters_agree_on_is_told_from_chance(tmp_path):
@@ -80,7 +81,7 @@ def test_methods_are_compared_where_they_are_shown_together(tmp_path):
     assert [found.ranks[method].mean for method in "abc"] == [1.0, 1.5, 2.0]
     assert found.pairs["a", "b"].win_rate == (1, 1, 1) and found.pairs["b", "c"].p == 0.125  # 2 · 2 · 0.5**5
     assert np.isnan(found.pairs["a", "c"].win_rate.mean) and np.isnan(found.pairs["a", "c"].p)
-    write_answers(tmp_path / "k/answers.json", content_of(key, "r", rule))
+    write_answers(tmp_path / "k/answers.json", content_of(key, RATER, rule))
     assert "| a before c | - | - | - | - |" in report(read_all([tmp_path / "k"], key), key)
 
 
@@ -137,6 +138,8 @@ def test_the_pages_answers_are_read(tmp_path):
     assert rater == "00c0ffee00c0ffee" and ranks["a0"]["lips"] == {"b0": 1, "b1": 2} != ranks["a0"]["identity"]
     (tmp_path / "a.json").write_text(json.dumps(json.loads(RECORDED), indent=4))
     assert read_answers(tmp_path / "a.json", RECORDED_KEY) == (rater, ranks)
+    told = report(read_all([tmp_path], RECORDED_KEY), RECORDED_KEY)  # two methods, no repetitions
+    assert "1 rater, 1 item with 2 videos each" in told and "Friedman" not in told and "| 00c0ffee00c0ffee | - |" in told
 
 
 @pytest.mark.parametrize(
@@ -152,6 +155,7 @@ def damages():
     first = lambda content: content["answers"][0]
     return {
         "no rater": lambda content: content.pop("rater"),
+        "a rater that is no number": lambda content: content.update(rater="\x1b[2J"),
         "no answers": lambda content: content.pop("answers"),
         "one missing": lambda content: content["answers"].pop(),
         "one twice": lambda content: content["answers"].append(first(content)),
@@ -172,7 +176,7 @@ def damages():
 
 @pytest.mark.parametrize("damage", damages())
 def test_wrong_answers_are_refused_even_with_their_checksum(damage, tmp_path):
-    content = content_of(KEY, "r", by_quality)
+    content = content_of(KEY, RATER, by_quality)
     damages()[damage](content)
     path = write_answers(tmp_path / "a" / "a.json", content)
     with pytest.raises(UserError, match=r"a\.json: the answers are damaged or were edited"):
@@ -182,17 +186,17 @@ def test_wrong_answers_are_refused_even_with_their_checksum(damage, tmp_path):
 def test_answers_that_do_not_belong_are_refused(study, tmp_path, capsys):
     folder, key = study
     run = lambda *paths: (main(["score", *map(str, paths)]), capsys.readouterr())
-    path = write_answers(tmp_path / "a/x.json", content_of(key, "r", by_quality))
+    path = write_answers(tmp_path / "a/x.json", content_of(key, RATER, by_quality))
     copy = tmp_path / "a/y.json"
     copy.write_bytes(path.read_bytes())
     for given, expected in (
-        ([key_path(folder), tmp_path / "a"], f"{copy}: the answers of rater r are already given in {path}"),
+        ([key_path(folder), tmp_path / "a"], f"{copy}: the answers of rater {RATER} are already given in {path}"),
         ([key_path(folder), path, path], "are already given in"),
         ([key_path(folder), key_path(folder)], "not a file of answers"),
         ([path, path], "not the key of a study"),
         ([key_path(folder), folder], "there are no answers (*.json) in this folder"),
         ([key_path(folder), tmp_path / "none.json"], "none.json: no such file"),
-        ([key_path(folder), write_answers(tmp_path / "b/z.json", content_of(KEY, "r", by_quality))], "to another study"),
+        ([key_path(folder), write_answers(tmp_path / "b/z.json", content_of(KEY, RATER, by_quality))], "to another study"),
     ):
         status, told = run(*given)
         assert status == 2 and expected in told.err and told.err.count("\n") == 1 and not told.out

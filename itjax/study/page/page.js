@@ -180,11 +180,16 @@ const unanswered = (item) =>
   STUDY.questions.map((question, i) => [question, i]).filter(([{ id }]) =>
     state.shown[item].some((video) => !state.ranks[item]?.[id]?.[video]));
 
+function refuse(text) {
+  element("missing").textContent = text;
+  element("missing").hidden = false;
+}
+
 function next() {
+  if (players.some((video) => video.error)) return refuse("What cannot be seen cannot be ranked: please try another browser.");
   const missing = unanswered(state.order[state.at]);
   if (!missing.length) return go(state.at + 1);
-  element("missing").textContent = `Please rank all videos: ${missing.map(([question]) => question.title).join(", ")}.`;
-  element("missing").hidden = false;
+  refuse(`Please rank all videos: ${missing.map(([question]) => question.title).join(", ")}.`);
   element("questions").children[missing[0][1]].querySelector("input").focus();
 }
 
