@@ -15,7 +15,7 @@ from itjax.errors import UserError, first_ten
 from itjax.media.companions import REGION_VIDEO_SUFFIX
 from itjax.media.containers import open_media
 from itjax.media.pictures import VideoSource, open_source
-from itjax.study.plan import QUESTIONS, Key, key_path, key_to_json, make_plan
+from itjax.study.plan import QUESTIONS, Item, Key, key_path, key_to_json, make_plan
 
 VIDEO_SUFFIX = ".mp4"
 REFERENCE_SUFFIXES = (VIDEO_SUFFIX, ".png", ".jpg", ".jpeg", ".webp")  # that every browser shows
@@ -32,6 +32,8 @@ def make(
     per_item: int | None = None, seed: int = 0,
 ) -> Key:  # fmt: skip
     """Writes the study's folder `out` and, next to it, its key.
+
+    Videos are copied as they are: what they say of their encoder, a rater who looks for it can find.
 
     Args:
         videos: a folder with a folder per method, each with the same NAME.mp4.
@@ -68,7 +70,7 @@ def make(
     return key
 
 
-def _shown(key: Key):
+def _shown(key: Key) -> list[tuple[Item, str, str]]:
     """(item, video, method) of all videos; repetitions have the videos of what they repeat."""
     return [(item, video, method) for item in key.items.values() for video, method in item.videos.items()]
 
