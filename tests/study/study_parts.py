@@ -24,7 +24,7 @@ def content_of(key, rater, rank_of):
     """The content of a rater's file: rank_of(question, item, methods) -> ranks from 1."""
     answers = []
     for number, item in key.items.items():
-        shown = sorted(item.videos)
+        shown = list(reversed(item.videos))  # not sorted by name: names are new each time, and raters who guess would differ
         methods = [item.videos[video] for video in shown]
         ranks = {question.id: rank_of(question.id, item, methods) for question in QUESTIONS}
         answers.append({"item": number, "shown": shown, "ranks": ranks})
