@@ -88,7 +88,7 @@ def dub(
         check_state(writer, settings.sampler, size, chunks)
         if inputs.masks is not None:
             progress.notice(f"persons are marked in {_save_marked_persons(inputs, inputs.masks, writer.files.video)}")
-        with jax.set_mesh(mesh), exact_float32(dtype):
+        with jax.set_mesh(mesh), exact_float32():
             _generate(inputs, settings, weights, mesh, noise, chunks, writer, progress)
         video = writer.finish()
         progress.notice(f"wrote {video}")

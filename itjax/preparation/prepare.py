@@ -58,7 +58,7 @@ def prepare(
         missing = [shard for shard in shards if not (out / shard.path).is_file()]
         if missing or not (out / records.PROMPTS_FILE).is_file():
             _check_disk(out, missing, settings, weights)
-            with exact_float32(settings.dtype):
+            with exact_float32():
                 write_shards(videos, scanned, missing, out, work, settings, weights, mesh, progress)
         dataset = Dataset(out, weights.preset, layout, weights.encoders, _buckets(shards))
         records.write_dataset(dataset)

@@ -108,7 +108,7 @@ def train(settings: Training, weights: Weights, progress: Progress = SILENT) -> 
             stack.enter_context(run_folder.locked(folder))
             run_folder.create_or_check(settings, weights)
         stack.enter_context(jax.set_mesh(run.mesh))
-        stack.enter_context(exact_float32(settings.dtype))
+        stack.enter_context(exact_float32())
         checkpoints = stack.enter_context(RunCheckpoints(settings))
         run.progress.notice(_summary(run))
         return _train(run, checkpoints, preemption)
