@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import few_checks
 import pytest
 from filelock import FileLock
 from jaxtyping import install_import_hook
 
-install_import_hook(["itjax"], "beartype.beartype")
+install_import_hook(["itjax"], "few_checks.beartype_at_first")
 
 pytest_plugins = ["infer_runs"]  # fixtures of the folders end_to_end and pipeline
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -75,6 +76,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         long = {name: place for place, name in enumerate(LONGEST)}
         items.sort(key=lambda item: long.get(item.path.name, len(long)))
     return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    few_checks.check_again()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ from typing import Any
 import av
 import librosa
 import numpy as np
-import pyloudnorm
 import soundfile
 from jaxtyping import Float32
 
@@ -61,6 +60,8 @@ def normalise_loudness(track: Track) -> Track:
 
     A track shorter than the measurement block of 0.4 s is repeated for the measurement.
     """
+    import pyloudnorm  # imports scipy.signal, a third of the time that `itjax infer --help` took
+
     measured = track if len(track) >= LOUDNESS_BLOCK else np.resize(track, LOUDNESS_BLOCK)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # mean of an empty array if all blocks are below the gate

@@ -97,7 +97,8 @@ def encode_frame(
     first = to_picture(frame, size)
     clip_picture = clip_pixels(first, encoder.program.networks.clip.image)
     end = None if last is None else to_picture(last, size)
-    return first, _reference(encoder.program, encoder.parameters, first, clip_picture, end)
+    program = encoder.program.reduced_to("frame_num", motion_frames=1)  # all that the reference depends on
+    return first, _reference(program, encoder.parameters, first, clip_picture, end)
 
 
 @partial(jax.jit, static_argnums=0)

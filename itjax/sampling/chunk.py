@@ -5,7 +5,7 @@ copies of the reference and pins only the first context latent (the VAE is causa
 The strategies i2v and fl2v (`itjax.config.Sampler`) pin the first latent of the reference in every chunk.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +89,14 @@ class Program(NamedTuple):
     networks: Networks
     sampler: Sampler
     dtype: DTypeLike
+
+    def reduced_to(self, *settings: str, **changed: Any) -> "Program":
+        """The program with only these sampler fields, and the others at their defaults or as given in `changed`.
+
+        A function compiled for it is not compiled again when other fields change.
+        """
+        kept = {name: getattr(self.sampler, name) for name in settings}
+        return self._replace(sampler=Sampler(**kept | changed))
 
     @property
     def net(self) -> DiT:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from itjax.config import Apg, Sampler
 from itjax.sampling import chunk
 from itjax.sampling.chunk import Carry, ChunkInputs, ChunkOutput, Invariants, Program
 
@@ -43,16 +44,34 @@ def streamed(
     The steps are dispatched one by one (a host callback inside a compiled loop would keep the loop out of the persistent
     compilation cache): `on_step` is called after each step, and an interrupt takes effect between two steps.
     """
+    begin, denoise, finish = _parts(program)
     steps = [jax.tree.map(lambda x, i=i: x[i], invariants.steps) for i in range(len(invariants.steps.t))]
+    invariants = invariants._replace(steps=steps[0])  # whose shape does not depend on the number of steps
     carry = _constrain_carry(carry)
     for inputs in chunks:
-        state, conditions = _begin(program, invariants, carry, inputs)
+        state, conditions = _begin(begin, invariants, carry, inputs)
         for number, step in enumerate(steps):
-            state = _denoise_step(program, invariants, state, step, conditions)
+            state = _denoise_step(denoise, invariants, state, step, conditions)
             jax.block_until_ready(state.latent)
             on_step(number)
-        carry, output = _finish(program, invariants, state.latent)
+        carry, output = _finish(finish, invariants, state.latent)
         yield carry, output
+
+
+def _parts(program: Program) -> tuple[Program, Program, Program]:
+    """What `begin_chunk`, `denoise_step` and `finish_chunk` use of the settings; other ones do not compile them again.
+
+    None of them uses the number of steps or the timestep shift.
+    """
+    sampler = program.sampler
+    begin = program.reduced_to(
+        "frame_num", "motion_frames", "strategy",
+        text_scale=1.0 if sampler.branches == 2 else Sampler().text_scale,
+        apg=None if sampler.apg is None else Apg(),
+        teacache_threshold=None if sampler.teacache_threshold is None else 0.0,
+    )  # fmt: skip
+    denoise = program.reduced_to("text_scale", "audio_scale", "apg")
+    return begin, denoise, program.reduced_to("frame_num", "motion_frames", "color_strength")
 
 
 @jax.jit

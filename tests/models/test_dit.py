@@ -35,7 +35,7 @@ def parameters(recordings):
 
 
 def channels_last(x):
-    return jnp.asarray(np.moveaxis(x, -4, -1))
+    return np.moveaxis(x, -4, -1)
 
 
 def tokens_by_time(x, grid):
@@ -44,27 +44,34 @@ def tokens_by_time(x, grid):
     return x.reshape(x.shape[0], height * width, frames, *x.shape[2:]).swapaxes(1, 2).reshape(x.shape)
 
 
-def run(parameters, recording, step, silent=False):
+@jax.jit  # as one program: operation by operation it is hundreds of them, each compiled by itself
+def taps_of(parameters, latents, condition, time, text, clip, windows, labelled, masks):
+    """(velocity, what was sown in the blocks), of a batch of one; of two persons where there are `masks`."""
     net = DiT(TINY)
-    apply = lambda *args, method=None, **kw: net.apply({"params": parameters}, *args, method=method, **kw)
+    persons = None if masks is None else Persons(masks, labelled)
+    time = apply(net, parameters, time, method="time_features")
+    kv = apply(net, parameters, text, clip, windows, labelled, method="keys_values")
+    one = jnp.zeros(1, jnp.int32)
+    given = latents, condition, time, kv, BranchIndices(one, one), persons
+    velocity, state = net.apply({"params": parameters}, *given, mutable="intermediates")
+    return velocity, {name: value[0] for name, value in state["intermediates"]["blocks"].items()}
+
+
+def run(parameters, recording, step, silent=False):
     inputs = {name.removeprefix("inputs."): value for name, value in recording.items() if name.startswith("inputs.")}
     audio = inputs["audio"]
     two = len(audio) == 2
-    windows = jnp.asarray(np.zeros_like(audio) if silent else audio)[None]
-    time = apply(jnp.asarray(sinusoidal_embedding(inputs[f"timestep_{step}"], TINY.freq_dim)), method="time_features")
+    windows = (np.zeros_like(audio) if silent else audio)[None]
+    time = sinusoidal_embedding(inputs[f"timestep_{step}"], TINY.freq_dim)
     text = np.zeros((1, TINY.text_len, TINY.text_dim), np.float32)
     text[0, : len(inputs["text"])] = inputs["text"]
-    labelled = jnp.full(1, 0.0 if silent else 1.0) if two else None
-    kv = apply(jnp.asarray(text), jnp.asarray(inputs["clip"]), windows, labelled, method="keys_values")
+    labelled = np.full(1, 0.0 if silent else 1.0, np.float32) if two else None
+    masks = (inputs["masks"][:, ::2, ::2].reshape(3, -1) > 0).astype(np.float32) if two else None
     latents, condition = channels_last(inputs["latents"])[None], channels_last(inputs["condition"])
-    persons = None
-    if two:
-        persons = Persons(jnp.asarray(inputs["masks"][:, ::2, ::2].reshape(3, -1) > 0, jnp.float32), labelled)
-    one = jnp.zeros(1, jnp.int32)
-    velocity, state = apply(latents, condition, time, kv, BranchIndices(one, one), persons, mutable="intermediates")
-    grid = net.token_grid(latents.shape)
-    taps = {name: value[0] for name, value in state["intermediates"]["blocks"].items()}
-    ours = {"velocity": np.moveaxis(np.asarray(velocity[0]), -1, 0)}
+    velocity, taps = taps_of(parameters, latents, condition, time, text, inputs["clip"], windows, labelled, masks)
+    grid = DiT(TINY).token_grid(latents.shape)
+    velocity, taps = jax.tree.map(np.asarray, (velocity, taps))
+    ours = {"velocity": np.moveaxis(velocity[0], -1, 0)}
     for i in range(TINY.num_layers):
         ours[f"block_{i}"] = tokens_by_time(taps["output"][i], grid)
         if two:
@@ -116,17 +123,17 @@ def test_names_round_trip(parameters):
 def training_case(two):
     """(parameters, inputs of `DiT.train`) of two examples with times, conditions and persons of their own."""
     rng = np.random.default_rng(0)
-    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
-    abstract = abstract_parameters(TINY)
-    parameters = jax.tree.map(lambda x: normal(*x.shape) / max(1, x.shape[-2] if len(x.shape) > 1 else 1) ** 0.5, abstract)
+    normal = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    fan_in = lambda x: max(1, x.shape[-2] if len(x.shape) > 1 else 1)
+    parameters = jax.tree.map(lambda x: normal(*x.shape) / np.float32(fan_in(x) ** 0.5), abstract_parameters(TINY))
     audio, tokens = TINY.audio, 2 * 4
     text, clip = normal(2, TINY.text_len, TINY.text_dim), normal(2, 9, TINY.clip_dim)
     windows = normal(2, 1 + two, 5, audio.window, audio.layers, audio.channels)
     latents, condition = normal(2, 2, 4, 8, TINY.out_dim), normal(2, 2, 4, 8, TINY.in_dim - TINY.out_dim)
-    masks = jnp.asarray(rng.integers(0, 3, (2, tokens))[:, None] == np.arange(3)[:, None], jnp.float32)
-    masks = masks.at[:, :, :3].set(jnp.eye(3))  # nobody without a token
-    persons = Persons(masks, jnp.asarray([1.0, 0.0])) if two else None
-    return parameters, (latents, condition, jnp.asarray([900.0, 31.5]), text, clip, windows, persons)
+    masks = (rng.integers(0, 3, (2, tokens))[:, None] == np.arange(3)[:, None]).astype(np.float32)
+    masks[:, :, :3] = np.eye(3)  # nobody without a token
+    persons = Persons(masks, np.asarray([1.0, 0.0], np.float32)) if two else None
+    return jax.device_put((parameters, (latents, condition, np.float32([900.0, 31.5]), text, clip, windows, persons)))
 
 
 @pytest.mark.parametrize("two", [False, True])
@@ -135,14 +142,20 @@ def test_training_predicts_what_sampling_does(two):
     latents, condition, times, text, clip, windows, persons = inputs
     net = DiT(TINY)
     together = jax.jit(lambda parameters: apply(net, parameters, *inputs, method="train"))(parameters)
-    for i in range(2):
+
+    @jax.jit
+    def sampled(latents, condition, sinusoids, text, clip, windows, masks, labelled):
         one = jnp.zeros(1, jnp.int32)
-        labelled = persons.labelled[i : i + 1] if two else None
-        kv = apply(net, parameters, text[i : i + 1], clip[i : i + 1], windows[i : i + 1], labelled, method="keys_values")
-        sinusoids = sinusoidal_embedding(np.asarray(times[i : i + 1]), TINY.freq_dim)
-        time = apply(net, parameters, jnp.asarray(sinusoids), method="time_features")
-        who = Persons(persons.masks[i], labelled) if two else None
-        alone = apply(net, parameters, latents[i : i + 1], condition[i : i + 1], time, kv, BranchIndices(one, one), who)
+        kv = apply(net, parameters, text, clip, windows, labelled, method="keys_values")
+        time = apply(net, parameters, sinusoids, method="time_features")
+        who = Persons(masks, labelled) if two else None
+        return apply(net, parameters, latents, condition, time, kv, BranchIndices(one, one), who)
+
+    for i in range(2):
+        given = [np.asarray(x)[i : i + 1] for x in (latents, condition, times, text, clip, windows)]
+        given[2] = sinusoidal_embedding(given[2], TINY.freq_dim)
+        who = (np.asarray(persons.masks)[i], np.asarray(persons.labelled)[i : i + 1]) if two else (None, None)
+        alone = sampled(*given, *who)
         # float32 in both, in batches of other sizes
         np.testing.assert_allclose(together[i], alone[0], atol=1e-5 * float(jnp.abs(alone).max()))
 

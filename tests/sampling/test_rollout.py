@@ -23,6 +23,7 @@ TINY = configs.PRESETS["tiny"].networks
 # one residual block a level: what holds for the loop holds with fewer, and they take half as long to compile
 NETWORKS = dataclasses.replace(TINY, vae=dataclasses.replace(TINY.vae, num_res_blocks=1))
 SAMPLER = Sampler(frame_num=9, motion_frames=5, steps=2, color_strength=0.5)
+WITHOUT_TEXT = dataclasses.replace(SAMPLER, text_scale=1.0)
 HEIGHT, WIDTH, CHUNKS = 32, 48, 3
 
 
@@ -81,8 +82,7 @@ def streamed(program, invariants, carry, chunks):
 
 def variants():
     yield "plain", SAMPLER, 1
-    yield "two persons", SAMPLER, 2
-    yield "text scale 1", dataclasses.replace(SAMPLER, text_scale=1.0), 1
+    yield "two persons, text scale 1", WITHOUT_TEXT, 2
     yield "APG and TeaCache", dataclasses.replace(SAMPLER, apg=Apg(), teacache_threshold=0.2), 1
 
 
@@ -118,6 +118,29 @@ def test_later_chunks_do_not_compile_again(parameters):
     assert len(counts) == CHUNKS and len(set(counts)) == 1
     list(rollout.streamed(program, invariants, carry, one_by_one(chunks)))
     assert rollout.compiled_programs() == counts[0]
+    program, invariants, carry, chunks = setting(parameters, dataclasses.replace(SAMPLER, steps=3, shift=3.0))
+    list(rollout.streamed(program, invariants, carry, one_by_one(chunks)))
+    assert rollout.compiled_programs() == counts[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "compiled"),
+    [
+        ({"steps": 3, "shift": 3.0}, 0),
+        ({"teacache_threshold": 0.1}, 1),
+        ({"audio_scale": 2.0}, 1),
+        ({"color_strength": 0.0}, 1),
+        ({"text_scale": 1.0}, 2),
+        ({"motion_frames": 1}, 2),
+    ],
+)
+def test_only_what_depends_on_a_setting_is_compiled_again(changed, compiled):
+    wanted: list[set] = [set(), set(), set()]
+    for sampler in (SAMPLER, dataclasses.replace(SAMPLER, **changed)):
+        program = Program(NETWORKS, sampler, jnp.dtype("float32"))
+        for found, part in zip(wanted, rollout._parts(program), strict=True):
+            found.add(part)
+    assert sum(len(found) - 1 for found in wanted) == compiled
 
 
 def test_step_cache_that_never_skips_changes_nothing(parameters):
@@ -137,7 +160,7 @@ def test_skipped_step_adds_what_the_blocks_added_before(parameters):
 
 def test_silent_second_person_is_still_heard_by_label(parameters):
     """Swapping the voices of two persons changes the video: labels tell who is who."""
-    program, invariants, carry, chunks = setting(parameters, persons=2)
+    program, invariants, carry, chunks = setting(parameters, WITHOUT_TEXT, persons=2)
     swapped = chunks._replace(windows=chunks.windows[:, ::-1])
     first, second = streamed(program, invariants, carry, chunks), streamed(program, invariants, carry, swapped)
     assert np.abs(first.latents - second.latents).mean() > 1e-5
