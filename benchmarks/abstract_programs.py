@@ -20,7 +20,8 @@ def programs(networks, specs, mesh, height: int, width: int, persons: int):
     replicated = lambda tree: jax.tree.map(lambda x: spec(*x.shape, dtype=x.dtype), tree)
     sampler, dit = Sampler(), networks.dit
     program = Program(networks, sampler, jnp.dtype("bfloat16"))
-    weights = {n: network_shardings(n, specs[n].abstract, mesh, jnp.bfloat16) for n in ("dit", "vae", "clip")}
+    dtypes = {"dit": program.dtype, "vae": program.vae_dtype, "clip": program.dtype}
+    weights = {n: network_shardings(n, specs[n].abstract, mesh, dtype) for n, dtype in dtypes.items()}
     latents = sampler.num_latents, height // 8, width // 8, 16
     step = EulerSteps(spec(), spec(), TimeFeatures(spec(dit.dim), spec(6, dit.dim)), spec(dtype=jnp.bool_))
     masks = None if persons == 1 else spec(3, height * width // 256)

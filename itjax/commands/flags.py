@@ -159,6 +159,9 @@ def _add_sampling(group) -> None:
     group.add_argument(
         "--dtype", choices=("float32", "bfloat16"), help="dtype of matrix products (default bfloat16, on CPU float32)"
     )
+    group.add_argument(
+        "--vae_dtype", choices=("float32", "bfloat16"), default="float32", help="the same for the VAE (default %(default)s)"
+    )
 
 
 def _add_output(group) -> None:

@@ -30,6 +30,7 @@ FLAGS = {
     "seed": "--base_seed",
     "noise": "--noise",
     "dtype": "--dtype",
+    "vae_dtype": "--vae_dtype",
 }
 MAX_DEVICES = 2**16
 MAX_NAME_BYTES = 150  # of the prompt in a default file name, of 255 in all
@@ -110,6 +111,7 @@ def settings_of(args: argparse.Namespace, preset: Preset, request: Request) -> S
         max_frames=args.frame_num if args.mode == "clip" else args.max_frame_num,
         seed=args.base_seed if args.base_seed >= 0 else time.time_ns() % 2**31,
         dtype=jnp.dtype(args.dtype or default_dtype()),
+        vae_dtype=jnp.dtype(args.vae_dtype),
         save_file=args.save_file or _default_name(args, request),
         resume=args.resume,
         noise=args.noise,

@@ -163,7 +163,7 @@ def _generate(
     chunks: list[ChunkPlan], writer: VideoWriter, progress: Progress,
 ) -> None:  # fmt: skip
     """Loads the networks and generates the chunks that `writer` does not have yet."""
-    program = Program(weights.preset.networks, settings.sampler, jnp.dtype(settings.dtype))
+    program = Program(weights.preset.networks, settings.sampler, jnp.dtype(settings.dtype), jnp.dtype(settings.vae_dtype))
     with _stage(progress, "text encoder"):
         prompts = encoders.encode_prompts(weights, inputs.request.prompt, mesh, program)
     with _stage(progress, "speech encoder"):

@@ -74,7 +74,8 @@ def encode_speech(
 
 def open_reference_encoder(weights: Weights, mesh: Mesh, program: Program) -> ReferenceEncoder:
     """Loads VAE and CLIP, which encode reference images."""
-    return ReferenceEncoder(program, {name: weights.read(name, mesh, program.dtype) for name in ("vae", "clip")})
+    dtypes = {"vae": program.vae_dtype, "clip": program.dtype}
+    return ReferenceEncoder(program, {name: weights.read(name, mesh, dtype) for name, dtype in dtypes.items()})
 
 
 @partial(jax.jit, static_argnums=0)

@@ -30,5 +30,6 @@ def fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[st
         "max_frame_num": settings.max_frames,
         "base_seed": settings.seed,
         "dtype": jnp.dtype(settings.dtype).name,
+        "vae_dtype": jnp.dtype(settings.vae_dtype).name,
         "weights": hashlib.sha256(weights.identity.encode()).hexdigest()[:16],
     }

@@ -19,6 +19,7 @@ class Settings(NamedTuple):
         max_frames: Maximum length of the video in frames.
         seed: Seed of the noise.
         dtype: Type of matrix products; None: bfloat16, on CPU float32.
+        vae_dtype: The same for the VAE, whose errors the chunks hand on.
         resume: Continue an unfinished run of the same `save_file`.
         noise: File with noise to use instead of the seed, e.g. from another implementation.
         save_frames: .npy file to which the frames are saved as well, as float32 in -1..1.
@@ -31,6 +32,7 @@ class Settings(NamedTuple):
     max_frames: int = 1000
     seed: int = 42
     dtype: DTypeLike | None = None
+    vae_dtype: DTypeLike = "float32"
     resume: bool = False
     noise: Path | None = None
     save_frames: Path | None = None

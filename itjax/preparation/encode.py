@@ -70,7 +70,7 @@ def open_encoders(weights: Weights, mesh: Mesh, program: Program, batch: int) ->
     """Loads VAE, CLIP and wav2vec2. `batch`: chunks encoded at once on each device."""
     replicated = NamedSharding(mesh, P())
     read = lambda name, dtype: jax.device_put(weights.read(name, mesh, dtype), replicated)
-    vae_parameters = read("vae", program.dtype)
+    vae_parameters = read("vae", program.vae_dtype)
     free_device_memory(vae_parameters.pop("decoder"))
     parameters = {"vae": vae_parameters, "clip": read("clip", program.dtype)}
     # always float32, as in inference: lip sync depends on it alone
@@ -111,7 +111,7 @@ def _place_frames(
 
 @partial(jax.jit, static_argnums=0)
 def _latents(program: Program, parameters: dict, frames: Float[Array, "B F H W 3"]) -> Float16[Array, "B T h w C"]:
-    return vae.encode(parameters, frames, program.networks.vae, program.dtype).astype(jnp.float16)
+    return vae.encode(parameters, frames, program.networks.vae, program.vae_dtype).astype(jnp.float16)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -84,11 +84,15 @@ class ChunkOutput(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The static part of a run: network sizes, sampling settings, and the dtype of matrix products."""
+    """The static part of a run: network sizes, sampling settings, and the dtype of matrix products.
+
+    `vae_dtype`: that of the VAE, as in the official code float32 by default: what it decodes, it encodes again as context.
+    """
 
     networks: Networks
     sampler: Sampler
     dtype: DTypeLike
+    vae_dtype: DTypeLike = jnp.dtype("float32")
 
     def reduced_to(self, *settings: str, **changed: Any) -> "Program":
         """The program with only these sampler fields, and the others at their defaults or as given in `changed`.
@@ -134,7 +138,7 @@ def begin_chunk(
     branches = guidance_branches(sampler)
     persons = None if invariants.masks is None else Persons(invariants.masks, voiced[branches.audio])
     if sampler.strategy == "soft":
-        context = vae.encode(invariants.vae, carry.frames[None], program.networks.vae, program.dtype)[0]
+        context = vae.encode(invariants.vae, carry.frames[None], program.networks.vae, program.vae_dtype)[0]
     else:  # the VAE is causal: the reference's first latent encodes the chunk's first frame alone
         context = reference.latents[: sampler.context_latents]
     mask = jnp.broadcast_to(reference.mask[:, None, None], (*chunk.noise.shape[:-1], 4))
@@ -159,7 +163,7 @@ def denoise_step(
 def finish_chunk(program: Program, invariants: Invariants, latents: Float[Array, "T h w C"]) -> tuple[Carry, ChunkOutput]:
     """Decodes the latents, matches the frames to the reference's colours, and builds the next chunk's carry."""
     sampler = program.sampler
-    frames = vae.decode(invariants.vae, latents[None], program.networks.vae, program.dtype)[0]
+    frames = vae.decode(invariants.vae, latents[None], program.networks.vae, program.vae_dtype)[0]
     if sampler.color_strength > 0:
         frames = match_colors(frames, invariants.color, sampler.color_strength)
     pixels = jnp.round((jnp.clip(frames, -1, 1) + 1) * 127.5).astype(jnp.uint8)
@@ -198,7 +202,7 @@ def encode_reference(
     frames = jnp.zeros((program.sampler.frame_num, *picture.shape)).at[0].set(picture)
     if last is not None:
         frames = frames.at[-1].set(last)
-    latents = vae.encode(parameters["vae"], frames[None], program.networks.vae, program.dtype)[0]
+    latents = vae.encode(parameters["vae"], frames[None], program.networks.vae, program.vae_dtype)[0]
     clip = apply(program.clip, parameters["clip"], clip_picture[None])[0]
     return Reference(latents, clip.astype(jnp.float32), reference_mask(len(latents), last is not None))
 

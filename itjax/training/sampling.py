@@ -50,8 +50,8 @@ def prepare(settings: Training, weights: Weights, dataset: Dataset, mesh: Mesh) 
     sampler = replace(settings.reports.sampler, frame_num=dataset.layout.frame_num, motion_frames=motion, strategy=strategy)
     program = Program(weights.preset.networks, sampler, jnp.dtype(settings.dtype))
     whole = make_mesh(heads=weights.preset.networks.dit.num_heads, devices=list(mesh.devices.flat))
-    read = lambda name: weights.read(name, whole, program.dtype)
-    return Sampling(program, whole, read("vae"), read("clip") if strategy == "i2v" else None, dataset)
+    clip = weights.read("clip", whole, program.dtype) if strategy == "i2v" else None
+    return Sampling(program, whole, weights.read("vae", whole, program.vae_dtype), clip, dataset)
 
 
 def sample(
@@ -100,7 +100,7 @@ def _shardings(tree: dict, mesh: Mesh) -> dict:
 
 @partial(jax.jit, static_argnums=0)
 def _decode(program: Program, parameters: dict, latents: Float[Array, "T h w C"]) -> Float[Array, "F H W 3"]:
-    return vae.decode(parameters, latents[None], program.networks.vae, program.dtype)[0]
+    return vae.decode(parameters, latents[None], program.networks.vae, program.vae_dtype)[0]
 
 
 def _source(sampling: Sampling, clip: Clip, limit: int) -> Float[np.ndarray, "F H W 3"]:
