@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
-from itjax.synthetic import mouth, scene, voice, voices
+from itjax.synthetic import flite, mouth, scene, voice, voices
 from itjax.synthetic.face import FacePositions
 from itjax.synthetic.mouth import Mouth
 from itjax.synthetic.prosody import Prosody, prosody
@@ -23,6 +23,7 @@ PEAK = 0.95
 # most voices of training clips are changed, so that there are more of them than espeak-ng has
 WARPED = 0.8  # the share of them
 SPEEDS = (0.84, 1.19)
+OTHER = 0.5  # the share of voices in test clips that are flite's, where it is installed
 GAIN = 4.5  # dB, standard deviation in each band of the equalizer; at most twice that
 
 
@@ -58,6 +59,8 @@ def make(
 ) -> Clip:  # fmt: skip
     """The clip of a seed: the same in every size of the same aspect ratio. The splits share no person, voice or sentence.
 
+    Half of the persons in test clips speak with flite's voices where it is installed, and else with espeak-ng's.
+
     Raises:
         UserError: If espeak-ng is not installed.
     """
@@ -91,6 +94,10 @@ def _manner(rng: np.random.Generator, woman: bool, split: Split) -> VoiceSetting
     name = f"{accent}+{variants[rng.integers(len(variants))]}"
     rate, pitch, spread = (int(rng.integers(low, high)) for low, high in ((125, 195), (30, 70), (30, 75)))
     manner = VoiceSettings(name, rate, pitch, spread)
+    others = flite.WOMEN if woman else flite.MEN
+    other, chance = others[rng.integers(len(others))], rng.random()
+    if split == "test" and chance < OTHER and flite.is_installed():
+        return manner._replace(voice=flite.PREFIX + other)
     if split != "train" or rng.random() > WARPED:
         return manner
     speed = float(np.exp(rng.uniform(*np.log(SPEEDS))))
@@ -129,7 +136,7 @@ def _fitting(rng: np.random.Generator, manner: VoiceSettings, seconds: float, sp
     """A sentence, or a phrase if sentences are too long; None if neither fits into `seconds`."""
     for attempt in range(5):
         text = phrase(rng, split) if attempt > 1 or rng.random() < 0.25 else sentence(rng, split)
-        said = voice.speak(text, manner)
+        said = (flite if manner.voice.startswith(flite.PREFIX) else voice).speak(text, manner)
         if said.seconds <= seconds:
             return text, said
     return None

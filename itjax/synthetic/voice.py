@@ -140,7 +140,7 @@ def speak(text: str, manner: VoiceSettings) -> Speech:
     played = rate * manner.speed
     samples = librosa.resample(waveform, orig_sr=played, target_sr=SAMPLE_RATE)
     marks = [(symbol, start / manner.speed) for symbol, start in marks]
-    return _trimmed(_equalized(samples, manner.equalizer), _phonemes(marks, len(waveform) / played))
+    return trimmed(_equalized(samples, manner.equalizer), _phonemes(marks, len(waveform) / played))
 
 
 def _equalized(samples: Float32[np.ndarray, " n"], gains: tuple[float, ...]) -> Float32[np.ndarray, " n"]:
@@ -161,7 +161,8 @@ def _phonemes(marks: list[tuple[str, float]], seconds: float) -> list[Phoneme]:
     return [Phoneme(*part) for part in cleaned if part[2] > part[1]]
 
 
-def _trimmed(samples: np.ndarray, phonemes: list[Phoneme]) -> Speech:
+def trimmed(samples: Float32[np.ndarray, " n"], phonemes: list[Phoneme]) -> Speech:
+    """Speech without the silence before and after it."""
     spoken = [phoneme for phoneme in phonemes if phoneme.symbol]
     if not spoken:
         return Speech(np.zeros(0, np.float32), ())

@@ -23,7 +23,7 @@ MEN: dict[Split, tuple[str, ...]] = {
         "pedro", "sandro", "travis", "victor",
     ),
     "validation": ("m6", "Reed", "quincy", "rob", "robert"),
-    "test": ("m7", "max", "RicishayMax", "RicishayMax2", "RicishayMax3", "Marco", "Nguyen"),
+    "test": ("m7", "max", "RicishayMax3", "Marco", "Nguyen"),
 }  # fmt: skip
 
 
