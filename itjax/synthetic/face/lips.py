@@ -33,12 +33,12 @@ def draw_mouth(pen: Pen, who: Identity, mouth: Mouth, smile: Track) -> Float[np.
     pen.fill(between(wide, upper - bow, upper, depth), darken(who.lips, 0.12))
     shine = lower + (0.42 + 0.14 * arch) * thick
     pen.fill(between(0.5 * half * ACROSS + x, shine, shine + 0.35 * thick * arch, depth), darken(who.lips, -0.14))
-    is_open = gap[..., 0] > 0.02
-    pen.fill(between(across, upper, lower, depth), DEEP, is_open)
+    is_open = gap[..., 0] > 0.02  # what is between the lips is bold, to be seen in small pictures
+    pen.fill(between(across, upper, lower, depth), DEEP, is_open, bold=True)
     tongue = np.minimum(gap * (0.25 + 0.5 * column(mouth.tongue)), gap) * arch
-    pen.fill(between(across * 0.8, lower - tongue, lower, depth), TONGUE, is_open)
+    pen.fill(between(across * 0.8, lower - tongue, lower, depth), TONGUE, is_open, bold=True)
     teeth = np.minimum((0.035 + 0.06 * column(mouth.teeth)) * arch, lower - upper)
-    pen.fill(between(across, upper, upper + teeth, depth), TEETH, is_open)
+    pen.fill(between(across, upper, upper + teeth, depth), TEETH, is_open, bold=True)
     middle = upper + gap / 2 * arch
     pen.fill(between(across, middle - 0.015, middle + 0.015, depth), darken(who.lips, 0.45), ~is_open)
     center = len(ACROSS) // 2

@@ -50,10 +50,12 @@ class Pen:
         """Projects points, the same in all frames or of each frame, to picture pixels."""
         return points @ self._turn.transpose(0, 2, 1) + self._middle[:, None]
 
-    def fill(self, points: Float[np.ndarray, "*F N 3"], color: Color, shown: Any = None, hole: Any = None) -> None:
-        """Fills the polygon of the points, except for the polygon `hole`."""
+    def fill(
+        self, points: Float[np.ndarray, "*F N 3"], color: Color, shown: Any = None, hole: Any = None, bold: bool = False
+    ) -> None:  # fmt: skip
+        """Fills the polygon of the points, except for the polygon `hole`. `bold`: a third of a final pixel larger."""
         contours = (points,) if hole is None else (points, hole)
-        sides = (SPREAD, -SPREAD)
+        sides = (0.0 if bold else SPREAD, -SPREAD)
         inset = (_inset(self.at(contour), by) for contour, by in zip(contours, sides, strict=False))
         fixed = tuple(np.rint(points * 2**SHIFT).astype(np.int32) for points in inset)
         self._layers.append(Layer(fixed, color, shown))
