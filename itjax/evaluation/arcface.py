@@ -65,7 +65,7 @@ class ArcFace:
                 f"{path} has inputs {shapes[0]} and outputs {shapes[1]}; an ArcFace network has one input "
                 "[N, 3, 112, 112] and one output [N, 512]"
             )
-        self.name = path.stem
+        self.name, self.width = path.stem, outputs[0].shape[1]
         self._input = inputs[0].name
         fixed = inputs[0].shape[0]
         self._batch = fixed if isinstance(fixed, int) and fixed > 0 else BATCH
@@ -90,10 +90,7 @@ def embeddings(
 ) -> Float32[np.ndarray, "F D"]:  # fmt: skip
     """A unit vector for the face in each frame; NaN where `meshes` is NaN, which means that no face was found."""
     found = np.isfinite(meshes).all((1, 2))
-    if not found.any():
-        return np.full((len(frames), 1), np.nan, np.float32)
-    faces = [align(frames[i], five_points(meshes[i])) for i in np.flatnonzero(found)]
-    vectors = net(np.stack(faces))
-    result = np.full((len(frames), vectors.shape[1]), np.nan, np.float32)
-    result[found] = vectors
+    result = np.full((len(frames), net.width), np.nan, np.float32)
+    if found.any():
+        result[found] = net(np.stack([align(frames[i], five_points(meshes[i])) for i in np.flatnonzero(found)]))
     return result

