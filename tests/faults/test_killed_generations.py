@@ -61,8 +61,8 @@ print(killed, ended, amid)
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.soak  # end_to_end/test_resume.py has a single kill
+@pytest.mark.parametrize("kills", [50])
 def test_kills_at_moments_of_chance_change_no_byte(kills, quick_flags, talk, face, tmp_path):
     voice = ["--image", str(face), "--audio", str(talk(41))]  # 10 chunks
     command = [sys.executable, "-c", KILLS, str(tmp_path), str(kills), *quick_flags, *voice]
