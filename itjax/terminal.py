@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import select
 import signal
 import sys
@@ -20,11 +21,25 @@ DONE, WRONG, REFUSED = 0, 2, 3  # exit statuses
 INTERRUPTED, UNREAD, TERMINATED = 130, 141, 143  # the same, after SIGINT, SIGPIPE and SIGTERM
 
 
+# They would direct the terminal, or show a text other than it is; names of files, and texts from JSON, may have any
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """The text with control characters, except tabs and line breaks, as Python writes them."""
+    return CONTROL_CHARACTERS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _complain(*lines: str) -> None:
+    print(*map(printable, lines), sep="\n", file=sys.stderr)
+
+
 class Terminal(Progress):
     """Prints notices to standard output and progress bars to standard error."""
 
     def notice(self, text: str) -> None:
         """Prints a line, above the progress bar if there is one."""
+        text = printable(text)
         tqdm.write(text) if sys.stderr.isatty() else print(text)  # tqdm.write redraws the bars, even in a log file
         sys.stdout.flush()
 
@@ -74,7 +89,7 @@ def run_command(program: str, work: Callable[[], int | None], stopped: str, refu
     try:
         with warnings.catch_warnings(), _sigterm_raises():
             # our warnings are addressed to the user: without file and line number
-            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+            warnings.showwarning = lambda message, *_, **__: _complain(f"warning: {message}")
             return _status(program, work, stopped, refused)
     except BrokenPipeError:
         if not _silence_closed_pipes():
@@ -88,15 +103,15 @@ def _status(program: str, work: Callable[[], int | None], stopped: str, refused:
         sys.stdout.flush()
         return status
     except OutputError as error:
-        print(f"{program}: {error}", *[refused] * bool(refused), sep="\n", file=sys.stderr)
+        _complain(f"{program}: {error}", *[refused] * bool(refused))
         return REFUSED
     except UserError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        _complain(f"{program}: {error}")
         return REFUSED if isinstance(error, ComputationError) else WRONG
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        print(f"{program}: {error.filename}: {error.strerror}", file=sys.stderr)  # wherever a given name is looked up first
+        _complain(f"{program}: {error.filename}: {error.strerror}")  # wherever a given name is looked up first
         return WRONG
     except KeyboardInterrupt as interrupt:
         print(f"\n{program}: {stopped}", file=sys.stderr)

@@ -26,6 +26,7 @@ def failing(error):
     ("work", "status", "said"),
     [
         (lambda: None, 0, ""),
+        (failing(UserError("\x1b[2J\u202egnp.a\r: wrong:\n\ta, é")), 2, "cook: \\x1b[2J\\u202egnp.a\\r: wrong:\n\ta, é\n"),
         (lambda: 75, 75, ""),
         (failing(UserError("a.png: no such file")), 2, "cook: a.png: no such file\n"),
         (failing(OutputError("disk full")), 3, "cook: disk full\nmake room\n"),

@@ -14,7 +14,7 @@ from itjax.pipeline.dub import dub
 from itjax.pipeline.process import keep_compiled_programs
 from itjax.terminal import Terminal, run_command
 from itjax.training import result
-from itjax.weights.official import open_official
+from itjax.weights.official import open_official, tokenizer_folder
 from itjax.weights.sources import Weights, open_files
 from itjax.weights.verify import verify_official
 
@@ -66,11 +66,11 @@ def open_weights(args: argparse.Namespace) -> Weights:
     missing = [flag for flag, value in needed.items() if value is None]
     if missing:
         raise UserError(f"no weights: specify --checkpoint DIR, or the official files (missing: {', '.join(missing)})")
-    if args.verify:
-        files = open_official(args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path)
-        verify_official(files.values(), args.lora_dir, Terminal())
     preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
-    return open_files(preset, args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path, loras)
+    files = open_official(args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path)
+    if args.verify:
+        verify_official(files.values(), args.lora_dir, Terminal())
+    return open_files(preset, files, tokenizer_folder(args.ckpt_dir), loras)
 
 
 def mesh_of(args: argparse.Namespace, heads: int) -> Mesh:

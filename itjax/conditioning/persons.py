@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from itjax.errors import UserError
 from itjax.media.picture_sizes import Size
-from itjax.media.resize import cover_size, crop_centre, resize_nearest
+from itjax.media.resize import cover_nearest, resize_nearest
 
 MARGIN = 0.05  # fraction of a person's part of the image left free on each side if no boxes are given
 LATENT_STRIDE = 8  # pixels per latent cell
@@ -51,8 +51,7 @@ def person_masks(
     if num_persons == 1:
         return np.ones((3, *grid), np.float32)
     all_masks = [*persons, ~np.logical_or.reduce(persons)]
-    cover = cover_size(source_size, size)
-    cells = np.stack([resize_nearest(crop_centre(resize_nearest(m, cover), size), grid) for m in all_masks])
+    cells = np.stack([resize_nearest(cover_nearest(m, size), grid) for m in all_masks])
     _check_cells(cells, source_size, size)
     return cells.astype(np.float32)
 

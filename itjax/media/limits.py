@@ -13,8 +13,6 @@ class Limits:
     Attributes:
         file_bytes: size of a file.
         pixels: width times height of an image or a video.
-        side_ratio: longer side of an image or video divided by the shorter one. (Images are scaled before they are cropped,
-            which would take gigabytes for a line of pixels.)
         seconds: length of an audio track.
         min_sample_rate: samples per second of an audio track. (A track is resampled to 16 kHz: at 1 Hz, each sample would
             become 16,000.)
@@ -24,7 +22,6 @@ class Limits:
 
     file_bytes: int = 2**40
     pixels: int = 200_000_000  # the largest cameras of phones
-    side_ratio: int = 100
     seconds: float = 24 * 3600.0
     min_sample_rate: int = 4_000
     max_sample_rate: int = 768_000
@@ -50,15 +47,13 @@ def check_picture_size(path: PathLike, width: int, height: int, limits: Limits) 
     """Checks the size of an image or video.
 
     Raises:
-        UserError: if there are too many pixels, or far more in one direction than in the other.
+        UserError: if there are too many pixels, or none.
     """
     given = f"{path}: its size is given as {width}x{height}"
     if min(width, height) < 1:
         raise UserError(f"{given}: there is nothing in it.")
     if width * height > limits.pixels:
         raise UserError(f"{given}: that is more than {limits.pixels / 1e6:g} million pixels. Scale it down.")
-    if max(width, height) > limits.side_ratio * min(width, height):
-        raise UserError(f"{given}: one side is more than {limits.side_ratio} times the other. Crop it.")
 
 
 def check_sound_format(path: PathLike, sample_rate: int, channels: int, limits: Limits) -> None:

@@ -14,6 +14,7 @@ from jaxtyping import Float16, Float32, UInt8
 from itjax import records
 from itjax.conditioning.prompt import NEGATIVE_PROMPT
 from itjax.conditioning.speech_features import SpeechFeatures
+from itjax.disk import output_errors
 from itjax.errors import UserError
 from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
 from itjax.pipeline.encoders import token_masks
@@ -61,7 +62,8 @@ def write_shards(
         clips = encode_clips(loaded, scanned, text_of, encoders, settings)
         with progress.bar(total, "frame") as bar:
             for shard in shards:
-                (out / shard.path).parent.mkdir(exist_ok=True)
+                with output_errors(out / shard.path):
+                    (out / shard.path).parent.mkdir(exist_ok=True)
                 shard_records = []
                 for span in shard.spans:
                     shard_records.append(records.to_records(next(clips)))

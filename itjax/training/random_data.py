@@ -67,7 +67,8 @@ def write_dataset(
         lengths = [num_frames[i % len(num_frames)] for i in range(clips)]
         random_clips = [random_clip(i, preset, layout, size, length, persons, seed) for i, length in enumerate(lengths)]
         name = Bucket(*size, persons, ()).name
-        (folder / name).mkdir(exist_ok=True)
+        with output_errors(folder / name):
+            (folder / name).mkdir(exist_ok=True)
         shards = []
         for first in range(0, clips, CLIPS_PER_SHARD):
             path = f"{name}/{first // CLIPS_PER_SHARD:05d}.arrayrecord"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from itjax.errors import UserError
+from itjax.errors import UserError, first_ten
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index
 from itjax.weights.plausible import FLOATS, LIMIT, check_values
@@ -116,10 +116,10 @@ def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
             _check_part(path, lora, part)
         found.append((name, delta))
     if not found:
-        raise UserError(f"the LoRA {path} matches no tensor of this network; its keys are {_some(lora.names())}")
+        raise UserError(f"the LoRA {path} matches no tensor of this network; its keys are {first_ten(lora.names())}")
     if unmatched:
         ignored = f"{len(unmatched)} key(s) match no tensor and are ignored"
-        warnings.warn(f"the LoRA {path}: {ignored}: {_some(unmatched)}", stacklevel=3)
+        warnings.warn(f"the LoRA {path}: {ignored}: {first_ten(unmatched)}", stacklevel=3)
     return found
 
 
@@ -191,7 +191,3 @@ def _check_part(path: Path, lora: TensorFiles, key: str) -> None:
     if lora.dtype(key).name not in FLOATS:
         raise UserError(f"the LoRA {path}: {key} is of type {lora.dtype(key)}, but must be of floating-point numbers")
     check_values(lora.read(key), key, path)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

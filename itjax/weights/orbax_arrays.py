@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorstore as ts
 
-from itjax.errors import UserError
+from itjax.errors import UserError, first_ten
 from itjax.input_files import read_json
 
 METADATA_BYTES = 256_000_000  # of sizes.json and Orbax's metadata
@@ -21,8 +21,7 @@ def open_arrays(directory: Path, paths: tuple[str, ...] | None) -> dict[str, ts.
     metadata, names = _orbax_metadata(directory.absolute())
     missing = sorted(set(paths or ()) - set(names))
     if missing:
-        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-        raise UserError(f"{directory} lacks {len(missing)} arrays: {', '.join(missing[:10])}{more}")
+        raise UserError(f"{directory} lacks {len(missing)} arrays: {first_ten(missing)}")
     specs = {path: _spec(directory.absolute(), metadata, names[path]) for path in paths or names}
     opened, stores = {path: ts.open(spec, open=True) for path, spec in specs.items()}, {}
     for path, future in opened.items():

@@ -41,7 +41,7 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
                 if code not in DTYPES:
                     raise UserError(f"{path}: {name} is of type {code}, which is not supported: use a file in BF16 or F32")
                 dtype = np.dtype(DTYPES[code])
-                tensors[name] = LazyTensor(shape, dtype, partial(_read_rows, path, start, shape, dtype), path)
+                tensors[name] = LazyTensor(shape, dtype, partial(read_rows, path, start, shape, dtype), path)
                 start += tensors[name].nbytes
     except SafetensorError as error:
         raise UserError(f"{path} is incomplete, damaged or not a safetensors file (download it again): {error}") from error
@@ -50,7 +50,7 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
     return tensors
 
 
-def _read_rows(path: Path, offset: int, shape: Shape, dtype: np.dtype, index: Index) -> np.ndarray:
+def read_rows(path: Path, offset: int, shape: Shape, dtype: np.dtype, index: Index) -> np.ndarray:
     """Reads rows of the tensor at `offset` with plain file reads.
 
     safetensors.safe_open is not used: it maps the file, and every page that was read stays resident until the process

@@ -1,6 +1,6 @@
 """Sources of weights for a run: our converted checkpoint or the official files, with the same interface."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -17,7 +17,7 @@ from itjax.weights import store
 from itjax.weights.identity import identity_of
 from itjax.weights.load import load, torch_view
 from itjax.weights.lora import with_loras
-from itjax.weights.official import check_all, open_official, tokenizer_folder
+from itjax.weights.official import check_all, tokenizer_folder
 from itjax.weights.specs import NetworkSpec, network_specs
 from itjax.weights.torch_files import TensorFiles
 
@@ -93,16 +93,14 @@ def replace_dit(weights: Weights, dit: TensorFiles, identity: str) -> Weights:
 
 
 def open_files(
-    preset: Preset, ckpt_dir: Path, wav2vec_dir: Path, infinitetalk: Path | None, dit_path: Path | None,
-    loras: list[tuple[Path, float]],
-) -> Weights:  # fmt: skip
-    """Opens the official files and checks that all are present, complete, and of the preset's sizes.
+    preset: Preset, opened: Mapping[str, TensorFiles], tokenizer: Path, loras: list[tuple[Path, float]]
+) -> Weights:
+    """The weights in official files that were opened by `open_official`, once they are checked to be of the preset's sizes.
 
     Raises:
         UserError: if something is missing or does not match; the message names it.
     """
-    specs = network_specs(preset.networks)
-    files = open_official(ckpt_dir, wav2vec_dir, infinitetalk, dit_path)
+    specs, files = network_specs(preset.networks), dict(opened)
     check_all(specs, files)
     if loras:
         files["dit"] = with_loras(files["dit"], loras)
@@ -113,7 +111,7 @@ def open_files(
 
     all_tensors = TensorFiles({f"{n}/{name}": t for n, tensors in files.items() for name, t in tensors.tensors.items()})
     identity, encoders = identity_of(all_tensors, loras), identity_of(all_tensors, [])
-    return Weights(preset, tokenizer_folder(ckpt_dir), identity, encoders, read)
+    return Weights(preset, tokenizer, identity, encoders, read)
 
 
 def _select(wanted: dict, only: Callable[[str], bool] | None) -> dict:

@@ -23,7 +23,7 @@ import tensorstore as ts
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from itjax.disk import atomic_path, check_output, output_errors
-from itjax.errors import OutputError, UserError
+from itjax.errors import OutputError, UserError, first_ten
 from itjax.parallel.placement import onto_shards
 from itjax.weights import checksums
 from itjax.weights.lazy import LazyTensor
@@ -205,7 +205,7 @@ def restore(directory: str | Path, abstract_tree: dict) -> dict:
         if tuple(leaf.shape) != tuple(stores[path].shape)
     ]
     if mismatched:
-        raise UserError(f"{directory} contains networks of other sizes:\n  " + "\n  ".join(mismatched[:10]))
+        raise UserError(f"{directory} contains networks of other sizes:\n  " + first_ten(mismatched, "\n  "))
 
     def read(path: str, dtype: Any, index: Index) -> np.ndarray:
         values = _read_store(Path(directory), path, stores[path], dtype, index)

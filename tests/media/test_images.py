@@ -134,8 +134,6 @@ def test_jpeg_2000_without_its_end(suffix, share, tmp_path):
             b"GIF89a" + struct.pack("<HHBBB", 60000, 60000, 0, 0, 0) + b"\x2c" + bytes(9) + b"\x08\x00;",
             "200 million pixels",
         ),
-        ("line.png", png(65535, 1), "one side is more than 100 times the other"),
-        ("line.png", png(1, 65535), "one side is more than 100 times the other"),
     ],
 )
 def test_bombs_are_refused_by_their_headers(name, content, reason, tmp_path, monkeypatch):

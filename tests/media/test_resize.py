@@ -1,6 +1,8 @@
 """Sizes and pixels against the recordings, and the kernels against torch."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,9 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from itjax.media import resize
 from itjax.media.picture_sizes import SIZES_480, SIZES_720, choose_size
-from itjax.media.resize import cover_size, crop_centre, resize_and_crop, resize_nearest, to_unit
+from itjax.media.resize import cover_nearest, cover_size, crop_centre, resize_and_crop, resize_nearest, to_unit
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 
@@ -49,6 +52,41 @@ def test_cover_covers(source, size):
     cover = cover_size(source, size)
     assert cover[0] >= size[0] and cover[1] >= size[1] and min(cover[0] - size[0], cover[1] - size[1]) <= 1
     assert crop_centre(np.zeros((*cover, 3), np.uint8), size).shape == (*size, 3)
+
+
+@pytest.mark.parametrize("shape", [(97, 83), (60, 131), (3, 500), (500, 3), (1, 4000), (4000, 1), (64, 48)])
+@pytest.mark.parametrize("size", [(48, 64), (64, 48)])
+def test_cropped_before_it_is_scaled_it_looks_the_same(shape, size, monkeypatch):
+    """To one step of 255: positions are rounded otherwise. Masks are equal."""
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    whole = resize_and_crop(image, size)
+    monkeypatch.setattr(resize, "WHOLE", 0)
+    cropped = resize_and_crop(image, size)
+    assert np.abs(cropped.astype(int) - whole).max() <= 1 and (cropped != whole).mean() < 0.05
+    nearest = crop_centre(resize_nearest(image, cover_size(shape, size)), size)
+    np.testing.assert_array_equal(cover_nearest(image, size), nearest)
+
+
+LINES = """
+import resource, sys
+import numpy as np
+from itjax.media.resize import cover_nearest, resize_and_crop
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for shape in ((1, 65535), (65535, 1), (2, 4_000_000)):
+    ramp = np.resize(np.linspace(0, 255, max(shape)), shape).astype(np.uint8)
+    for size in ((480, 832), (1280, 512)):
+        scaled = resize_and_crop(np.repeat(ramp[..., None], 3, -1), size)
+        assert scaled.shape == (*size, 3) and abs(int(scaled.mean()) - 127) < 2, scaled.mean()
+        assert abs(int(cover_nearest(ramp, size).mean()) - 127) < 2
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_line_of_pixels_takes_no_memory_to_speak_of():
+    """Scaled whole, the first would take 45 GB."""
+    kilobytes = int(subprocess.check_output([sys.executable, "-c", LINES], text=True))
+    assert kilobytes < 200_000
 
 
 def test_half_a_pixel_goes_to_the_even_side():

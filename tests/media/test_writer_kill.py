@@ -6,38 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import small_loop
+from small_loop import CHUNK
 
-CHUNK = 5
-
-# What the killed processes run. A loop with a carry, as generation is: frames depend on all the chunks before. It tells
-# of each chunk that it kept; with `waits`, it ends by a kill alone.
-LOOP = """
-import sys, time
-import numpy as np
-from itjax.media.sound_track import SoundTrack
-from itjax.media.writer import open_writer
-
-def blocks():
-    yield from np.random.default_rng(7).normal(0, 0.1, (40, 4000, 1)).astype(np.float32)
-
-def loop(folder, chunks, waits=False):
-    sound, array = SoundTrack(16000, 1, blocks), folder + "/a.npy"
-    with open_writer(folder + "/a", (32, 48), 25, sound, {"seed": 3}, resume=True, save_frames=array) as run:
-        carry = run.state["carry"] if run.state else np.float32(0.5)
-        print("open", run.next_chunk, flush=True)
-        while run.next_chunk < chunks and not run.finished:
-            floats = np.random.default_rng(run.next_chunk).uniform(-1, 1, (5, 32, 48, 3)).astype(np.float32) * carry
-            carry = np.float32(np.abs(floats).mean() * 2)
-            run.append(np.uint8(np.rint((floats + 1) * 127.5)), floats, {"carry": carry})
-            print("kept", run.next_chunk, flush=True)
-        while waits:
-            time.sleep(1)
-        run.finish()
-"""
+# What the killed processes run. It tells of each chunk that it kept; with `waits`, it ends by a kill alone.
+LOOP = f"import sys\nsys.path.insert(0, {str(Path(small_loop.__file__).parent)!r})\nfrom small_loop import loop\n"
 
 # Forks one process for each call to the system by which the writer changes the disk, and kills it in front of the call
 # (in the middle of it, where it writes). Prints how many calls there are.

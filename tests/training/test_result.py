@@ -28,7 +28,7 @@ from itjax.training.checkpoints import RunCheckpoints, folder_of
 from itjax.training.config import Checkpoints, TrainedParameters
 from itjax.training.parameters import flat
 from itjax.weights import store as stored
-from itjax.weights.official import INFINITETALK, WAN
+from itjax.weights.official import INFINITETALK, WAN, open_official, tokenizer_folder
 from itjax.weights.sources import open_files
 
 SIZES = tiny_dataset.PRESET.networks.dit
@@ -135,7 +135,8 @@ def test_a_run_goes_out_as_official_files(parts, trained, mesh, tmp_path, record
         for name in wan:
             shutil.copyfile(output / name, tmp_path / name)
     loras = [(output / "lora.safetensors", 1.0)] if parts == "lora" else []
-    published = open_files(PRESET, base, official / "chinese-wav2vec2-base", audio, None, loras)
+    opened = open_official(base, official / "chinese-wav2vec2-base", audio)
+    published = open_files(PRESET, opened, tokenizer_folder(base), loras)
     ours, theirs = read(result.open_weights(run, []), mesh), read(published, mesh)
     assert ours.keys() == theirs.keys()
     for path, value in ours.items():

@@ -202,13 +202,41 @@ def test_header_that_contradicts_itself(tmp_path):
         open_tensors(tmp_path / "x.safetensors")
 
 
-def test_a_file_cut_after_it_was_opened(state, tmp_path):
-    save_safetensors(state, tmp_path / "x.safetensors")
-    found = open_tensors(tmp_path / "x.safetensors")
-    os.truncate(tmp_path / "x.safetensors", 900)
-    with pytest.raises(UserError, match="shorter"):
-        for name in found.names():
-            found.read(name)
+@pytest.mark.parametrize(("name", "write"), [("x.safetensors", save_safetensors), ("x.pth", save_zip)])
+@pytest.mark.parametrize("kept", [0, 900, 0.5])
+def test_a_file_cut_after_it_was_opened(name, write, kept, state, tmp_path):
+    """Whether its checksum is still to be compared, or was already."""
+    write(state, tmp_path / name)
+    fresh, read = open_tensors(tmp_path / name), open_tensors(tmp_path / name)
+    for tensor in read.names():
+        read.read(tensor)
+    os.truncate(tmp_path / name, int(kept if kept != 0.5 else (tmp_path / name).stat().st_size / 2))
+    for found in (fresh, read):
+        with pytest.raises(UserError, match=f"{name} became shorter while it was being read"):
+            for tensor in found.names():
+                found.read(tensor)
+
+
+def test_views_of_all_kinds_are_read_from_their_places(tmp_path):
+    base = torch.arange(2 * 3 * 4 * 5, dtype=torch.float32).reshape(2, 3, 4, 5)
+    state = {
+        "part": base[1:, 1:, :2], "transposed": base.permute(3, 0, 2, 1), "every second": base[:, ::2],
+        "widened": base[0, 0, 0, :1].expand(7, 3), "one": base[1, 2, 3, 4], "none": base[:0], "same": base,
+    }  # fmt: skip
+    save_zip(state, tmp_path / "x.pth")
+    found = open_tensors(tmp_path / "x.pth")
+    for name, tensor in state.items():
+        for index in ((), (slice(0, 1),), (slice(1, 3), slice(0, 2)))[: 1 + tensor.ndim]:
+            np.testing.assert_array_equal(found.read(name, index), tensor[index].numpy(), err_msg=name)
+
+
+def test_without_checksums(state, tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        save_zip(state, tmp_path / "x.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert_holds(open_tensors(tmp_path / "x.pth"), state)
 
 
 def test_what_a_path_may_be(state, tmp_path):

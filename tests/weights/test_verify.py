@@ -2,13 +2,17 @@
 
 import hashlib
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from itjax.commands import flags, infer
 from itjax.errors import UserError
+from itjax.parallel.sharding import make_mesh
 from itjax.progress import Progress
+from itjax.weights import torch_files
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.official import open_official
 from itjax.weights.store import save
@@ -113,3 +117,14 @@ def test_the_cache_of_hugging_face(tmp_path):
     assert published_sha256(tmp_path / "model.safetensors") == digest
     shutil.copyfile(tmp_path / "model.safetensors", tmp_path / "copy.safetensors")
     assert published_sha256(tmp_path / "copy.safetensors") is None
+
+
+def test_infer_opens_and_checks_each_file_once(copied, monkeypatch):
+    opened, open_pickle = [], torch_files.open_pickle
+    monkeypatch.setattr(torch_files, "open_pickle", lambda path, key: opened.append(path) or open_pickle(path, key))
+    given = {"--ckpt_dir": copied.ckpt_dir, "--wav2vec_dir": copied.wav2vec_dir, "--infinitetalk_dir": copied.infinitetalk}
+    argv = ["--verify", *(str(part) for pair in given.items() for part in pair)]
+    weights = infer.open_weights(flags.parser("infer.py").parse_args(argv))
+    assert sorted(opened) == sorted(copied.pickles.values())
+    monkeypatch.setattr(zlib, "crc32", lambda *_: pytest.fail("a checksum was computed again"))
+    assert weights.read("vae", make_mesh(heads=weights.preset.networks.dit.num_heads), np.float32)
