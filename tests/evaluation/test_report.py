@@ -51,7 +51,7 @@ def again(drawn, tmp_path, change):
 
 
 def drawing(clip, mouths):
-    return np.stack([scene.frame(clip.scene, i, mouths, 64, 64)[0] for i in range(clip.num_frames)])
+    return np.stack([picture for picture, _ in scene.frames(clip.scene, mouths, 64, 64)])
 
 
 def test_a_late_mouth_is_late(drawn, tmp_path):
@@ -87,10 +87,10 @@ def test_drift_and_seams_are_found(drawn, tmp_path):
 def test_the_wrong_speaker_is_found(tmp_path):
     clip = clips.make((4, 0), 8.0, 64, 128, persons=2)
     mouths = tuple(said.mouth for said in clip.spoken)
-    shown = [scene.frame(clip.scene, i, mouths, 64, 128) for i in range(200)]
+    shown = list(scene.frames(clip.scene, mouths, 64, 128))
     truth = clips.truth(clip, [seen for _, seen in shown])
     frames = np.stack([picture for picture, _ in shown])
-    swapped = np.stack([scene.frame(clip.scene, i, mouths[::-1], 64, 128)[0] for i in range(200)])
+    swapped = np.stack([picture for picture, _ in scene.frames(clip.scene, mouths[::-1], 64, 128)])
     right, wrong = (report.measure("x", made, truth, (), None).numbers for made in (frames, swapped))
     assert right["wrong_speaker"] < 0.3 and right["sync"] > 0.8
     assert wrong["wrong_speaker"] > 2 and wrong["sync"] < 0.2
