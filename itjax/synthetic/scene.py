@@ -20,6 +20,7 @@ from itjax.synthetic.splits import Split
 # F frames · H W pixels · world units: y is 0 to 1 over the picture's height while the camera is at rest
 
 SUPERSAMPLING = 2  # besides the anti-aliasing of polygons, which alone would not fit them to each other
+SMALL = 96  # pixels: pictures of up to this height get fewer steps of shading
 BLOCK = 64  # frames whose polygons are in memory at a time
 MOODS = {"smiling": (0.9, 0.35), "serious": (-0.25, -0.6), "surprised": (0.0, 0.8), "calm": (0.1, 0.0)}  # smile, brows
 
@@ -149,7 +150,14 @@ def _drawn(
     layers, places = [], []
     for member, mouth in zip(shown.people, mouths, strict=True):
         added, seen = person_layers(
-            member.identity, cut(member.pose), cut(mouth), cut(member.look), shown.wall.light, scale, origin - 0.5
+            member.identity,
+            cut(member.pose),
+            cut(mouth),
+            cut(member.look),
+            shown.wall.light,
+            scale,
+            origin - 0.5,
+            height > SMALL,
         )  # 0.5: OpenCV counts from the middle of the first pixel, the world from its edge
         layers += added
         places.append([((np.asarray(place) + 0.5) / SUPERSAMPLING - 0.5).tolist() for place in seen])

@@ -1,7 +1,7 @@
 """espeak-ng's English voices: an accent and a variant (a speaker's formants and pitch), by split.
 
-Left out are the variants that whisper, croak, tremble or sound like machines. Variants that were made from each other
-(steph, steph2 ...) are in the same split.
+Left out are the variants that whisper, croak, tremble or sound like machines. Variants with about the same formants
+(steph and steph2, belinda and linda) are in the same split.
 """
 
 from itjax.synthetic.splits import Split
@@ -10,20 +10,20 @@ ACCENTS = (  # "en" is British
     "en-us", "en-us-nyc", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029",
 )  # fmt: skip
 WOMEN: dict[Split, tuple[str, ...]] = {
-    "train": ("f1", "f3", "f4", "Andrea", "anika", "aunty", "grandma", "linda", "shelby", "steph", "steph2", "steph3"),
-    "validation": ("f5", "belinda"),
-    "test": ("f2", "Alicia", "Annie"),
+    "train": ("f1", "f3", "f4", "Andrea", "anika", "aunty", "grandma", "shelby", "steph", "steph2", "steph3"),
+    "validation": ("belinda", "linda"),
+    "test": ("f2", "f5", "Alicia", "Annie"),
 }
 MEN: dict[Split, tuple[str, ...]] = {
     "train": (
-        "m1", "m2", "m4", "m5", "m7", "m8", "Alex", "Andy", "Denis", "Diogo", "Gene", "Gene2", "Henrique", "Hugo",
+        "m1", "m2", "m3", "m4", "m5", "m8", "Alex", "Andy", "Denis", "Diogo", "Gene", "Gene2", "Henrique", "Hugo",
         "Jacky", "Lee", "Mario", "Michael", "Mike", "mike2", "adam", "antonio", "benjamin", "boris", "david", "ed",
         "edward", "edward2", "grandpa", "gustave", "ian", "iven", "iven2", "iven3", "iven4", "john", "kaukovalta",
         "klatt", "klatt2", "klatt3", "klatt4", "klatt5", "klatt6", "marcelo", "michel", "miguel", "norbert", "paul",
         "pedro", "sandro", "travis", "victor",
     ),
-    "validation": ("m6", "Reed", "quincy", "robert", "rob"),
-    "test": ("m3", "max", "RicishayMax", "RicishayMax2", "RicishayMax3", "Marco", "Nguyen", "pablo"),
+    "validation": ("m6", "Reed", "rob", "robert"),
+    "test": ("m7", "max", "RicishayMax", "RicishayMax2", "RicishayMax3", "Marco", "Nguyen", "quincy"),
 }  # fmt: skip
 
 

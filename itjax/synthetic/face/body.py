@@ -40,9 +40,12 @@ def draw_body(pen: Pen, who: Identity, drop: Track, light: float) -> None:
                       (wide * 0.97, 1.0), (wide, 0.5)]  # fmt: skip
     pen.fill(smooth(column_of_neck, -0.1), neck)
     low = np.asarray(column(drop))
-    for step in range(5):
-        reach = 0.46 - 0.045 * step
-        pen.fill(oval(0.02 * far, 0.86 + low, -0.06, wide * 0.97, reach), darken(who.skin, 0.165 + 0.035 * step))
+    steps = pen.steps(5)
+    for step in range(steps):
+        reach = 0.46 - 0.22 * step / steps
+        pen.fill(
+            oval(0.02 * far, 0.86 + low, -0.06, wide * 0.97, reach), darken(who.skin, 0.13 + 0.175 * (step + 1) / steps)
+        )
     if who.collar != "round":
         _collar(pen, who)
 

@@ -41,12 +41,13 @@ def draw_hair(pen: Pen, who: Identity, light: float) -> None:
     pen.fill(np.concatenate([over, hairline], axis=-2), who.hair)
     shadow = xyz(hairline[:, 0] * 0.97, hairline[:, 1] - 0.05, 0.36)
     pen.fill(np.concatenate([hairline, shadow[::-1]], axis=-2), darken(who.hair, 0.18))
-    for step in range(5):  # light on the hair: sickles that shrink
-        wide, thick = 1.0 - 0.16 * step, (1.0 - 0.2 * step) * (1 - np.linspace(-1, 1, 13) ** 2)
+    steps = pen.steps(5)
+    for step in range(steps):  # light on the hair: sickles that shrink
+        wide, thick = 1.0 - 0.8 * step / steps, (1.0 - step / steps) * (1 - np.linspace(-1, 1, 13) ** 2)
         angles = 1.33 * np.pi + 0.46 * wide * np.linspace(-1, 1, 13)
         x, y = -light * np.cos(angles) * bulge * w, np.sin(angles) * high
         out, inner = (xyz((0.84 + by * thick) * x, -0.13 + (0.84 + by * thick) * y, 0.1) for by in (0.07, -0.05))
-        pen.fill(np.concatenate([out, inner[::-1]], axis=-2), darken(who.hair, -0.045 * (step + 1)))
+        pen.fill(np.concatenate([out, inner[::-1]], axis=-2), darken(who.hair, -0.225 * (step + 1) / steps))
     if who.hair_style == "long":
         for side in (-1, 1):
             strand = [

@@ -34,8 +34,9 @@ def draw_ears(pen: Pen, who: Identity) -> None:
 def draw_face(pen: Pen, who: Identity, drop: Track, light: float) -> None:
     """Draws the skin: darker towards the edge, lighter on the side of the light (-1 left, 1 right)."""
     edge = darken(who.skin, 0.10)
-    for ring in range(RINGS + 1):
-        share = ring / RINGS
+    rings = pen.steps(RINGS)
+    for ring in range(rings + 1):
+        share = ring / rings
         inner = outline(who, drop, 1 - 0.21 * share) + [0.045 * light * share, -0.035 * share, 0.05 * share]
         pen.fill(inner, mix(edge, who.skin, share))
     bright = mix(who.skin, LIGHT, 0.13)

@@ -13,6 +13,7 @@ from itjax.synthetic.face.identity import Color, Pose, mix
 # half its height
 
 SHIFT = 4  # fractional bits of OpenCV coordinates
+SPREAD = 0.65  # pixels by which OpenCV draws a smooth edge too far outside
 AROUND = np.linspace(0, 2 * np.pi, 33)[:-1]
 
 
@@ -32,10 +33,16 @@ def paint(picture: UInt8[np.ndarray, "H W 3"], layers: Sequence[Layer], frame: i
 
 
 class Pen:
-    """Adds polygons to `layers`. `scale` (pixels per world unit) and `origin` are the camera's, one per frame."""
+    """Adds polygons to `layers`.
 
-    def __init__(self, layers: list[Layer], pose: Pose, scale: Float[np.ndarray, " F"], origin: Float[np.ndarray, "F 2"]):
-        self._layers = layers
+    `scale` (pixels per world unit) and `origin` are the camera's, one per frame. `fine`: gradients in all their steps, which
+    small pictures do not show.
+    """
+
+    def __init__(
+        self, layers: list[Layer], pose: Pose, scale: Float[np.ndarray, " F"], origin: Float[np.ndarray, "F 2"], fine: bool
+    ):  # fmt: skip
+        self._layers, self._fine = layers, fine
         self._turn = _rotation(pose)[..., :2, :] * (pose.size * scale)[:, None, None]
         self._middle = np.stack([pose.x, pose.y], axis=-1) * scale[:, None] + origin
 
@@ -46,15 +53,32 @@ class Pen:
     def fill(self, points: Float[np.ndarray, "*F N 3"], color: Color, shown: Any = None, hole: Any = None) -> None:
         """Fills the polygon of the points, except for the polygon `hole`."""
         contours = (points,) if hole is None else (points, hole)
-        fixed = tuple(np.round(self.at(contour) * 2**SHIFT).astype(np.int32) for contour in contours)
+        sides = (SPREAD, -SPREAD)
+        inset = (_inset(self.at(contour), by) for contour, by in zip(contours, sides, strict=False))
+        fixed = tuple(np.rint(points * 2**SHIFT).astype(np.int32) for points in inset)
         self._layers.append(Layer(fixed, color, shown))
+
+    def steps(self, count: int) -> int:
+        """The number of steps of a gradient that has `count` of them in large pictures."""
+        return count if self._fine else (count + 1) // 2
 
     def blend(self, points: Float[np.ndarray, "*F N 3"], outer: Color, inner: Color, steps: int, size: float = 0.2) -> None:
         """A soft gradient: polygons that shrink to `size` around their middle, from the colour `outer` to `inner`."""
+        steps = self.steps(steps)
         middle = points.mean(axis=-2, keepdims=True)
         for step in range(steps):
             share = (step + 1) / steps
             self.fill(middle + (points - middle) * (1 - (1 - size) * step / steps), mix(outer, inner, share))
+
+
+def _inset(points: Float[np.ndarray, "F N 2"], by: float) -> Float[np.ndarray, "F N 2"]:
+    """Moves the sides of polygons inwards by so many pixels."""
+    ahead = np.concatenate([points[:, 1:], points[:, :1]], axis=1)
+    along = ahead - np.concatenate([points[:, -1:], points[:, :-1]], axis=1)
+    area = np.einsum("fn,fn->f", points[..., 0], along[..., 1])
+    length = np.sqrt(np.einsum("fnk,fnk->fn", along, along)) + 1e-6
+    move = (np.copysign(by, area)[:, None] / length)[..., None] * along
+    return points + np.stack([-move[..., 1], move[..., 0]], axis=-1)
 
 
 def _rotation(pose: Pose) -> Float[np.ndarray, "F 3 3"]:

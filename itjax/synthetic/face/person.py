@@ -40,16 +40,16 @@ class FacePositions(NamedTuple):
 
 def person_layers(
     who: Identity, pose: Pose, mouth: Mouth, look: Look, light: float, scale: Float[np.ndarray, " F"],
-    origin: Float[np.ndarray, "F 2"],
+    origin: Float[np.ndarray, "F 2"], fine: bool = True,
 ) -> tuple[list[Layer], FacePositions]:  # fmt: skip
     """The layers of a person in all frames. World point (x, y) is at pixel `scale` * (x, y) + `origin`.
 
-    `light`: the side from which it comes, -1 left, 1 right.
+    `light`: the side from which it comes, -1 left, 1 right. `fine`: with all steps of the shading.
     """
     layers: list[Layer] = []
-    pen = Pen(layers, pose, scale, origin)
+    pen = Pen(layers, pose, scale, origin, fine)
     # the shoulders follow the head's rotation only slightly
-    body = Pen(layers, pose._replace(yaw=0.3 * pose.yaw, pitch=0.0 * pose.pitch, roll=0.2 * pose.roll), scale, origin)
+    body = Pen(layers, pose._replace(yaw=0.3 * pose.yaw, pitch=0.0 * pose.pitch, roll=0.2 * pose.roll), scale, origin, fine)
     drop = JAW_DROP * mouth.jaw
     draw_hair_behind(pen, who)
     draw_body(body, who, drop, light)
