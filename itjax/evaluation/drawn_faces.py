@@ -29,8 +29,8 @@ def track(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]) -> FaceT
     height, width = frames.shape[1:3]
     small = [cv2.resize(f, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA) for f in frames] \
         if scale < 1 else list(frames)
-    start = Place(start.x * scale, start.y * scale, start.size * scale, start.roll)
-    model = drawn_model.learn(identity_of(person), start.size, _wall_colors(small[0], start), (len(small[0]) - start.y) / start.size)
+    start = Place((start.x + 0.5) * scale - 0.5, (start.y + 0.5) * scale - 0.5, start.size * scale, start.roll)
+    model = drawn_model.learn(identity_of(person), small[0], start)
     places, heads, misfits = _follow(small, start, model)
     found = misfits < MISFIT
     angles = model.angles(heads)
@@ -40,7 +40,7 @@ def track(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]) -> FaceT
     where = np.array(places)
     unless_lost = lambda values: np.where(found.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
     return FaceTrack(
-        found, unless_lost(where[:, :2] / scale), unless_lost(where[:, 2] / scale),
+        found, unless_lost((where[:, :2] + 0.5) / scale - 0.5), unless_lost(where[:, 2] / scale),
         unless_lost(np.concatenate([angles, where[:, 3:]], axis=1)), unless_lost(opening.clip(0)), unless_lost(model.brows(brows)[:, 0]),
     )
 
@@ -48,13 +48,6 @@ def track(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]) -> FaceT
 def identity_of(person: dict[str, Any]) -> Identity:
     """The identity as it was drawn; JSON has made lists of its colours."""
     return Identity(**{name: tuple(v) if isinstance(v, list) else v for name, v in person["identity"].items()})
-
-
-def _wall_colors(picture: np.ndarray, head: Place) -> UInt8[np.ndarray, "N 3"]:
-    """Colours of the picture above the chin that are not the head's."""
-    rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]]
-    far = (np.hypot(columns - head.x, rows - head.y) > 1.4 * head.size) & (rows < head.y + 0.8 * head.size)
-    return picture[far] if far.any() else np.array([[200, 200, 200]], np.uint8)
 
 
 def _follow(frames, start: Place, model: PersonModel):

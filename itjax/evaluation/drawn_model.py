@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from itjax.evaluation.drawn_views import (
-    CANVAS_CENTER, Appearance, Grid, Place, canvas_place, cut, pixels, random_appearances, random_wall, view,
+    CANVAS_CENTER, Grid, Place, canvas_places, cut, pixels, random_appearances, random_walls, views, without,
 )  # fmt: skip
 from itjax.synthetic.face import BETWEEN_LIPS, MAX_GAP, MOUTH_POSITION, Identity, darken
 
@@ -24,7 +24,7 @@ BROWS = Grid(-0.7, -0.32, 1.4, 0.6, 16.0)
 BROWS_POSITION = (0.0, -0.36, 0.80)
 SPREADS = ((0.25, 0.15, 0.20), (0.08, 0.05, 0.07), (0.03, 0.02, 0.03))  # of x and y, log size, roll, in each step
 ANGLE_SPREAD = 0.06  # of yaw and pitch, where mouth and brows are cut out
-DRAWINGS, COPIES = 160, 3
+DRAWINGS = 160
 NOISE = 6.0  # levels: ridge regression is least squares for pictures with this noise
 BLURS = (0.0, 0.7, 1.4)  # pixels
 COMPONENTS = 30
@@ -68,31 +68,45 @@ class PersonModel(NamedTuple):
     around: tuple[Any, ...]  # colours that are not inside the mouth
 
 
-def learn(who: Identity, size: float, walls: UInt8[np.ndarray, "N 3"], below: float) -> PersonModel:
-    """Learns from drawings with heads of half height `size` (pixels) in front of walls of the given colours.
-
-    `below`: how far the pictures go on below the head's centre, about.
-    """
-    rng = np.random.default_rng(7)
-    drawn = [(shown, view(who, shown, size, random_wall(rng, size, walls)))
-             for shown in random_appearances(rng, DRAWINGS)]  # fmt: skip
+def learn(who: Identity, picture: UInt8[np.ndarray, "H W 3"], place: Place) -> PersonModel:
+    """Learns from drawings as large as the head that is at `place` in a picture, in front of what is behind it there."""
+    rng, size = np.random.default_rng(7), place.size
+    shown = random_appearances(rng, DRAWINGS)
+    walls = random_walls(rng, DRAWINGS, without(picture, place, who), place)
+    half = DRAWINGS // 2
+    drawn = np.concatenate([
+        views(who, shown.part(part), light, size, walls[part])
+        for light, part in ((-1.0, slice(half)), (1.0, slice(half, None)))
+    ])  # fmt: skip
+    below = (len(picture) - place.y) / size  # how far the pictures go on below the head's centre
     around = (who.skin, who.lips, darken(who.lips, 0.45)) + ((darken(who.hair, 0.1),) if who.beard else ())
-    copies = [(shown, _worse(rng, picture, BLURS[copy], size, below)) for shown, picture in drawn for copy in range(COPIES)]
+    pictures = [_worse(rng, picture, sigma, size, below) for sigma in BLURS for picture in drawn]
+    places = canvas_places(shown, size) * len(BLURS)
     steps = []
     for spread in SPREADS:
-        guesses = [_guess(rng, canvas_place(shown, size), spread) for shown, _ in copies]
-        rows = _recolored(rng, pixels([cut(picture, guess, HEAD) for (_, picture), (guess, _) in zip(copies, guesses)]))
-        steps.append(_ridge(rows, np.array([error for _, error in guesses], np.float32)))
-    angles = np.array([(shown.yaw, shown.pitch) for shown, _ in copies], np.float32)
-    likeness = _subspace(rows[::2])
-    read = [(shown, picture, guess, _near(rng, shown)) for (shown, picture), (guess, _) in zip(copies, guesses)]
-    mouth = _recolored(rng, pixels([cut(picture, place, MOUTH, mouth_shift(*near)) for _, picture, place, near in read]))
-    brows = _recolored(rng, pixels([cut(picture, place, BROWS, brows_shift(*near)) for _, picture, place, near in read]))
-    opening = np.array([[MAX_GAP / 2 * shown.mouth.jaw] for shown, *_ in read], np.float32)
-    height = np.array([[(0.24 + 0.09 * shown.look.brows) / 2] for shown, *_ in read], np.float32)
-    return PersonModel(
-        tuple(steps), _ridge(rows, angles), _ridge(with_inside(mouth, around), opening), _ridge(brows, height), likeness, around
+        guesses, errors = zip(*(_guess(rng, place, spread) for place in places), strict=True)
+        rows = _recolored(rng, pixels([cut(picture, guess, HEAD) for picture, guess in zip(pictures, guesses, strict=True)]))
+        steps.append(_ridge(rows, np.array(errors, np.float32)))
+    copies = lambda track: np.tile(np.float32(track), len(BLURS))
+    true_angles = np.stack([copies(shown.yaw), copies(shown.pitch)], axis=1)
+    angles = true_angles + rng.normal(0, ANGLE_SPREAD, true_angles.shape)
+    cuts = lambda grid, shift: _recolored(
+        rng, pixels([cut(p, place, grid, shift(*a)) for p, place, a in zip(pictures, guesses, angles, strict=True)])
     )
+    opening, brows = MAX_GAP / 2 * copies(shown.mouth.jaw), brow_height(copies(shown.look.brows))
+    return PersonModel(
+        tuple(steps),
+        _ridge(rows, true_angles),
+        _ridge(with_inside(cuts(MOUTH, mouth_shift), around), opening[:, None]),
+        _ridge(cuts(BROWS, brows_shift), brows[:, None]),
+        _subspace(rows[::2]),
+        around,
+    )
+
+
+def brow_height(brows: Any) -> Any:
+    """How far the brows are above the eyes, relative to the head's height."""
+    return (0.25 + 0.05 + 0.10 * brows) / 2
 
 
 def with_inside(rows: Float32[np.ndarray, "N D"], around: tuple[Any, ...]) -> Float32[np.ndarray, "N E"]:
@@ -139,11 +153,6 @@ def _guess(rng: np.random.Generator, true: Place, spread: tuple[float, float, fl
     roll, size = true.roll - error[3], true.size * np.exp(-error[2])
     c, s = np.cos(roll) * size, np.sin(roll) * size
     return Place(true.x - c * error[0] + s * error[1], true.y - s * error[0] - c * error[1], size, roll), error
-
-
-def _near(rng: np.random.Generator, shown: Appearance) -> tuple[float, float]:
-    yaw, pitch = np.array([shown.yaw, shown.pitch]) + rng.normal(0, ANGLE_SPREAD, 2)
-    return float(yaw), float(pitch)
 
 
 def _worse(rng: np.random.Generator, picture: np.ndarray, sigma: float, size: float, below: float) -> np.ndarray:
