@@ -35,9 +35,10 @@ BROWS_POSITION = (0.0, -0.36, 0.80)
 SPREADS = ((0.25, 0.15, 0.20), (0.08, 0.05, 0.07), (0.03, 0.02, 0.03))  # of x and y, log size, roll, in each step
 ANGLE_SPREAD = 0.06  # of yaw and pitch, where mouth and brows are cut out
 DRAWINGS = 160
-NOISE = 6.0  # levels: ridge regression is least squares for pictures with this noise
+NOISE = 10.0  # levels: ridge regression is least squares for pictures with this noise
 BLURS = (0.0, 0.7, 1.4)  # pixels
 COMPONENTS = 40
+LEFT = 6.0  # levels that may be left of a pixel in any case
 LEAST_CONTRAST = 0.5  # of the lightness, relative to the mean of the drawings
 MARGIN, SOFTNESS = 15.0, 10.0  # levels, as in mouths.py
 
@@ -204,4 +205,4 @@ def _subspace(rows: Float32[np.ndarray, "N D"], covered: Float32[np.ndarray, " D
     energies, mixtures = np.linalg.eigh(centered @ centered.T)
     directions = (centered.T @ mixtures[:, -COMPONENTS:] / np.sqrt(energies[-COMPONENTS:])).T
     rest = centered - (centered @ directions.T) @ directions
-    return Subspace(mean, directions, (rest**2).mean(0) + NOISE**2, covered / covered.sum())
+    return Subspace(mean, directions, (rest**2).mean(0) + LEFT**2, covered / covered.sum())
