@@ -6,14 +6,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from itjax.evaluation import drawn_faces
 from itjax.evaluation.faces import FaceTrack
-from itjax.evaluation.landmarks import Detector, Landmarks
-from itjax.evaluation.mouths import opening_by_color
-from itjax.synthetic.face import darken
+from itjax.evaluation.landmarks import Landmarks
 
 # F frames · H W pixels
 
 Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+Network: TypeAlias = Callable[[UInt8[np.ndarray, "H W 3"], Box], Landmarks]  # `landmarks.Detector`
 Finder: TypeAlias = Callable[[UInt8[np.ndarray, "F H W 3"]], list[FaceTrack]]
 """Returns the tracks of all persons in the next piece of a video; pieces are given in order."""
 
@@ -37,21 +37,16 @@ def by_color(people: Sequence[dict[str, Any]]) -> Finder:
 
 
 def _drawn(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any], first: int) -> FaceTrack:
-    """The opening where the truth says that the mouth is; the position is not looked for."""
-    identity = person["identity"]
-    skin, lips, hair = (tuple(identity[name]) for name in ("skin", "lips", "hair"))
-    # closed lips have a dark line between them, which blends with their colour
-    around = [*(darken(lips, by) for by in (0.0, 0.15, 0.3, 0.45)), *(darken(skin, by) for by in (0.0, 0.18, 0.35))]
-    around.append(identity["clothes"])
-    if identity["hair_style"] != "no" or identity["beard"]:  # hair or beard may cover the mouth area
-        around += [hair, darken(hair, 0.1), darken(hair, 0.25)]
-    areas = person["seen"]["mouth_area"][first : first + len(frames)]
-    track = _unseen(len(frames))
-    track.opening[: len(areas)] = opening_by_color(frames[: len(areas)], areas, around)
-    return track._replace(found=np.isfinite(track.opening))
+    """Follows a person from where the truth has it at the start of the piece; not beyond the truth's end."""
+    seen = {name: places[first:] for name, places in person["seen"].items()}
+    known = min(len(frames), len(seen["head_box"]))
+    if not known:
+        return _unseen(len(frames))
+    track, rest = drawn_faces.track(frames[:known], {**person, "seen": seen}), _unseen(len(frames) - known)
+    return FaceTrack(*(np.concatenate(curves) for curves in zip(track, rest, strict=True)))
 
 
-def by_landmarks(detector: Detector, persons: int = 1, boxes: Sequence[Box] = ()) -> Finder:
+def by_landmarks(detector: Network, persons: int = 1, boxes: Sequence[Box] = ()) -> Finder:
     """Finds faces by landmarks: in `boxes` of the first frame or where one looks like a face, then from frame to frame.
 
     Persons are ordered from left to right, as they are seen first. A face that is lost is looked for again.
@@ -82,7 +77,7 @@ def by_landmarks(detector: Detector, persons: int = 1, boxes: Sequence[Box] = ()
     return find
 
 
-def _look_around(detector: Detector, frame: UInt8[np.ndarray, "H W 3"], heads: list[Box | None]) -> None:
+def _look_around(detector: Network, frame: UInt8[np.ndarray, "H W 3"], heads: list[Box | None]) -> None:
     """Fills the gaps in `heads` with the most face-like places of a picture that are not taken, from left to right."""
     height, width = frame.shape[:2]
     candidates: list[tuple[float, Box]] = []

@@ -14,7 +14,10 @@ class Metric(NamedTuple):
 
 METRICS = (
     Metric(
-        "sync", "lips", "1", "correlation of the mouth's opening with the true jaw, or with loudness where no truth is known"
+        "sync",
+        "lips",
+        "1",
+        "correlation of the mouth's opening with the true jaw, or without a truth with the sound's open vowels",
     ),
     Metric("lag", "lips", "0", "frames by which the mouth is late"),
     Metric("sync_at_lag", "lips", "1", "the correlation at that lag"),

@@ -24,9 +24,10 @@ LEAST_FOUND = 0.5  # fraction of frames in which a face must be found to be meas
 
 
 class Heard(NamedTuple):
-    """The sound: loudness per frame, and who speaks when; None if it is not known."""
+    """The sound: loudness and open vowels per frame, and who speaks when; None if it is not known."""
 
     level: Float[np.ndarray, " F"] | None
+    vowels: Float[np.ndarray, " F"] | None
     speaking: Bool[np.ndarray, "P F"] | None
 
 
@@ -85,8 +86,8 @@ def _sync(prefix: str, openings: list[np.ndarray], truth: Truth | None, heard: H
     if truth is not None:
         people = zip(openings, truth.tracks, heard.speaking if heard.speaking is not None else (), strict=True)
         pairs = [(found, true.opening) for found, true, spoken in people if spoken.any()]
-    elif heard.level is not None and len(openings) == 1:
-        pairs = [(openings[0], heard.level)]
+    elif heard.vowels is not None and len(openings) == 1:
+        pairs = [(openings[0], heard.vowels)]
     else:
         return {}
     frames = min(frames, *(len(reference) for _, reference in pairs)) if pairs else 0

@@ -20,7 +20,7 @@ class Truth(NamedTuple):
     num_frames: int
     size: tuple[int, int]  # height, width
     people: list[dict[str, Any]]
-    tracks: list[FaceTrack]  # opening: the jaw, 0..1; brows: -1..1, NaN if the truth does not tell
+    tracks: list[FaceTrack]  # opening: the jaw, 0..1; brows: -1..1
     camera: Float[np.ndarray, "F 3"]  # position (x, y) in picture heights and log zoom
 
 
@@ -74,6 +74,6 @@ def _track(person: dict[str, Any]) -> FaceTrack:
     boxes = np.asarray(person["seen"]["head_box"], np.float64)  # left, top, right, bottom
     jaw = np.asarray(person["mouth"]["jaw"], np.float64)
     pose = np.stack([np.asarray(person["pose"][name], np.float64) for name in ("yaw", "pitch", "roll")], axis=1)
-    brows = np.asarray(person.get("brows", np.full(len(jaw), np.nan)), np.float64)
+    brows = np.asarray(person["look"]["brows"], np.float64)
     center, size = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 3] - boxes[:, 1]) / 2
     return FaceTrack(np.ones(len(jaw), bool), center, size, pose, jaw, brows)

@@ -14,7 +14,7 @@ from itjax.evaluation.collect import Companions, Factors, Seen, collect
 from itjax.evaluation.finders import Box, Finder
 from itjax.evaluation.landmarks import Detector
 from itjax.evaluation.numbers import Heard, Numbers, body, breaks, drift, following, identity, lips
-from itjax.evaluation.sound import loudness
+from itjax.evaluation.sound import loudness, open_vowels
 from itjax.evaluation.sound import speaking as audible
 from itjax.evaluation.truths import Truth
 from itjax.evaluation.videos import SOURCE_SUFFIXES, VIDEO_SUFFIXES, FrameReader, borders_in, companion
@@ -161,15 +161,17 @@ def _voices(job: Job) -> list[Path]:
 
 
 def _heard(job: Job, truth: Truth | None, frames: int, numbers: Numbers) -> Heard:
-    """Loudness of the sound, and who speaks: by the truth, else by the persons' voices, else by the sound."""
+    """Loudness and open vowels of the sound, and who speaks: by truth, else the persons' voices, else the sound."""
     level: Float[np.ndarray, " F"] | None = None
+    vowels: Float[np.ndarray, " F"] | None = None
     speech: Bool[np.ndarray, "P F"] | None = None
     try:
         samples = load_track(job.video)
-        level, speech = loudness(samples, frames), audible(samples, frames)[None]
+        level, vowels = loudness(samples, frames), open_vowels(samples, frames)
+        speech = audible(samples, frames)[None]
         if not speech.any():
             numbers.leave_out("what needs its sound: it is silent")
-            level = speech = None
+            level = vowels = speech = None
     except UserError as error:
         numbers.leave_out(f"what needs its sound: {error}" if truth is None else f"its sound, which has no track: {error}")
     if truth is not None:
@@ -179,7 +181,7 @@ def _heard(job: Job, truth: Truth | None, frames: int, numbers: Numbers) -> Hear
             speech = np.stack([audible(load_track(path), frames) for path in voices])
         except UserError as error:
             numbers.leave_out(f"who of the two speaks: {error}")
-    return Heard(level, speech)
+    return Heard(level, vowels, speech)
 
 
 def _borders(job: Job, frames: int) -> list[int]:

@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from itjax.media.video_file import write_video
 from itjax.synthetic import clip as clips
 from itjax.synthetic.clip import Clip
 from itjax.synthetic.face import FacePositions
+from itjax.synthetic.splits import SPLITS
 from itjax.terminal import run_command
 
 
@@ -37,15 +39,19 @@ def main(arguments: list[str] | None = None, program: str = "python -m itjax.syn
 
 def draw(args: argparse.Namespace) -> None:
     """Writes the missing clips, and prints the speed in frames per second."""
-    written, began, (height, width) = 0, time.monotonic(), args.size
+    height, width = args.size * 2 if len(args.size) == 1 else args.size
+    written, drawing, began = 0, 0.0, time.monotonic()
     for number in range(args.clips):
-        name = f"{'held' if args.held_out else 'drawn'}{args.seed:04d}-{number:05d}"
+        name = f"{'drawn' if args.split == 'train' else args.split}{args.seed:04d}-{number:05d}"
         if not (args.out / "truth" / f"{name}.json").is_file():
-            clip = clips.make((args.seed, number), args.seconds, height, width, args.persons, args.held_out)
-            write(clip, args.out, name)
+            clip = clips.make((args.seed, number), args.seconds, height, width, args.persons, args.split)
+            at = time.process_time()
+            drawn = list(clips.frames(clip))
+            drawing += time.process_time() - at
+            write(clip, drawn, args.out, name)
             written += clip.num_frames
     seconds = time.monotonic() - began
-    speed = f" ({written / seconds:.0f} frames/s)" if written else ""
+    speed = f" ({written / seconds:.0f} frames/s; drawn at {written / drawing:.0f} frames/s a core)" if written else ""
     print(f"{args.out}: {args.clips} clips, {written} frames written in {seconds:.1f} s{speed}")
 
 
@@ -62,12 +68,25 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--seconds", type=_positive(float), default=10.0, metavar="S", help="length of each clip (default %(default)s)"
     )
     parser.add_argument(
-        "--size", type=_even, nargs=2, default=(128, 128), metavar=("HEIGHT", "WIDTH"), help="in pixels (default 128 128)"
-    )
+        "--size", type=_even, nargs="+", action=_Size, default=(128,), metavar="PIXELS",
+        help="height and width, or one number for a square (default 128)",
+    )  # fmt: skip
     parser.add_argument("--persons", type=int, choices=(1, 2), default=1, help="number of persons, side by side (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="random seed (default %(default)s)")
-    parser.add_argument("--held_out", action="store_true", help="use voices and words that no other clip has")
+    parser.add_argument(
+        "--split",
+        choices=SPLITS,
+        default="train",
+        help="the splits share no person, voice or sentence (default %(default)s)",
+    )
     return parser
+
+
+class _Size(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        if len(values) > 2:
+            parser.error(f"--size takes one or two numbers, not {len(values)}")
+        setattr(namespace, self.dest, tuple(values))
 
 
 def _positive(kind):
@@ -87,13 +106,14 @@ def _even(text: str) -> int:
     return value
 
 
-def write(clip: Clip, out: Path, name: str) -> None:
+def write(clip: Clip, drawn: Sequence[tuple[np.ndarray, tuple[FacePositions, ...]]], out: Path, name: str) -> None:
     """Writes a clip's files, the ground truth last: if it exists, the others are complete.
+
+    `drawn`: the clip's frames with the positions of the faces.
 
     Raises:
         OutputError: If a file cannot be written.
     """
-    drawn = list(clips.frames(clip))
     seen = [places for _, places in drawn]
     videos, truth = out / "videos", out / "truth"
     for folder in (videos, truth):

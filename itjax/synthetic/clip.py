@@ -7,17 +7,23 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
-from itjax.synthetic import mouth, scene, voice
+from itjax.synthetic import mouth, scene, voice, voices
 from itjax.synthetic.face import FacePositions
 from itjax.synthetic.mouth import Mouth
+from itjax.synthetic.prosody import Prosody, prosody
 from itjax.synthetic.scene import Scene
 from itjax.synthetic.sentences import phrase, sentence
+from itjax.synthetic.splits import SPLITS, Split
 from itjax.synthetic.voice import Speech, VoiceSettings
 
 # F frames · H W pixels · n samples: F / 25 seconds at 16 kHz
 
 LOUDNESS = 0.08  # root mean square of speech, samples in -1..1
 PEAK = 0.95
+# most voices of training clips are changed, so that there are more of them than espeak-ng has
+WARPED = 0.8  # the share of them
+SPEEDS = (0.84, 1.19)
+GAIN = 4.5  # dB, standard deviation in each band of the equalizer; at most twice that
 
 
 class PersonSpeech(NamedTuple):
@@ -27,12 +33,14 @@ class PersonSpeech(NamedTuple):
     sentences: tuple[tuple[str, float], ...]
     speech: Speech
     mouth: Mouth
+    prosody: Prosody
 
 
 class Clip(NamedTuple):
     """A clip without its pictures, which `frames` draws."""
 
     seed: tuple[int, ...]
+    split: Split
     num_frames: int
     height: int
     width: int
@@ -46,22 +54,23 @@ class Clip(NamedTuple):
 
 
 def make(
-    seed: tuple[int, ...], seconds: float, height: int, width: int, persons: int = 1, held_out: bool = False
+    seed: tuple[int, ...], seconds: float, height: int, width: int, persons: int = 1, split: Split = "train"
 ) -> Clip:  # fmt: skip
-    """The clip of a seed. Held-out clips use voices and words that no other clip has.
+    """The clip of a seed: the same in every size of the same aspect ratio. The splits share no person, voice or sentence.
 
     Raises:
         UserError: If espeak-ng is not installed.
     """
-    rng = np.random.default_rng((*seed, int(held_out)))
+    rng = np.random.default_rng((*seed, SPLITS.index(split)))
     num_frames = round(seconds * FRAME_RATE)
-    drawn_scene = scene.scene(rng, num_frames, persons, width / height)
+    still = scene.scene(rng, num_frames, persons, width / height, split=split)
     turns = _turns(rng, num_frames / FRAME_RATE, persons)
     spoken = tuple(
-        _say(rng, person.identity.woman, num_frames, [turn for turn, speaker in turns if speaker == number], held_out)
-        for number, person in enumerate(drawn_scene.people)
+        _say(rng, person.identity.woman, num_frames, [turn for turn, speaker in turns if speaker == number], split)
+        for number, person in enumerate(still.people)
     )
-    return Clip(seed, num_frames, height, width, drawn_scene, spoken)
+    acted = scene.acted(rng, still, [said.prosody for said in spoken])
+    return Clip(seed, split, num_frames, height, width, acted, spoken)
 
 
 def _turns(rng: np.random.Generator, seconds: float, persons: int) -> list[tuple[tuple[float, float], int]]:
@@ -76,18 +85,24 @@ def _turns(rng: np.random.Generator, seconds: float, persons: int) -> list[tuple
     return turns
 
 
-def _manner(rng: np.random.Generator, woman: bool, held_out: bool) -> VoiceSettings:
-    voices = voice.HELD_OUT_VOICES if held_out else voice.TRAIN_VOICES
-    matching = [name for name in voices if VoiceSettings(name).is_woman == woman]
-    rate, pitch, spread = (int(rng.integers(low, high)) for low, high in ((125, 195), (35, 65), (30, 70)))
-    return VoiceSettings(matching[rng.integers(len(matching))], rate, pitch, spread)
+def _manner(rng: np.random.Generator, woman: bool, split: Split) -> VoiceSettings:
+    variants = voices.variants(split, woman)
+    accent = voices.ACCENTS[rng.integers(len(voices.ACCENTS))] if rng.random() < 0.6 else "en-us"
+    name = f"{accent}+{variants[rng.integers(len(variants))]}"
+    rate, pitch, spread = (int(rng.integers(low, high)) for low, high in ((125, 195), (30, 70), (30, 75)))
+    manner = VoiceSettings(name, rate, pitch, spread)
+    if split != "train" or rng.random() > WARPED:
+        return manner
+    speed = float(np.exp(rng.uniform(*np.log(SPEEDS))))
+    gains = rng.normal(0, GAIN, len(voice.EQUALIZER_HZ)).clip(-2 * GAIN, 2 * GAIN)
+    return manner._replace(speed=round(speed, 4), equalizer=tuple(np.round(gains, 2).tolist()))
 
 
 def _say(
-    rng: np.random.Generator, woman: bool, num_frames: int, turns: list[tuple[float, float]], held_out: bool
+    rng: np.random.Generator, woman: bool, num_frames: int, turns: list[tuple[float, float]], split: Split
 ) -> PersonSpeech:
     """Fills the turns with sentences and phrases, with pauses between them."""
-    manner = _manner(rng, woman, held_out)
+    manner = _manner(rng, woman, split)
     loudness = LOUDNESS * 10 ** (rng.uniform(-4, 4) / 20)
     parts: list[Speech] = []
     pauses: list[float] = []
@@ -95,7 +110,7 @@ def _say(
     end = 0.0  # of the speech so far
     for start, stop in turns:
         at = start + rng.uniform(0.1, 0.6)
-        while found := _fitting(rng, manner, stop - at, held_out):
+        while found := _fitting(rng, manner, stop - at, split):
             text, said = found
             parts.append(said._replace(samples=_scaled_to(said.samples, loudness)))
             pauses.append(at - end)
@@ -106,13 +121,14 @@ def _say(
     samples = np.zeros(num_frames * SAMPLE_RATE // FRAME_RATE, np.float32)
     samples[: len(joined.samples)] = joined.samples[: len(samples)]
     speech = Speech(samples, joined.phonemes)
-    return PersonSpeech(manner, tuple(sentences), speech, mouth.track(speech.phonemes, num_frames))
+    melody = prosody(samples, speech.phonemes, num_frames)
+    return PersonSpeech(manner, tuple(sentences), speech, mouth.track(speech.phonemes, num_frames), melody)
 
 
-def _fitting(rng: np.random.Generator, manner: VoiceSettings, seconds: float, held_out: bool) -> tuple[str, Speech] | None:
+def _fitting(rng: np.random.Generator, manner: VoiceSettings, seconds: float, split: Split) -> tuple[str, Speech] | None:
     """A sentence, or a phrase if sentences are too long; None if neither fits into `seconds`."""
     for attempt in range(5):
-        text = phrase(rng, held_out) if attempt > 1 or rng.random() < 0.25 else sentence(rng, held_out)
+        text = phrase(rng, split) if attempt > 1 or rng.random() < 0.25 else sentence(rng, split)
         said = voice.speak(text, manner)
         if said.seconds <= seconds:
             return text, said
@@ -126,9 +142,7 @@ def _scaled_to(samples: np.ndarray, loudness: float) -> np.ndarray:
 
 def frames(clip: Clip) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"], tuple[FacePositions, ...]]]:
     """Yields each frame's picture, and the positions of each person's face in it."""
-    mouths = tuple(spoken.mouth for spoken in clip.spoken)
-    for number in range(clip.num_frames):
-        yield scene.frame(clip.scene, number, mouths, clip.height, clip.width)
+    return scene.frames(clip.scene, tuple(spoken.mouth for spoken in clip.spoken), clip.height, clip.width)
 
 
 def truth(clip: Clip, seen: list[tuple[FacePositions, ...]]) -> dict[str, Any]:
@@ -144,7 +158,9 @@ def truth(clip: Clip, seen: list[tuple[FacePositions, ...]]) -> dict[str, Any]:
                 "phonemes": [[p.symbol, round(p.start, 4), round(p.stop, 4)] for p in spoken.speech.phonemes],
                 "mouth": {name: _rounded(values) for name, values in spoken.mouth._asdict().items()},
                 "pose": {name: _rounded(values) for name, values in person.pose._asdict().items()},
-                "eyes_open": _rounded(person.look.open),
+                "look": {name: _rounded(values) for name, values in person.look._asdict().items()},
+                "prosody": {name: _rounded(getattr(spoken.prosody, name)) for name in ("loudness", "pitch")},
+                "speaking": spoken.prosody.speaking.tolist(),
                 "seen": {
                     name: [_rounded(getattr(positions[number], name), 2) for positions in seen]
                     for name in FacePositions._fields
@@ -153,7 +169,8 @@ def truth(clip: Clip, seen: list[tuple[FacePositions, ...]]) -> dict[str, Any]:
         )
     camera = {name: _rounded(values) for name, values in clip.scene.camera._asdict().items()}
     return {
-        "seed": list(clip.seed), "fps": FRAME_RATE, "num_frames": clip.num_frames, "size": [clip.height, clip.width],
+        "seed": list(clip.seed), "split": clip.split,
+        "fps": FRAME_RATE, "num_frames": clip.num_frames, "size": [clip.height, clip.width],
         "prompt": clip.scene.prompt, "wall": clip.scene.wall.name, "camera": camera, "people": people,
     }  # fmt: skip
 

@@ -1,11 +1,14 @@
 """Speech synthesis with the time of every phoneme, by espeak-ng, whose library and data come with a Python package.
 
-The command-line tool does not print the times for all voices; the library reports them during synthesis.
+The command-line tool does not print the times for all voices; the library reports them during synthesis. It speaks for one
+thread at a time: others wait.
 """
 
 import _ctypes
 import contextlib
 import ctypes
+import os
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,14 +19,7 @@ from jaxtyping import Float32
 from itjax.errors import UserError
 from itjax.media.containers import SAMPLE_RATE
 
-# espeak-ng voices; the held-out ones are in no training clip
-TRAIN_VOICES = (
-    "en-us+m1", "en-us+m2", "en-us+m4", "en-us+m7", "en-us+f1", "en-us+f3", "en-us+f4", "en-us+Andy", "en-us+Annie",
-    "en-gb-x-rp+m5", "en-gb-x-rp+f5", "en-us+steph", "en-us+victor", "en-us+john",
-)  # fmt: skip
-HELD_OUT_VOICES = ("en-us+m3", "en-us+f2", "en-gb-x-rp+Alicia", "en-us+max")
-WOMEN = ("f1", "f2", "f3", "f4", "f5", "Annie", "Alicia", "steph")
-
+EQUALIZER_HZ = (150.0, 700.0, 2000.0, 5000.0)  # the bands of an equalizer; between them the gain changes smoothly
 # from espeak-ng's speak_lib.h
 _SYNCHRONOUS, _PHONEME_EVENTS, _IPA, _DO_NOT_EXIT = 2, 1, 2, 0x8000
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
@@ -45,17 +41,18 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class VoiceSettings(NamedTuple):
-    """Manner of speaking: espeak-ng voice, words per minute (80 to 450), pitch and pitch range (0 to 99)."""
+    """Manner of speaking: espeak-ng voice, words per minute (80 to 450), pitch and pitch range (0 to 99).
+
+    Then what is done to the sound: played `speed` times as fast, with pitch and formants; `equalizer`: gains in dB at
+    `EQUALIZER_HZ`, none if empty.
+    """
 
     voice: str
     rate: int = 160
     pitch: int = 50
     range: int = 50
-
-    @property
-    def is_woman(self) -> bool:
-        """Whether the voice is a woman's."""
-        return self.voice.partition("+")[2] in WOMEN
+    speed: float = 1.0
+    equalizer: tuple[float, ...] = ()
 
 
 class Phoneme(NamedTuple):
@@ -76,6 +73,17 @@ class Speech(NamedTuple):
     def seconds(self) -> float:
         """Length of the sound."""
         return len(self.samples) / SAMPLE_RATE
+
+
+_lock = threading.Lock()
+
+
+def _unlock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock)  # the thread that held it is not in the child
 
 
 @contextlib.contextmanager
@@ -117,7 +125,7 @@ def speak(text: str, manner: VoiceSettings) -> Speech:
             at += 1
         return 0
 
-    with _library() as (library, rate):
+    with _lock, _library() as (library, rate):
         if library.espeak_SetVoiceByName(manner.voice.encode()) != 0:
             raise UserError(f"espeak-ng has no voice {manner.voice!r}")
         for parameter, value in ((_RATE, manner.rate), (_PITCH, manner.pitch), (_RANGE, manner.range), (_VOLUME, 100)):
@@ -129,7 +137,21 @@ def speak(text: str, manner: VoiceSettings) -> Speech:
             raise UserError(f"espeak-ng cannot say {text!r}")
         library.espeak_Synchronize()
     waveform = np.concatenate(sound).astype(np.float32) / 32768
-    return _trimmed(librosa.resample(waveform, orig_sr=rate, target_sr=SAMPLE_RATE), _phonemes(marks, len(waveform) / rate))
+    played = rate * manner.speed
+    samples = librosa.resample(waveform, orig_sr=played, target_sr=SAMPLE_RATE)
+    marks = [(symbol, start / manner.speed) for symbol, start in marks]
+    return _trimmed(_equalized(samples, manner.equalizer), _phonemes(marks, len(waveform) / played))
+
+
+def _equalized(samples: Float32[np.ndarray, " n"], gains: tuple[float, ...]) -> Float32[np.ndarray, " n"]:
+    """Changes the loudness of frequencies by gains in dB at `EQUALIZER_HZ`, without delay."""
+    if not gains:
+        return samples
+    size = 2 ** int(np.ceil(np.log2(len(samples) + SAMPLE_RATE // 10)))
+    hertz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
+    decibels = np.interp(np.log(hertz.clip(1.0)), np.log(EQUALIZER_HZ), gains)
+    spectrum = np.fft.rfft(samples, size) * 10 ** (decibels / 20)
+    return np.fft.irfft(spectrum, size)[: len(samples)].astype(np.float32)
 
 
 def _phonemes(marks: list[tuple[str, float]], seconds: float) -> list[Phoneme]:

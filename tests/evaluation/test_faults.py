@@ -214,3 +214,10 @@ def test_loudness_and_silence_are_heard():
     assert heard[:12].all() and not heard[13:25].any() and heard[25:50].all() and not heard[50:].any()
     assert level[:12].min() > 0.9 and level[13:25].max() == 0 and level[50:].max() == 0
     assert not sound.speaking(np.zeros(rate, np.float32), 25).any()
+
+
+def test_open_vowels_are_told_from_hisses():
+    times = np.arange(16000) / 16000
+    tone = lambda pitch: np.where(times < 0.52, 0.1 * np.sin(2 * np.pi * pitch * times), 0).astype(np.float32)
+    vowel, hum, hiss = (sound.open_vowels(tone(pitch), 25) for pitch in (900, 150, 5000))
+    assert vowel[:12].min() > 20 * max(hum[:12].max(), hiss[:12].max()) and vowel[15:].max() < 1e-6

@@ -69,7 +69,7 @@ def test_the_wrong_speaker_is_found(track):
 def film():
     """A drawn person who moves and says nothing, for 6 s."""
     shown = scene.scene(np.random.default_rng(3), 150)
-    return np.stack([scene.frame(shown, i, (mouth.rest_track(150),), 48, 48)[0] for i in range(150)])
+    return np.stack([picture for picture, _ in scene.frames(shown, (mouth.rest_track(150),), 48, 48)])
 
 
 def test_a_cut_is_a_seam_and_going_on_is_none(film):

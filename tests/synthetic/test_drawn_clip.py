@@ -1,12 +1,15 @@
 """Clips: the same from the same seed, and the picture shows what the truth says."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from itjax.media.containers import SAMPLE_RATE
 from itjax.synthetic import clip as clips
-from itjax.synthetic import scene, voice
+from itjax.synthetic import people, scene, sentences, voices
 from itjax.synthetic.face import BETWEEN_LIPS
+from itjax.synthetic.splits import SPLITS, split_of
 
 INSIDE = np.array(BETWEEN_LIPS)
 
@@ -84,19 +87,31 @@ def test_of_two_persons_one_talks_at_a_time_and_the_other_s_mouth_is_shut():
     assert "on the left" in clip.scene.prompt and "on the right" in clip.scene.prompt
 
 
-def test_held_out_clips_have_voices_and_words_of_their_own():
-    for number in range(6):
-        held, usual = (clips.make((0, number), 4.0, 32, 32, held_out=held) for held in (True, False))
-        assert held.spoken[0].manner.voice in voice.HELD_OUT_VOICES
-        assert usual.spoken[0].manner.voice in voice.TRAIN_VOICES
-        assert held.scene.people[0].identity != usual.scene.people[0].identity
-        assert not {text for text, _ in held.spoken[0].sentences} & {text for text, _ in usual.spoken[0].sentences}
+def test_the_splits_share_no_person_no_voice_and_no_sentence():
+    """Persons and sentences by hundreds; whole clips, which put them together, by a few."""
+    rng = np.random.default_rng(0)
+    kinds, said = ({split: {make(split) for _ in range(400)} for split in SPLITS} for make in (
+        lambda split: people.identity(rng, split)[0].kind, lambda split: sentences.sentence(rng, split)
+    ))  # fmt: skip
+    spoken_by = {split: {*voices.variants(split, True), *voices.variants(split, False)} for split in SPLITS}
+    parts = {split: {part for choices in sentences.PARTS[split] for part in choices} for split in SPLITS}
+    for one, other in itertools.combinations(SPLITS, 2):
+        for found in (kinds, said, spoken_by, parts):
+            assert found[one] and not found[one] & found[other]
+    for split in SPLITS:
+        for number in range(3):
+            clip = clips.make((0, number), 3.0, 48, 48, split=split)
+            who, (text, _) = clip.scene.people[0].identity, clip.spoken[0].sentences[0]
+            assert split_of(who.kind) == split and clip.spoken[0].manner.voice.partition("+")[2] in spoken_by[split]
+            assert any(text.startswith(part) for part in parts[split])
+            assert bool(clip.spoken[0].manner.equalizer) <= (split == "train")
 
 
 def test_the_voice_fits_the_person():
     for number in range(8):
         clip = clips.make((1, number), 2.0, 32, 32)
-        assert clip.spoken[0].manner.is_woman == clip.scene.people[0].identity.woman
+        variant = clip.spoken[0].manner.voice.partition("+")[2]
+        assert variant in voices.variants("train", clip.scene.people[0].identity.woman)
 
 
 def test_the_prompt_says_what_is_seen():
@@ -106,7 +121,7 @@ def test_the_prompt_says_what_is_seen():
         who, prompt = shown.people[0].identity, shown.prompt
         assert ("a woman" if who.woman else "a man") in prompt and shown.people[0].mood in prompt
         assert who.glasses == ("glasses" in prompt) and who.beard == ("beard" in prompt)
-        assert f"a {shown.wall.name} wall" in prompt and f"{who.hair_style} " in prompt
+        assert f" {shown.wall.name} wall with" in prompt and f"{who.hair_style} " in prompt
 
 
 def test_motion_is_smooth_and_stays_within_bounds():

@@ -9,24 +9,47 @@ import pytest
 
 from itjax.errors import UserError
 from itjax.media.containers import SAMPLE_RATE
-from itjax.synthetic import voice
+from itjax.synthetic import voice, voices
+from itjax.synthetic.splits import SPLITS
 from itjax.synthetic.voice import VoiceSettings
 
 ROOT = Path(__file__).parents[2]
 MANNER = VoiceSettings("en-us+m1")
 
 
-@pytest.mark.parametrize("name", voice.TRAIN_VOICES + voice.HELD_OUT_VOICES)
-def test_every_voice_speaks(name):
-    said = voice.speak("my thumb", VoiceSettings(name))
-    assert 0.2 < said.seconds < 1.5 and np.abs(said.samples).max() > 0.05
-    assert [p.symbol[0] for p in said.phonemes if p.symbol] == ["m", "a", "θ", "ʌ", "m"]
+VARIANTS = [variant for split in SPLITS for woman in (True, False) for variant in voices.variants(split, woman)]
 
 
-def test_no_voice_is_both_trained_on_and_held_out_and_both_have_women_and_men():
-    assert not set(voice.TRAIN_VOICES) & set(voice.HELD_OUT_VOICES)
-    for voices in (voice.TRAIN_VOICES, voice.HELD_OUT_VOICES):
-        assert {VoiceSettings(name).is_woman for name in voices} == {True, False}
+def test_every_voice_speaks():
+    assert len(VARIANTS) == len(set(VARIANTS)) >= 70
+    for variant in VARIANTS:
+        said = voice.speak("my thumb", VoiceSettings(f"en-us+{variant}"))
+        assert 0.2 < said.seconds < 1.5 and np.abs(said.samples).max() > 0.05, variant
+        assert [p.symbol[0] for p in said.phonemes if p.symbol] == ["m", "a", "θ", "ʌ", "m"], variant
+
+
+@pytest.mark.parametrize("accent", voices.ACCENTS)
+def test_every_accent_speaks(accent):
+    assert voice.speak("my thumb", VoiceSettings(f"{accent}+f1")).seconds > 0.2
+
+
+def test_a_voice_that_is_played_faster_has_earlier_phonemes_and_a_higher_pitch():
+    usual, fast = (voice.speak("a big moon", MANNER._replace(speed=speed)) for speed in (1.0, 1.19))
+    assert usual.seconds / fast.seconds == pytest.approx(1.19, abs=0.01)
+    for one, other in zip(usual.phonemes, fast.phonemes, strict=True):
+        assert one.symbol == other.symbol and one.stop / 1.19 == pytest.approx(other.stop, abs=1e-3)
+    middle = lambda said: np.average(np.arange(len(said.samples) // 2 + 1), weights=np.abs(np.fft.rfft(said.samples)) ** 2)
+    assert middle(fast) / middle(usual) * usual.seconds / fast.seconds == pytest.approx(1.19, abs=0.03)
+
+
+def test_an_equalizer_changes_the_bands_it_names_and_no_times():
+    usual = voice.speak("so we see", MANNER)
+    bright = voice.speak("so we see", MANNER._replace(equalizer=(0.0, 0.0, 0.0, 9.0)))
+    assert bright.phonemes == usual.phonemes and len(bright.samples) == len(usual.samples)
+    before, after = (np.abs(np.fft.rfft(said.samples)) ** 2 for said in (usual, bright))
+    hertz = np.fft.rfftfreq(len(usual.samples), 1 / SAMPLE_RATE)
+    gain = lambda band: 10 * np.log10(after[band].sum() / before[band].sum())
+    assert gain(hertz < 1500) == pytest.approx(0, abs=0.2) and gain(hertz > 5200) == pytest.approx(9, abs=0.5)
 
 
 def test_the_same_text_has_the_same_samples_whatever_was_said_before():

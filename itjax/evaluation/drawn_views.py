@@ -1,0 +1,151 @@
+"""Views of a drawn person's head: where it is cut out of a picture, and how it looks there in any pose."""
+
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from itjax.synthetic import mouth as mouths
+from itjax.synthetic.face import Identity, Look, Pose, person_layers
+from itjax.synthetic.face.pen import paint
+from itjax.synthetic.mouth import Mouth
+from itjax.synthetic.scene import SUPERSAMPLING
+
+# H W pixels of a picture · h w pixels of a cut-out · lengths without a unit are in halves of the head's height
+
+CANVAS = 4.4  # width of the pictures that are drawn here
+CANVAS_CENTER = (2.2, 2.0)  # of the head in them
+
+
+class Place(NamedTuple):
+    """Where a head is in a picture: its centre and half its height in pixels, its roll in radians."""
+
+    x: float
+    y: float
+    size: float
+    roll: float
+
+
+class Grid(NamedTuple):
+    """A rectangle that turns with the head: its middle relative to the head's centre, its extent, pixels per unit length."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    density: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return round(self.height * self.density), round(self.width * self.density)
+
+
+def cut(picture: np.ndarray, place: Place, grid: Grid, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+    """The pixels of the grid, upright, whatever the head's position, size and roll. `shift` moves the grid."""
+    rows, columns = grid.shape
+    step = place.size / grid.density
+    c, s = step * np.cos(place.roll), step * np.sin(place.roll)
+    left, top = (place.size * value for value in (grid.left + shift[0], grid.top + shift[1]))
+    x = place.x + np.cos(place.roll) * left - np.sin(place.roll) * top + 0.5 * (c - s)
+    y = place.y + np.sin(place.roll) * left + np.cos(place.roll) * top + 0.5 * (s + c)
+    matrix = np.array([[c, -s, x], [s, c, y]])
+    return cv2.warpAffine(
+        picture, matrix, (columns, rows), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+class Appearance(NamedTuple):
+    """What varies in the pictures of one person: the pose's angles, the mouth, the look; arrays of one value per drawing."""
+
+    yaw: Any
+    pitch: Any
+    roll: Any
+    mouth: Mouth
+    look: Look
+
+    def part(self, part: slice) -> "Appearance":
+        """Some of the drawings."""
+        cut = lambda tracks: type(tracks)(*(track[part] for track in tracks))
+        return Appearance(self.yaw[part], self.pitch[part], self.roll[part], cut(self.mouth), cut(self.look))
+
+
+def random_appearances(rng: np.random.Generator, count: int) -> Appearance:
+    """Appearances as in the clips, but independent of each other, and evenly spread over all that is possible."""
+    spread = lambda low, high: low + (high - low) * (rng.permutation(count) + rng.random(count)) / count
+    one, other = np.array(list(mouths.SHAPES.values()))[rng.integers(len(mouths.SHAPES), size=(2, count))]
+    mouth = Mouth(*(one + rng.random((count, 1)) * (other - one)).T)
+    mouth = mouth._replace(jaw=spread(-0.15, 1.0).clip(0))  # closed in an eighth of them
+    eyes_open = rng.choice([1.0, 1.0, 1.0, 0.5, 0.05], count)
+    look = Look(eyes_open, rng.normal(0, 0.5, count), rng.normal(0, 0.3, count), spread(-1, 1), spread(-0.4, 1.0))
+    return Appearance(spread(-0.5, 0.5), spread(-0.36, 0.36), rng.normal(0, 0.12, count), mouth, look)
+
+
+def views(
+    who: Identity, shown: Appearance, light: float, size: float, walls: UInt8[np.ndarray, "N H H 3"]
+) -> UInt8[np.ndarray, "N h h 3"]:
+    """Draws the person with heads of half height `size` in pixels, at `canvas_places`, over `walls`, which it overwrites."""
+    count, none = len(walls), np.zeros(len(walls))
+    pose = Pose(shown.yaw, shown.pitch, shown.roll, none, none, np.full(count, size))
+    origin = np.tile(np.array(CANVAS_CENTER) * size * SUPERSAMPLING - 0.5, (count, 1))
+    layers, _ = person_layers(who, pose, shown.mouth, shown.look, light, np.full(count, float(SUPERSAMPLING)), origin)
+    side = walls.shape[1] // SUPERSAMPLING
+    pictures = []
+    for number, picture in enumerate(walls):
+        paint(picture, layers, number)
+        pictures.append(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA))
+    return np.stack(pictures)
+
+
+def canvas_places(shown: Appearance, size: float) -> list[Place]:
+    """Where the heads are in the pictures that `views` returns."""
+    x, y = (value * size - 0.5 for value in CANVAS_CENTER)
+    return [Place(x, y, size, float(roll)) for roll in shown.roll]
+
+
+def coverage(who: Identity, shown: Appearance, size: float) -> Float32[np.ndarray, "N h h"]:
+    """How much of each pixel of `views` the person covers, 0 to 1."""
+    side = round(CANVAS * size) * SUPERSAMPLING
+    black, white = (
+        views(who, shown, 1.0, size, np.full((len(shown.roll), side, side, 3), level, np.uint8)) for level in (0, 255)
+    )
+    return 1 - (white.astype(np.float32) - black).mean(-1) / 255
+
+
+def without(picture: UInt8[np.ndarray, "H W 3"], place: Place, who: Identity) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture without the person, about: what is behind is continued from around it."""
+    one = np.zeros(1)
+    still = Appearance(one, one, one + place.roll, Mouth(*(one,) * 5), Look(*(one,) * 5))
+    covered = coverage(who, still, place.size)[0]
+    x, y = (value * place.size - 0.5 for value in CANVAS_CENTER)
+    moved = cv2.warpAffine(covered, np.array([[1, 0, place.x - x], [0, 1, place.y - y]]), picture.shape[1::-1])
+    mask = cv2.dilate((moved > 0.05).astype(np.uint8), np.ones((5, 5), np.uint8))
+    return cv2.inpaint(picture, mask, 3, cv2.INPAINT_TELEA)
+
+
+def random_walls(
+    rng: np.random.Generator, count: int, behind: UInt8[np.ndarray, "H W 3"], place: Place
+) -> UInt8[np.ndarray, "N h h 3"]:
+    """Walls for `views`: what is behind a head at `place`, moved and lit at random."""
+    size = place.size
+    side = round(CANVAS * size) * SUPERSAMPLING
+    walls = []
+    for dx, dy in rng.normal(0, 0.25, (count, 2)):
+        corner = (place.x + (dx - CANVAS_CENTER[0]) * size, place.y + (dy - CANVAS_CENTER[1]) * size)
+        matrix = np.array([[1 / SUPERSAMPLING, 0, corner[0]], [0, 1 / SUPERSAMPLING, corner[1]]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        walls.append(cv2.warpAffine(behind, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE))
+    return np.stack(walls)
+
+
+def head_place(seen: dict[str, Any], frame: int = 0) -> Place:
+    """The true place of a head, from the ground truth's `seen`."""
+    left, top, right, bottom = seen["head_box"][frame]
+    (ax, ay), (bx, by) = seen["left_eye"][frame], seen["right_eye"][frame]
+    return Place((left + right) / 2, (top + bottom) / 2, (bottom - top) / 2, float(np.arctan2(by - ay, bx - ax)))
+
+
+def pixels(cuts: list[np.ndarray]) -> Float32[np.ndarray, "N D"]:
+    """Cut-outs as rows of numbers."""
+    return np.stack(cuts).reshape(len(cuts), -1).astype(np.float32)

@@ -1,0 +1,143 @@
+"""Polygons in a head's own coordinates, projected to the pictures of all frames at once."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int32, UInt8
+
+from itjax.synthetic.face.identity import Color, Pose, mix
+
+# F frames · N points · H W pixels · x to the right, y down, z towards the viewer, from the head's centre, in units of
+# half its height
+
+SHIFT = 4  # fractional bits of OpenCV coordinates
+SPREAD = 0.65  # pixels by which OpenCV draws a smooth edge too far outside
+AROUND = np.linspace(0, 2 * np.pi, 33)[:-1]
+
+
+class Layer(NamedTuple):
+    """A polygon in all frames: its contours in picture pixels (fixed point), colour, and in which frames it is seen."""
+
+    contours: tuple[Int32[np.ndarray, "F N 2"], ...]
+    color: Color
+    shown: Bool[np.ndarray, " F"] | None = None
+
+
+def paint(picture: UInt8[np.ndarray, "H W 3"], layers: Sequence[Layer], frame: int) -> None:
+    """Paints the layers of a frame over the picture, the first at the bottom."""
+    for contours, color, shown in layers:
+        if shown is None or shown[frame]:
+            cv2.fillPoly(picture, [points[frame] for points in contours], color, cv2.LINE_AA, SHIFT)
+
+
+class Pen:
+    """Adds polygons to `layers`.
+
+    `scale` (pixels per world unit) and `origin` are the camera's, one per frame. `fine`: gradients in all their steps, which
+    small pictures do not show.
+    """
+
+    def __init__(
+        self, layers: list[Layer], pose: Pose, scale: Float[np.ndarray, " F"], origin: Float[np.ndarray, "F 2"], fine: bool
+    ):  # fmt: skip
+        self._layers, self._fine = layers, fine
+        self._turn = _rotation(pose)[..., :2, :] * (pose.size * scale)[:, None, None]
+        self._middle = np.stack([pose.x, pose.y], axis=-1) * scale[:, None] + origin
+
+    def at(self, points: Float[np.ndarray, "*F N 3"]) -> Float[np.ndarray, "F N 2"]:
+        """Projects points, the same in all frames or of each frame, to picture pixels."""
+        return points @ self._turn.transpose(0, 2, 1) + self._middle[:, None]
+
+    def fill(self, points: Float[np.ndarray, "*F N 3"], color: Color, shown: Any = None, hole: Any = None) -> None:
+        """Fills the polygon of the points, except for the polygon `hole`."""
+        contours = (points,) if hole is None else (points, hole)
+        sides = (SPREAD, -SPREAD)
+        inset = (_inset(self.at(contour), by) for contour, by in zip(contours, sides, strict=False))
+        fixed = tuple(np.rint(points * 2**SHIFT).astype(np.int32) for points in inset)
+        self._layers.append(Layer(fixed, color, shown))
+
+    def steps(self, count: int) -> int:
+        """The number of steps of a gradient that has `count` of them in large pictures."""
+        return count if self._fine else (count + 1) // 2
+
+    def blend(self, points: Float[np.ndarray, "*F N 3"], outer: Color, inner: Color, steps: int, size: float = 0.2) -> None:
+        """A soft gradient: polygons that shrink to `size` around their middle, from the colour `outer` to `inner`."""
+        steps = self.steps(steps)
+        middle = points.mean(axis=-2, keepdims=True)
+        for step in range(steps):
+            share = (step + 1) / steps
+            self.fill(middle + (points - middle) * (1 - (1 - size) * step / steps), mix(outer, inner, share))
+
+
+def _inset(points: Float[np.ndarray, "F N 2"], by: float) -> Float[np.ndarray, "F N 2"]:
+    """Moves the sides of polygons inwards by so many pixels."""
+    ahead = np.concatenate([points[:, 1:], points[:, :1]], axis=1)
+    along = ahead - np.concatenate([points[:, -1:], points[:, :-1]], axis=1)
+    area = np.einsum("fn,fn->f", points[..., 0], along[..., 1])
+    length = np.sqrt(np.einsum("fnk,fnk->fn", along, along)) + 1e-6
+    move = (np.copysign(by, area)[:, None] / length)[..., None] * along
+    return points + np.stack([-move[..., 1], move[..., 0]], axis=-1)
+
+
+def _rotation(pose: Pose) -> Float[np.ndarray, "F 3 3"]:
+    (cy, sy), (cp, sp), (cr, sr) = ((np.cos(a), np.sin(a)) for a in (pose.yaw, pose.pitch, pose.roll))
+    none, one = np.zeros_like(cy), np.ones_like(cy)
+    matrix = lambda *rows: np.moveaxis(np.array(rows), -1, 0)
+    yaw = matrix([cy, none, sy], [none, one, none], [-sy, none, cy])
+    pitch = matrix([one, none, none], [none, cp, sp], [none, -sp, cp])
+    roll = matrix([cr, -sr, none], [sr, cr, none], [none, none, one])
+    return roll @ pitch @ yaw
+
+
+def xyz(x: Any, y: Any, z: Any) -> Float[np.ndarray, "*F N 3"]:
+    """Points from coordinates of any shapes that broadcast."""
+    return np.stack(np.broadcast_arrays(x, y, z), axis=-1).astype(np.float64)
+
+
+def column(track: Any) -> Float[np.ndarray, "*F 1"]:
+    """A track with an axis for the points of each frame."""
+    return np.asarray(track, np.float64)[..., None]
+
+
+def oval(x: Any, y: Any, z: Any, width: Any, height: Any, part: slice = slice(None)) -> Float[np.ndarray, "*F N 3"]:
+    """An ellipse around a point, or a part of it, starting at its right and passing its lower side first."""
+    angles = AROUND[part]
+    return xyz(x + width * np.cos(angles), y + height * np.sin(angles), z)
+
+
+def between(x: Any, top: Any, bottom: Any, z: Any) -> Float[np.ndarray, "*F N 3"]:
+    """The area between two lines over the same `x`."""
+    forward, back = xyz(x, top, z), xyz(x, bottom, z)[..., ::-1, :]
+    return np.concatenate(np.broadcast_arrays(forward, back), axis=-2)
+
+
+def smooth(places: Sequence[Sequence[Any]], z: Any, closed: bool = True, steps: int = 4) -> Float[np.ndarray, "*F N 3"]:
+    """A smooth line (Catmull-Rom) through the places (x, y); each number may be a track."""
+    corners = np.stack(
+        [np.stack(np.broadcast_arrays(*map(np.asarray, place)), axis=-1) for place in _alike(places)], axis=-2
+    )
+    if closed:
+        before, after, later = (np.roll(corners, shift, axis=-2) for shift in (1, -1, -2))
+        start = corners
+    else:
+        padded = np.concatenate([corners[..., :1, :], corners, corners[..., -1:, :]], axis=-2)
+        before, start, after, later = (padded[..., i : padded.shape[-2] - 3 + i, :] for i in range(4))
+    t = np.arange(steps)[:, None] / steps
+    points = 0.5 * (
+        2 * start[..., None, :]
+        + (after - before)[..., None, :] * t
+        + (2 * before - 5 * start + 4 * after - later)[..., None, :] * t**2
+        + (3 * start - before - 3 * after + later)[..., None, :] * t**3
+    )
+    line = points.reshape(*points.shape[:-3], -1, 2)
+    if not closed:
+        line = np.concatenate([line, corners[..., -1:, :]], axis=-2)
+    return xyz(line[..., 0], line[..., 1], z)
+
+
+def _alike(places: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """The places, each number with one value per frame if one of them has."""
+    shape = np.broadcast_shapes(*(np.shape(value) for place in places for value in place))
+    return [[np.broadcast_to(value, shape) for value in place] for place in places]
