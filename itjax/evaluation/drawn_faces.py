@@ -2,20 +2,18 @@
 
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from itjax.evaluation import drawn_model
+from itjax.evaluation.drawn_factors import factors
 from itjax.evaluation.drawn_model import BROWS, HEAD, MOUTH, PersonModel
-from itjax.evaluation.drawn_views import Place, cut, head_place, pixels
+from itjax.evaluation.drawn_views import Place, cut, identity_of, pixels, reduced
 from itjax.evaluation.faces import FaceTrack
-from itjax.synthetic.face import Identity
 
 # F frames · H W pixels
 
-LARGEST = 20.0  # pixels in half a head's height: larger heads are read from reduced pictures
-MISFIT = 3.0  # above this, a cut-out does not show the person
+MISFIT = 4.0  # above this, a cut-out does not show the person
 SEARCH = (0.0, -0.4, 0.4)  # halves of the head's height: where a lost head is looked for, around where it was
 
 
@@ -24,30 +22,28 @@ def track(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]) -> FaceT
 
     `person`: an entry of `people` in a clip's ground truth. Only its `identity` and its `seen` in the first frame are read.
     """
-    start = head_place(person["seen"])
-    scale = min(1.0, LARGEST / start.size)
-    height, width = frames.shape[1:3]
-    small = [cv2.resize(f, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA) for f in frames] \
-        if scale < 1 else list(frames)
-    start = Place((start.x + 0.5) * scale - 0.5, (start.y + 0.5) * scale - 0.5, start.size * scale, start.roll)
+    small, start, scale = reduced(frames, person)
     model = drawn_model.learn(identity_of(person), small[0], start)
     places, heads, misfits = _follow(small, start, model)
     found = misfits < MISFIT
-    angles = model.angles(heads)
-    mouths = pixels([cut(f, place, MOUTH, drawn_model.mouth_shift(*a)) for f, place, a in zip(small, places, angles, strict=True)])
-    brows = pixels([cut(f, place, BROWS, drawn_model.brows_shift(*a)) for f, place, a in zip(small, places, angles, strict=True)])
+    angles = model.steps[-1](heads)[:, 4:]
+    mouths = pixels(
+        [cut(f, place, MOUTH, drawn_model.mouth_shift(*a)) for f, place, a in zip(small, places, angles, strict=True)]
+    )
+    brows = pixels(
+        [cut(f, place, BROWS, drawn_model.brows_shift(*a)) for f, place, a in zip(small, places, angles, strict=True)]
+    )
     opening = model.mouth(drawn_model.with_inside(mouths, model.around))[:, 0]
     where = np.array(places)
     unless_lost = lambda values: np.where(found.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
     return FaceTrack(
-        found, unless_lost((where[:, :2] + 0.5) / scale - 0.5), unless_lost(where[:, 2] / scale),
-        unless_lost(np.concatenate([angles, where[:, 3:]], axis=1)), unless_lost(opening.clip(0)), unless_lost(model.brows(brows)[:, 0]),
+        found,
+        unless_lost((where[:, :2] + 0.5) / scale - 0.5),
+        unless_lost(where[:, 2] / scale),
+        unless_lost(np.concatenate([angles, where[:, 3:]], axis=1)),
+        unless_lost(opening.clip(0)),
+        unless_lost(model.brows(brows)[:, 0]),
     )
-
-
-def identity_of(person: dict[str, Any]) -> Identity:
-    """The identity as it was drawn; JSON has made lists of its colours."""
-    return Identity(**{name: tuple(v) if isinstance(v, list) else v for name, v in person["identity"].items()})
 
 
 def _follow(frames, start: Place, model: PersonModel):
@@ -56,8 +52,12 @@ def _follow(frames, start: Place, model: PersonModel):
     for frame in frames:
         place, head, misfit = _settle(frame, last, model)
         if misfit > MISFIT:
-            starts = [origin._replace(x=origin.x + dx * origin.size, y=origin.y + dy * origin.size)
-                      for origin in (last, start) for dx in SEARCH for dy in SEARCH]
+            starts = [
+                origin._replace(x=origin.x + dx * origin.size, y=origin.y + dy * origin.size)
+                for origin in (last, start)
+                for dx in SEARCH
+                for dy in SEARCH
+            ]
             place, head, misfit = min((_settle(frame, near, model) for near in starts), key=lambda fit: fit[2])
         if misfit <= MISFIT:
             last = place

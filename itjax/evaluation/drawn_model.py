@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from itjax.evaluation.drawn_views import (
-    CANVAS_CENTER, Grid, Place, canvas_places, cut, pixels, random_appearances, random_walls, views, without,
+    CANVAS_CENTER, Grid, Place, canvas_places, coverage, cut, pixels, random_appearances, random_walls, views, without,
 )  # fmt: skip
 from itjax.synthetic.face import BETWEEN_LIPS, MAX_GAP, MOUTH_POSITION, Identity, darken
 
@@ -27,7 +27,8 @@ ANGLE_SPREAD = 0.06  # of yaw and pitch, where mouth and brows are cut out
 DRAWINGS = 160
 NOISE = 6.0  # levels: ridge regression is least squares for pictures with this noise
 BLURS = (0.0, 0.7, 1.4)  # pixels
-COMPONENTS = 30
+COMPONENTS = 40
+LEAST_CONTRAST = 0.5  # of the lightness, relative to the mean of the drawings
 MARGIN, SOFTNESS = 15.0, 10.0  # levels, as in mouths.py
 
 
@@ -44,24 +45,31 @@ class Linear(NamedTuple):
 
 
 class Subspace(NamedTuple):
-    """How the person's cut-outs vary: their mean, principal directions, and the variance per pixel that is left."""
+    """How the person's cut-outs vary: their mean, principal directions, and the variance per pixel that is left.
+
+    `covered`: how much each pixel counts, because it shows the person and not what is behind it; its sum is 1.
+    """
 
     mean: Float32[np.ndarray, " D"]
     directions: Float32[np.ndarray, "K D"]
     left: Float32[np.ndarray, " D"]
+    covered: Float32[np.ndarray, " D"]
 
     def misfit(self, rows: Float32[np.ndarray, "N D"]) -> Float32[np.ndarray, " N"]:
-        """How unlike the person each cut-out is: about 1 for drawings of it."""
+        """How unlike the person each cut-out is: about 1 for drawings of it, infinite where there is nothing to see."""
+        light = lambda pixel_rows: pixel_rows.reshape(len(pixel_rows), -1, 3).mean(-1)
+        counts = self.covered[::3] * 3
+        contrast = lambda values: np.sqrt((values - (values @ counts)[:, None]) ** 2 @ counts)
+        flat = contrast(light(rows)) < LEAST_CONTRAST * contrast(light(self.mean[None]))
         centered = rows - self.mean
         rest = centered - (centered @ self.directions.T) @ self.directions
-        return (rest**2 / self.left).mean(1)
+        return np.where(flat, np.inf, (rest**2 / self.left) @ self.covered)
 
 
 class PersonModel(NamedTuple):
     """Readings for one person at one size."""
 
-    steps: tuple[Linear, ...]  # to the place: x, y, log size, roll
-    angles: Linear  # yaw, pitch
+    steps: tuple[Linear, ...]  # the errors of x, y, log size, roll; yaw and pitch
     mouth: Linear
     brows: Linear
     likeness: Subspace
@@ -82,24 +90,26 @@ def learn(who: Identity, picture: UInt8[np.ndarray, "H W 3"], place: Place) -> P
     around = (who.skin, who.lips, darken(who.lips, 0.45)) + ((darken(who.hair, 0.1),) if who.beard else ())
     pictures = [_worse(rng, picture, sigma, size, below) for sigma in BLURS for picture in drawn]
     places = canvas_places(shown, size) * len(BLURS)
+    copies = lambda track: np.tile(np.float32(track), len(BLURS))
+    true_angles = np.stack([copies(shown.yaw), copies(shown.pitch)], axis=1)
     steps = []
     for spread in SPREADS:
         guesses, errors = zip(*(_guess(rng, place, spread) for place in places), strict=True)
-        rows = _recolored(rng, pixels([cut(picture, guess, HEAD) for picture, guess in zip(pictures, guesses, strict=True)]))
-        steps.append(_ridge(rows, np.array(errors, np.float32)))
-    copies = lambda track: np.tile(np.float32(track), len(BLURS))
-    true_angles = np.stack([copies(shown.yaw), copies(shown.pitch)], axis=1)
+        rows = recolored(rng, pixels([cut(picture, guess, HEAD) for picture, guess in zip(pictures, guesses, strict=True)]))
+        steps.append(ridge(rows, np.concatenate([np.array(errors, np.float32), true_angles], axis=1)))
     angles = true_angles + rng.normal(0, ANGLE_SPREAD, true_angles.shape)
-    cuts = lambda grid, shift: _recolored(
+    cuts = lambda grid, shift: recolored(
         rng, pixels([cut(p, place, grid, shift(*a)) for p, place, a in zip(pictures, guesses, angles, strict=True)])
     )
+    some = shown.part(slice(0, 12))
+    covered = pixels([cut(c, p, HEAD) for c, p in zip(coverage(who, some, size), canvas_places(some, size), strict=True)])
+    covered = np.repeat(covered.mean(0) ** 4, 3)
     opening, brows = MAX_GAP / 2 * copies(shown.mouth.jaw), brow_height(copies(shown.look.brows))
     return PersonModel(
         tuple(steps),
-        _ridge(rows, true_angles),
-        _ridge(with_inside(cuts(MOUTH, mouth_shift), around), opening[:, None]),
-        _ridge(cuts(BROWS, brows_shift), brows[:, None]),
-        _subspace(rows[::2]),
+        ridge(with_inside(cuts(MOUTH, mouth_shift), around), opening[:, None]),
+        ridge(cuts(BROWS, brows_shift), brows[:, None]),
+        _subspace(rows[::2], covered),
         around,
     )
 
@@ -112,7 +122,9 @@ def brow_height(brows: Any) -> Any:
 def with_inside(rows: Float32[np.ndarray, "N D"], around: tuple[Any, ...]) -> Float32[np.ndarray, "N E"]:
     """Adds to the pixels of mouths how much each looks like the inside of a mouth, 0 to 255."""
     colors = rows.reshape(-1, 3)
-    inner, outer = (_distance(colors, np.array(known, np.float32)).reshape(len(rows), -1) for known in (BETWEEN_LIPS, around))
+    inner, outer = (
+        _distance(colors, np.array(known, np.float32)).reshape(len(rows), -1) for known in (BETWEEN_LIPS, around)
+    )
     inside = 255 / (1 + np.exp((inner - outer + MARGIN).clip(-300, 300) / SOFTNESS))
     return np.concatenate([rows, inside], axis=1)
 
@@ -142,7 +154,7 @@ def _turned(point: tuple[float, float, float], yaw: float, pitch: float) -> tupl
 
 def corrected(place: Place, error: np.ndarray) -> Place:
     """The place that a step reads from a guess and its error."""
-    dx, dy, log_size, roll = (float(value) for value in error)
+    dx, dy, log_size, roll = (float(value) for value in error[:4])
     c, s = np.cos(place.roll) * place.size, np.sin(place.roll) * place.size
     return Place(place.x + c * dx - s * dy, place.y + s * dx + c * dy, place.size * np.exp(log_size), place.roll + roll)
 
@@ -162,23 +174,23 @@ def _worse(rng: np.random.Generator, picture: np.ndarray, sigma: float, size: fl
     return cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture
 
 
-def _recolored(rng: np.random.Generator, rows: Float32[np.ndarray, "N D"]) -> Float32[np.ndarray, "N D"]:
+def recolored(rng: np.random.Generator, rows: Float32[np.ndarray, "N D"]) -> Float32[np.ndarray, "N D"]:
     """Shifts the colours and the contrast of each row a little."""
     shift, gain = rng.normal(0, 6, (len(rows), 1, 3)), rng.normal(1, 0.03, (len(rows), 1, 1))
     return (rows.reshape(len(rows), -1, 3) * gain + shift).reshape(rows.shape).astype(np.float32)
 
 
-def _ridge(rows: Float32[np.ndarray, "N D"], values: Float32[np.ndarray, "N K"]) -> Linear:
+def ridge(rows: Float32[np.ndarray, "N D"], values: Float32[np.ndarray, "N K"]) -> Linear:
     mean, offset = rows.mean(0), values.mean(0)
     centered = rows - mean
     gram = centered @ centered.T + len(rows) * NOISE**2 * np.eye(len(rows), dtype=np.float32)
     return Linear(mean, centered.T @ np.linalg.solve(gram, values - offset), offset)
 
 
-def _subspace(rows: Float32[np.ndarray, "N D"]) -> Subspace:
+def _subspace(rows: Float32[np.ndarray, "N D"], covered: Float32[np.ndarray, " D"]) -> Subspace:
     mean = rows.mean(0)
     centered = rows - mean
     energies, mixtures = np.linalg.eigh(centered @ centered.T)
     directions = (centered.T @ mixtures[:, -COMPONENTS:] / np.sqrt(energies[-COMPONENTS:])).T
     rest = centered - (centered @ directions.T) @ directions
-    return Subspace(mean, directions, (rest**2).mean(0) + NOISE**2)
+    return Subspace(mean, directions, (rest**2).mean(0) + NOISE**2, covered / covered.sum())

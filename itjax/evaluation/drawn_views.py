@@ -14,6 +14,7 @@ from itjax.synthetic.scene import SUPERSAMPLING
 
 # H W pixels of a picture · h w pixels of a cut-out · lengths without a unit are in halves of the head's height
 
+LARGEST = 20.0  # pixels in half a head's height: larger heads are read from reduced pictures
 CANVAS = 4.4  # width of the pictures that are drawn here
 CANVAS_CENTER = (2.2, 2.0)  # of the head in them
 
@@ -139,11 +140,24 @@ def random_walls(
     return np.stack(walls)
 
 
-def head_place(seen: dict[str, Any], frame: int = 0) -> Place:
-    """The true place of a head, from the ground truth's `seen`."""
-    left, top, right, bottom = seen["head_box"][frame]
-    (ax, ay), (bx, by) = seen["left_eye"][frame], seen["right_eye"][frame]
-    return Place((left + right) / 2, (top + bottom) / 2, (bottom - top) / 2, float(np.arctan2(by - ay, bx - ax)))
+def identity_of(person: dict[str, Any]) -> Identity:
+    """The identity as it was drawn; JSON has made lists of its colours."""
+    return Identity(**{name: tuple(v) if isinstance(v, list) else v for name, v in person["identity"].items()})
+
+
+def reduced(
+    frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]
+) -> tuple[list[UInt8[np.ndarray, "h w 3"]], Place, float]:
+    """The frames made so small that the person's head is no larger than needed, its place in the first, and the scale."""
+    seen = person["seen"]
+    left, top, right, bottom = seen["head_box"][0]
+    (ax, ay), (bx, by) = seen["left_eye"][0], seen["right_eye"][0]
+    size, roll = (bottom - top) / 2, float(np.arctan2(by - ay, bx - ax))
+    scale = min(1.0, LARGEST / size)
+    place = Place(*(((a + b) / 2 + 0.5) * scale - 0.5 for a, b in ((left, right), (top, bottom))), size * scale, roll)
+    height, width = (round(side * scale) for side in frames.shape[1:3])
+    pictures = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
+    return pictures, place, scale
 
 
 def pixels(cuts: list[np.ndarray]) -> Float32[np.ndarray, "N D"]:

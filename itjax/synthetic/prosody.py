@@ -15,6 +15,7 @@ SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE
 WINDOW, SPECTRUM = 1024, 2048  # samples: 64 ms around a frame's middle, padded for the autocorrelation
 PITCHES = (60, 400)  # Hz
 VOICED = 0.5  # autocorrelation, relative to the power, from which a frame has a pitch
+OCTAVE = 0.9  # of the highest peak of the autocorrelation: a peak from which its period may be the pitch's
 QUIET = 0.1  # relative to the loudest: below it a frame has no pitch
 
 
@@ -56,6 +57,9 @@ def _pitch(samples: Float32[np.ndarray, " n"], num_frames: int) -> tuple[Float[n
     correlation = lambda x: np.fft.irfft(np.abs(np.fft.rfft(x, SPECTRUM)) ** 2)[..., : WINDOW // 2]
     lags = slice(SAMPLE_RATE // PITCHES[1], SAMPLE_RATE // PITCHES[0])
     measured = correlation(pieces) / correlation(window)  # the window alone would favour short periods
-    best = measured[:, lags].argmax(1)
+    inner = measured[:, lags]
+    peak = (inner >= measured[:, lags.start - 1 : lags.stop - 1]) & (inner >= measured[:, lags.start + 1 : lags.stop + 1])
+    # twice the period is almost as good: the first of the high peaks
+    best = (peak & (inner >= OCTAVE * inner.max(1, keepdims=True))).argmax(1)
     periodic = measured[np.arange(num_frames), best + lags.start] / np.maximum(measured[:, 0], 1e-12)
     return SAMPLE_RATE / (best + lags.start), periodic.clip(0, 1)

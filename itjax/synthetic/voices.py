@@ -22,8 +22,8 @@ MEN: dict[Split, tuple[str, ...]] = {
         "klatt", "klatt2", "klatt3", "klatt4", "klatt5", "klatt6", "marcelo", "michel", "miguel", "norbert", "paul",
         "pedro", "sandro", "travis", "victor",
     ),
-    "validation": ("m6", "Reed", "rob", "robert"),
-    "test": ("m7", "max", "RicishayMax", "RicishayMax2", "RicishayMax3", "Marco", "Nguyen", "quincy"),
+    "validation": ("m6", "Reed", "quincy", "rob", "robert"),
+    "test": ("m7", "max", "RicishayMax", "RicishayMax2", "RicishayMax3", "Marco", "Nguyen"),
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 
+import cv2
 import numpy as np
 import pytest
 
@@ -9,7 +10,9 @@ from itjax.media.containers import SAMPLE_RATE
 from itjax.synthetic import clip as clips
 from itjax.synthetic import people, scene, sentences, voices
 from itjax.synthetic.face import BETWEEN_LIPS
+from itjax.synthetic.prosody import Prosody, prosody
 from itjax.synthetic.splits import SPLITS, split_of
+from itjax.synthetic.voice import Phoneme
 
 INSIDE = np.array(BETWEEN_LIPS)
 
@@ -90,7 +93,7 @@ def test_of_two_persons_one_talks_at_a_time_and_the_other_s_mouth_is_shut():
 def test_the_splits_share_no_person_no_voice_and_no_sentence():
     """Persons and sentences by hundreds; whole clips, which put them together, by a few."""
     rng = np.random.default_rng(0)
-    kinds, said = ({split: {make(split) for _ in range(400)} for split in SPLITS} for make in (
+    kinds, said = ({split: {make(split) for _ in range(80)} for split in SPLITS} for make in (
         lambda split: people.identity(rng, split)[0].kind, lambda split: sentences.sentence(rng, split)
     ))  # fmt: skip
     spoken_by = {split: {*voices.variants(split, True), *voices.variants(split, False)} for split in SPLITS}
@@ -105,6 +108,60 @@ def test_the_splits_share_no_person_no_voice_and_no_sentence():
             assert split_of(who.kind) == split and clip.spoken[0].manner.voice.partition("+")[2] in spoken_by[split]
             assert any(text.startswith(part) for part in parts[split])
             assert bool(clip.spoken[0].manner.equalizer) <= (split == "train")
+
+
+def test_a_clip_is_the_same_scene_at_every_size():
+    small, large = (list(clips.frames(clips.make((5, 1), 0.4, size, size, 1))) for size in (64, 256))
+    for (picture, (seen,)), (detailed, (seen_large,)) in zip(small, large, strict=True):
+        reduced = cv2.resize(detailed, (64, 64), interpolation=cv2.INTER_AREA).astype(int)
+        assert np.abs(reduced - picture).mean() < 2.5
+        for name in ("left_eye", "bottom", "right_brow", "head_box"):  # pixels are counted from the middle of the first
+            np.testing.assert_allclose((np.array(getattr(seen_large, name)) + 0.5) / 4 - 0.5, getattr(seen, name), atol=1e-9)
+
+
+def test_head_and_brows_follow_the_person_s_own_voice(made):
+    clip, shown = made
+    look, said = clip.scene.people[0].look, clip.spoken[0].prosody
+    pose = clip.scene.people[0].pose
+    slow = lambda track: np.convolve(track, np.hanning(9) / np.hanning(9).sum(), "same")
+    assert np.corrcoef(pose.pitch, slow(said.loudness))[0, 1] > 0.6
+    assert np.corrcoef(look.brows[said.speaking], slow(said.pitch)[said.speaking])[0, 1] > 0.6
+    assert not said.loudness[~said.speaking].any() and not said.pitch[~said.speaking].any()
+    assert said.loudness.max() == 1 and 0 <= said.pitch.min() < said.pitch.max() <= 1
+    brows = np.array([seen.left_eye[1] - seen.left_brow[1] for _, (seen,) in shown])
+    assert np.corrcoef(brows, look.brows)[0, 1] > 0.5  # the head's pitch moves them, too
+
+
+def test_pitch_and_loudness_are_those_of_the_sound():
+    seconds = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    hertz = 100 * 1.7**seconds
+    tone = np.sin(2 * np.pi * np.cumsum(hertz) / SAMPLE_RATE) * np.where(seconds < 1, 0.1, 0.2)
+    found = prosody(tone.astype(np.float32), (Phoneme("a", 0.0, 2.0),), 50)
+    assert np.corrcoef(found.pitch, np.arange(50))[0, 1] > 0.99 and found.speaking.all()
+    np.testing.assert_allclose(found.loudness[[10, 40]], [0.5, 1.0], atol=0.05)
+    silent = prosody(np.zeros(2 * SAMPLE_RATE, np.float32), (), 50)
+    assert not np.any(silent)
+
+
+def test_a_listener_looks_at_the_speaker_and_nods_with_a_shut_mouth():
+    still = scene.scene(np.random.default_rng(2), 150, 2, 2.0)
+    talks, silent = np.ones(150, bool), np.zeros(150)
+    voices_ = (Prosody(np.full(150, 0.5), np.full(150, 0.5), talks), Prosody(silent, silent, ~talks))
+    acted = scene.acted(np.random.default_rng(3), still, voices_)
+    before, after = still.people[1], acted.people[1]
+    assert np.mean(after.look.gaze_x - before.look.gaze_x) < -0.3 and np.mean(after.pose.yaw - before.pose.yaw) < -0.1
+    nods = after.pose.pitch - before.pose.pitch
+    assert nods.max() > 0.03 and np.abs(np.diff(nods)).max() < 0.06
+
+
+def test_the_truth_says_how_the_face_looks_and_how_it_speaks(made):
+    clip, shown = made
+    truth = clips.truth(clip, [seen for _, seen in shown])
+    who = truth["people"][0]
+    assert truth["split"] == "train" and who["look"].keys() == {"open", "gaze_x", "gaze_y", "brows", "smile"}
+    assert who["prosody"].keys() == {"loudness", "pitch"} and set(who["speaking"]) == {True, False}
+    tracks = [*who["look"].values(), *who["prosody"].values(), who["speaking"], who["seen"]["left_brow"]]
+    assert all(len(track) == 200 for track in tracks)
 
 
 def test_the_voice_fits_the_person():
