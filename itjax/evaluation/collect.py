@@ -1,6 +1,6 @@
 """One pass over a video, piece by piece: all the curves that its numbers are computed from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,16 +10,13 @@ from jaxtyping import Bool, Float, UInt8
 from itjax.evaluation import finders, pixels
 from itjax.evaluation.camera import CameraTracker
 from itjax.evaluation.faces import FaceTrack
-from itjax.evaluation.finders import Finder
+from itjax.evaluation.finders import Factors, Finder
 from itjax.evaluation.following import squared_error_outside
 from itjax.evaluation.pixels import PixelCurves
 from itjax.evaluation.regions import speakers
 from itjax.evaluation.videos import FrameReader
 
 # F frames · H W pixels · E frames that the video and its source have in common
-
-Factors = Callable[[UInt8[np.ndarray, "F H W 3"], list[FaceTrack]], list[Float[np.ndarray, " F"]]]
-"""The fraction of each person's factors that are seen again, per frame."""
 
 
 class Source(NamedTuple):

@@ -6,14 +6,17 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from itjax.evaluation import drawn_faces
+from itjax.evaluation import drawn_faces, drawn_factors
 from itjax.evaluation.faces import FaceTrack
+from itjax.evaluation.identity import factors_seen
 from itjax.evaluation.landmarks import Landmarks
 
 # F frames · H W pixels
 
 Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 Network: TypeAlias = Callable[[UInt8[np.ndarray, "H W 3"], Box], Landmarks]  # `landmarks.Detector`
+Factors: TypeAlias = Callable[[UInt8[np.ndarray, "F H W 3"], list[FaceTrack]], list[Float[np.ndarray, " F"]]]
+"""Returns the fraction of each person's factors that are seen again in each frame of the next piece."""
 Finder: TypeAlias = Callable[[UInt8[np.ndarray, "F H W 3"]], list[FaceTrack]]
 """Returns the tracks of all persons in the next piece of a video; pieces are given in order."""
 
@@ -44,6 +47,26 @@ def _drawn(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any], first: 
         return _unseen(len(frames))
     track, rest = drawn_faces.track(frames[:known], {**person, "seen": seen}), _unseen(len(frames) - known)
     return FaceTrack(*(np.concatenate(curves) for curves in zip(track, rest, strict=True)))
+
+
+def factor_shares(people: Sequence[dict[str, Any]]) -> Factors:
+    """Sees the factors of the drawn people of a truth again, where `by_color` found them."""
+    frames_before = 0
+
+    def shares(frames: UInt8[np.ndarray, "F H W 3"], tracks: list[FaceTrack]) -> list[Float[np.ndarray, " F"]]:
+        nonlocal frames_before
+        first, frames_before = frames_before, frames_before + len(frames)
+        found = []
+        for person, track in zip(people, tracks, strict=True):
+            if not track.found.any():
+                found.append(np.full(len(frames), np.nan))
+                continue
+            seen = {name: places[first:] for name, places in person["seen"].items()}
+            factors = drawn_factors.factors(frames, {**person, "seen": seen}, track)
+            found.append(factors_seen(factors, track.found))
+        return found
+
+    return shares
 
 
 def by_landmarks(detector: Network, persons: int = 1, boxes: Sequence[Box] = ()) -> Finder:

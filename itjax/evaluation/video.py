@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 
 from itjax.errors import UserError
 from itjax.evaluation import finders, truths
-from itjax.evaluation.collect import Companions, Factors, Seen, collect
-from itjax.evaluation.finders import Box, Finder
+from itjax.evaluation.collect import Companions, Seen, collect
+from itjax.evaluation.finders import Box, Factors, Finder
 from itjax.evaluation.landmarks import Detector
 from itjax.evaluation.numbers import Heard, Numbers, body, breaks, drift, following, identity, lips
 from itjax.evaluation.sound import loudness, open_vowels
@@ -136,7 +136,7 @@ def _finders(job: Job, truth: Truth | None, numbers: Numbers) -> tuple[dict[str,
         named[prefix] = finders.by_landmarks(Detector(job.landmarks), _persons(job, truth), boxes)
     if not named:
         numbers.leave_out("lips, head and what is outside the speakers: no --truth and no --landmarks finds its face")
-    return named, None
+    return named, None if truth is None else finders.factor_shares(truth.people)
 
 
 def _box(track: finders.FaceTrack, number: int) -> Box:

@@ -14,7 +14,8 @@ class Discs:
 
     def __call__(self, picture, head):
         self.calls += 1
-        left, top, right, bottom = (round(value) for value in head)
+        middle, side = np.array([head[0] + head[2], head[1] + head[3]]) / 2, landmarks.CROP_SCALE * (head[3] - head[1]) / 2
+        left, top, right, bottom = (round(value) for value in (*(middle - side), *(middle + side)))
         height, width = picture.shape[:2]
         crop = picture[max(0, top) : max(0, min(height, bottom)), max(0, left) : max(0, min(width, right)), 0] > 128
         points = np.zeros((landmarks.POINTS, 3))
@@ -26,7 +27,7 @@ class Discs:
         points[:, :2] = center
         points[landmarks.FOREHEAD, :2], points[landmarks.CHIN, :2] = center - (0, half), center + (0, half)
         points[landmarks.LEFT, :2], points[landmarks.RIGHT, :2] = center - (half, 0), center + (half, 0)
-        fits = 0.5 < half / (0.5 * (bottom - top)) < 1.4
+        fits = 0.4 < half / (0.5 * (bottom - top)) < 0.9
         return Landmarks(points, 0.9 if fits else 0.1)
 
 
@@ -61,7 +62,7 @@ def test_two_faces_are_ordered_from_left_to_right_or_as_their_boxes():
     frames = film(right, left)
     first, second = finders.by_landmarks(Discs(), 2)(frames)
     assert first.center[:, 0].max() < second.center[:, 0].min()
-    box = (66, 23, 84, 41)
+    box = (66.0, 23.0, 84.0, 41.0)
     (track,) = finders.by_landmarks(Discs(), 1, [box])(frames)
     assert track.center == pytest.approx(np.array(right), abs=1.0)
 
