@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from itjax.evaluation import drawn_model
 from itjax.evaluation.drawn_factors import factors
@@ -13,8 +13,11 @@ from itjax.evaluation.faces import FaceTrack
 
 # F frames · H W pixels
 
+__all__ = ["factors", "track"]
+
 MISFIT = 4.0  # above this, a cut-out does not show the person
 SEARCH = (0.0, -0.4, 0.4)  # halves of the head's height: where a lost head is looked for, around where it was
+SEARCH_EVERY = 10  # frames
 
 
 def track(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]) -> FaceTrack:
@@ -27,11 +30,12 @@ def track(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]) -> FaceT
     places, heads, misfits = _follow(small, start, model)
     found = misfits < MISFIT
     angles = model.steps[-1](heads)[:, 4:]
+    turned = angles.tolist()
     mouths = pixels(
-        [cut(f, place, MOUTH, drawn_model.mouth_shift(*a)) for f, place, a in zip(small, places, angles, strict=True)]
+        [cut(f, place, MOUTH, drawn_model.mouth_shift(*a)) for f, place, a in zip(small, places, turned, strict=True)]
     )
     brows = pixels(
-        [cut(f, place, BROWS, drawn_model.brows_shift(*a)) for f, place, a in zip(small, places, angles, strict=True)]
+        [cut(f, place, BROWS, drawn_model.brows_shift(*a)) for f, place, a in zip(small, places, turned, strict=True)]
     )
     opening = model.mouth(drawn_model.with_inside(mouths, model.around))[:, 0]
     where = np.array(places)
@@ -46,28 +50,31 @@ def track(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]) -> FaceT
     )
 
 
-def _follow(frames, start: Place, model: PersonModel):
-    places, heads, misfits = [], [], []
-    last = start
+def _follow(
+    frames: list[UInt8[np.ndarray, "h w 3"]], start: Place, model: PersonModel
+) -> tuple[list[Place], Float32[np.ndarray, "F D"], Float[np.ndarray, " F"]]:
+    """The head's place in each frame, its cut-out there, and how unlike the person that is."""
+    fits, last, lost = [], start, 0
     for frame in frames:
-        place, head, misfit = _settle(frame, last, model)
-        if misfit > MISFIT:
+        fit = _settle(frame, last, model)
+        if fit[2] >= MISFIT and lost % SEARCH_EVERY == 0:
             starts = [
                 origin._replace(x=origin.x + dx * origin.size, y=origin.y + dy * origin.size)
                 for origin in (last, start)
                 for dx in SEARCH
                 for dy in SEARCH
             ]
-            place, head, misfit = min((_settle(frame, near, model) for near in starts), key=lambda fit: fit[2])
-        if misfit <= MISFIT:
-            last = place
-        places.append(place)
-        heads.append(head)
-        misfits.append(misfit)
-    return places, np.stack(heads), np.array(misfits)
+            fit = min((_settle(frame, near, model) for near in starts), key=lambda fit: fit[2])
+        last, lost = (fit[0], 0) if fit[2] < MISFIT else (last, lost + 1)
+        fits.append(fit)
+    places, heads, misfits = zip(*fits, strict=True)
+    return list(places), np.stack(heads), np.array(misfits)
 
 
-def _settle(frame, place: Place, model: PersonModel):
+def _settle(
+    frame: UInt8[np.ndarray, "h w 3"], place: Place, model: PersonModel
+) -> tuple[Place, Float32[np.ndarray, " D"], float]:
+    """The place that is read from a guess, the cut-out there, and how unlike the person that is."""
     for step in model.steps:
         place = drawn_model.corrected(place, step(pixels([cut(frame, place, HEAD)]))[0])
     head = pixels([cut(frame, place, HEAD)])

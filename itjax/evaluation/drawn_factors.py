@@ -8,8 +8,19 @@ from jaxtyping import Bool, Float32, UInt8
 
 from itjax.evaluation.drawn_model import HEAD, MOUTH, Linear, mouth_shift, recolored, ridge
 from itjax.evaluation.drawn_views import (
-    Appearance, Grid, Place, canvas_places, cut, identity_of, pixels, random_appearances, random_walls, reduced, views, without,
-)  # fmt: skip
+    Appearance,
+    Grid,
+    Place,
+    canvas_places,
+    cut,
+    identity_of,
+    pixels,
+    random_appearances,
+    random_walls,
+    reduced,
+    views,
+    without,
+)
 from itjax.evaluation.faces import FaceTrack
 from itjax.synthetic.face import Identity, darken
 
@@ -20,7 +31,7 @@ BLURS = (0.5, 1.3)  # pixels
 STYLES = ("short", "long", "tied", "curly", "no")
 OTHER = (40, 200, 90)  # a colour that no part of a person has
 TOLERANCE = 38.0  # levels (Euclidean, RGB): between the names' colours are 43 and more
-LEAST_PIXELS = 6.0  # of the cut-out, that show a part whose colour is to be read
+LEAST_PIXELS = 3.0  # of the cut-out, that show a part whose colour is to be read
 WIDTH_STEP = 0.10  # head widths are told apart from those that differ by that much
 
 
@@ -49,8 +60,13 @@ def factors(
     own, found = drawn(who), track.found
     seen, mouths = (_seen(pictures, track, scale, grid) for grid in (HEAD, MOUTH))
     results = {}
-    for name, color in (("skin", who.skin), ("hair", who.hair), ("clothes", who.clothes)):
-        part = _part(own, drawn(who._replace(**{name: OTHER})), np.subtract(OTHER, color))
+    recolorings = {
+        "skin": (who.skin, who._replace(skin=OTHER)),
+        "hair": (who.hair, who._replace(hair=OTHER)),
+        "clothes": (who.clothes, who._replace(clothes=OTHER)),
+    }
+    for name, (color, other) in recolorings.items():
+        part = _part(own, drawn(other), np.subtract(OTHER, color))
         if part is not None:
             means = np.einsum("fpc,p->fc", seen.reshape(len(seen), -1, 3), part.share)
             results[name] = np.linalg.norm(means - part.color, axis=1) < TOLERANCE
@@ -86,7 +102,7 @@ def _cuts(
             pixels(
                 [
                     cut(picture, place, grid, _shift(grid, *angles))
-                    for picture, place, angles in zip(pictures, near, zip(shown.yaw, shown.pitch), strict=True)
+                    for picture, place, *angles in zip(pictures, near, shown.yaw, shown.pitch, strict=True)
                 ]
             )
         )
@@ -111,7 +127,7 @@ def _shift(grid: Grid, yaw: float, pitch: float) -> tuple[float, float]:
 def _part(own: Float32[np.ndarray, "B N D"], other: Float32[np.ndarray, "B N D"], change: np.ndarray) -> Part | None:
     """The part that changes with one of the colours; None if it is too small to be read."""
     mean, changed = (rows[1].mean(0).reshape(-1, 3) for rows in (own, other))  # slightly blurred
-    share = ((changed - mean) @ change / (change @ change)).clip(0, 1) ** 4
+    share = ((changed - mean) @ change / (change @ change)).clip(0, 1) ** 2
     if share.sum() < LEAST_PIXELS:
         return None
     share /= share.sum()
@@ -131,5 +147,5 @@ def _discriminant(
 ) -> Linear:
     """Positive on cut-outs of the first kind, negative on those of the second."""
     rows = np.concatenate([own.reshape(-1, own.shape[-1]), other.reshape(-1, own.shape[-1])])
-    sides = np.repeat(np.float32([[1], [-1]]), len(rows) // 2, axis=0)
+    sides = np.repeat(np.array([[1], [-1]], np.float32), len(rows) // 2, axis=0)
     return ridge(recolored(rng, rows), sides)

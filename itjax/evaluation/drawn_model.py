@@ -12,8 +12,18 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from itjax.evaluation.drawn_views import (
-    CANVAS_CENTER, Grid, Place, canvas_places, coverage, cut, pixels, random_appearances, random_walls, views, without,
-)  # fmt: skip
+    CANVAS_CENTER,
+    Grid,
+    Place,
+    canvas_places,
+    coverage,
+    cut,
+    pixels,
+    random_appearances,
+    random_walls,
+    views,
+    without,
+)
 from itjax.synthetic.face import BETWEEN_LIPS, MAX_GAP, MOUTH_POSITION, Identity, darken
 
 # N drawings · D pixels of a cut-out, three colours each · K values that are read
@@ -90,7 +100,7 @@ def learn(who: Identity, picture: UInt8[np.ndarray, "H W 3"], place: Place) -> P
     around = (who.skin, who.lips, darken(who.lips, 0.45)) + ((darken(who.hair, 0.1),) if who.beard else ())
     pictures = [_worse(rng, picture, sigma, size, below) for sigma in BLURS for picture in drawn]
     places = canvas_places(shown, size) * len(BLURS)
-    copies = lambda track: np.tile(np.float32(track), len(BLURS))
+    copies = lambda track: np.tile(np.asarray(track, np.float32), len(BLURS))
     true_angles = np.stack([copies(shown.yaw), copies(shown.pitch)], axis=1)
     steps = []
     for spread in SPREADS:
@@ -181,6 +191,7 @@ def recolored(rng: np.random.Generator, rows: Float32[np.ndarray, "N D"]) -> Flo
 
 
 def ridge(rows: Float32[np.ndarray, "N D"], values: Float32[np.ndarray, "N K"]) -> Linear:
+    """Linear readings of the values from the rows: least squares for rows with noise of `NOISE` levels."""
     mean, offset = rows.mean(0), values.mean(0)
     centered = rows - mean
     gram = centered @ centered.T + len(rows) * NOISE**2 * np.eye(len(rows), dtype=np.float32)

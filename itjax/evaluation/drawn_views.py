@@ -142,7 +142,8 @@ def random_walls(
 
 def identity_of(person: dict[str, Any]) -> Identity:
     """The identity as it was drawn; JSON has made lists of its colours."""
-    return Identity(**{name: tuple(v) if isinstance(v, list) else v for name, v in person["identity"].items()})
+    known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in person["identity"].items()}
+    return Identity(**known)
 
 
 def reduced(
@@ -154,7 +155,8 @@ def reduced(
     (ax, ay), (bx, by) = seen["left_eye"][0], seen["right_eye"][0]
     size, roll = (bottom - top) / 2, float(np.arctan2(by - ay, bx - ax))
     scale = min(1.0, LARGEST / size)
-    place = Place(*(((a + b) / 2 + 0.5) * scale - 0.5 for a, b in ((left, right), (top, bottom))), size * scale, roll)
+    x, y = (((a + b) / 2 + 0.5) * scale - 0.5 for a, b in ((left, right), (top, bottom)))
+    place = Place(x, y, size * scale, roll)
     height, width = (round(side * scale) for side in frames.shape[1:3])
     pictures = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
     return pictures, place, scale
