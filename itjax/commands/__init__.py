@@ -9,7 +9,7 @@ COMMANDS = {
     "convert": ("itjax.commands.convert:run", "convert official weights to a checkpoint, or back"),
     "prepare": ("itjax.preparation.__main__:main", "make a training dataset from a folder of videos"),
     "draw": ("itjax.synthetic.__main__:main", "draw videos of talking faces, with ground truth"),
-    "evaluate": ("itjax.evaluation.report:main", "measure lip sync, colour drift and chunk seams of videos"),
+    "evaluate": ("itjax.evaluation.__main__:main", "measure lips, body, identity, drift and following of videos"),
     "study": ("itjax.study.__main__:main", "make a blind human study of videos, or score its answers"),
 }
 

@@ -52,7 +52,7 @@ class Detector:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
-            raise UserError('landmark detection needs ai-edge-litert: pip install "itjax[landmarks]"') from error
+            raise UserError('landmark detection needs ai-edge-litert: pip install "itjax[evaluation]"') from error
         if not path.is_file():
             raise UserError(f"{path}: no such file. face_landmark.tflite is part of the mediapipe 0.10.14 wheel.")
         try:

@@ -1,0 +1,104 @@
+"""Evaluates talking videos: lips, body, identity, drift, breaks, following of the source, and who of two persons speaks.
+
+    python -m itjax.evaluation videos/ --truth drawn/truth --out report/
+    python -m itjax.evaluation dubbed/ --source sources/ --landmarks face_landmark.tflite
+
+Prints one table of means over the videos with 95 % confidence intervals. What cannot be measured of a video is said in one
+line each; the rest is measured. Without a truth, lips and body are compared with the loudness of the sound.
+face_landmark.tflite is part of the mediapipe 0.10.14 wheel; a wheel is a zip file.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from itjax.config import Sampler
+from itjax.errors import UserError, flag_names
+from itjax.evaluation import report
+from itjax.evaluation.landmarks import Detector
+from itjax.evaluation.plots import check_matplotlib
+from itjax.evaluation.processes import measure_all
+from itjax.evaluation.video import Job, VideoMetrics
+from itjax.evaluation.videos import videos_in
+from itjax.terminal import Terminal, run_command
+
+
+def main(arguments: list[str] | None = None, program: str = "python -m itjax.evaluation") -> int:
+    """Returns the exit status: 0, 2 if nothing was measured, 3 if a file cannot be written, 130 if interrupted."""
+    args = _parser(program).parse_args(arguments)
+    return run_command(program, lambda: evaluate(args), "stopped")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Measures the videos that the flags name, prints the table, and writes the report.
+
+    Raises:
+        UserError: If no video could be measured.
+    """
+    if args.out is not None:
+        check_matplotlib()
+    jobs = _jobs(args)
+    measured: list[VideoMetrics] = []
+    with Terminal().bar(len(jobs), "video") as bar:
+        for each in measure_all(jobs):
+            measured.append(each)
+            bar.advance()
+    measured.sort(key=lambda each: each.name)
+    for line in report.left_out(measured):
+        print(line, file=sys.stderr)
+    if all(each.error for each in measured):
+        raise UserError(f"{args.videos}: none of {len(measured)} videos could be measured")
+    print(report.table(measured))
+    if args.out is not None:
+        report.write_report(args.out, measured)
+        print(f"wrote {args.out / 'report.md'}")
+
+
+def _jobs(args: argparse.Namespace) -> list[Job]:
+    with flag_names({"frame_num": "--frame_num", "motion_frames": "--motion_frame"}):
+        chunks = Sampler(frame_num=args.frame_num, motion_frames=args.motion_frame) if args.frame_num else None
+    for flag, folder in (("--truth", args.truth), ("--source", args.source), ("--floor", args.floor)):
+        if folder is not None and not folder.exists():
+            raise UserError(f"{flag} {folder}: no such folder")
+    if args.floor is not None and args.source is None:
+        raise UserError("--floor needs --source: round trips are compared with their sources")
+    if args.landmarks is not None:
+        Detector(args.landmarks)  # what is wrong with it is wrong with it for all
+    chunk = (chunks.frame_num, chunks.motion_frames) if chunks else None
+    common = {
+        "truth": args.truth, "source": args.source, "floor": args.floor, "floor_db": args.floor_db, "chunk": chunk,
+        "landmarks": args.landmarks, "faces": tuple(tuple(box) for box in args.face or ()),
+    }  # fmt: skip
+    return [Job(video=path, **common) for path in videos_in(args.videos)]
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    description, _, more = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        program, description=description, epilog=more,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("videos", type=Path, metavar="VIDEOS", help="folder of videos, or one video")
+    parser.add_argument("--truth", type=Path, metavar="DIR", help="folder with NAME.json, from python -m itjax.synthetic")
+    parser.add_argument(
+        "--source", type=Path, metavar="DIR", help="folder with the dubbed videos' or pictures' NAME.mp4, .png"
+    )
+    parser.add_argument("--landmarks", type=Path, metavar="FILE", help="face_landmark.tflite from mediapipe 0.10.14")
+    parser.add_argument(
+        "--face", type=float, nargs=4, action="append", metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+        help="a face's box in pixels in the first frames, for --landmarks (default: faces are looked for)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--frame_num", type=int, metavar="N", help="frames per chunk (default: the chunks of files that infer.py wrote)"
+    )
+    parser.add_argument(
+        "--motion_frame", type=int, default=9, metavar="N", help="frames that consecutive chunks share (default 9)"
+    )
+    parser.add_argument("--floor_db", type=float, metavar="DB", help="PSNR of the VAE's own round trip")
+    parser.add_argument("--floor", type=Path, metavar="DIR", help="folder of the sources' round trips through the VAE")
+    parser.add_argument("--out", type=Path, metavar="REPORT", help="folder for report.md, report.json and plots")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

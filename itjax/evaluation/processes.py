@@ -1,0 +1,50 @@
+"""Measures videos in parallel processes, each with one video at a time."""
+
+import os
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+
+import cv2
+
+from itjax.evaluation.video import Job, VideoMetrics, measure
+
+ENDED = "{}: the process that measured it ended (is there too little memory?). Scale the video down, or cut it."
+
+
+def measure_all(jobs: Sequence[Job]) -> Iterator[VideoMetrics]:
+    """Measures videos on all cores; yields them as they are finished.
+
+    If a process dies (killed for its memory, a crash in a decoder), only its video is lost.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if min(cores, len(jobs)) == 1:
+        yield from map(measure, jobs)
+        return
+    unfinished = yield from _together(jobs, min(cores, len(jobs)))
+    for job in unfinished:
+        if (yield from _together([job], 1)):
+            yield VideoMetrics(job.video.stem, 0, {}, {}, [], ENDED.format(job.video))
+
+
+def _together(jobs: Sequence[Job], workers: int) -> Generator[VideoMetrics, None, list[Job]]:
+    """Yields what was measured; returns the jobs that were not finished when a process died."""
+    unfinished: list[Job] = []
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread)
+    try:
+        running = {pool.submit(measure, job): job for job in jobs}
+        for future in as_completed(running):
+            try:
+                measured = future.result()
+            except BrokenProcessPool:
+                unfinished.append(running[future])
+            else:
+                yield measured
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return unfinished
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)  # the processes are what runs in parallel
