@@ -166,14 +166,14 @@ class Upsample(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Maps 1 frame (first) or 4 frames to one latent frame (the mean, not normalised)."""
+    """Maps 1 frame (first) or 4 frames to the moments of one latent frame: C means, then C log variances, not normalised."""
 
     sizes: VaeSizes
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B F H W 3"], first: bool) -> Float[Array, "B 1 h w C"]:
-        """Encodes `x`, pixels in -1..1, to a latent frame. `first`: the start of the video, one frame instead of four."""
+    def __call__(self, x: Float[Array, "B F H W 3"], first: bool) -> Float[Array, "B T h w 2*C"]:
+        """Encodes `x`, pixels in -1..1. `first`: the start of the video, one frame; else four for each latent frame."""
         sizes = self.sizes
         x = CausalConv(sizes.dim, self.dtype, name="conv_in")(x.astype(self.dtype))
         for level, multiplier in enumerate(sizes.multipliers):
@@ -183,19 +183,18 @@ class Encoder(nn.Module):
                 x = Downsample(sizes.time_downsample[level], self.dtype, name=f"level{level}_down")(x, first)
         x = nn.silu(Norm(name="norm_out")(MiddleBlock(self.dtype, name="middle")(x)))
         x = CausalConv(2 * sizes.z_dim, self.dtype, name="conv_out")(x)
-        moments = Conv3D(2 * sizes.z_dim, (1, 1, 1), jnp.float32, name="to_moments")(x)
-        return moments[..., : sizes.z_dim]
+        return Conv3D(2 * sizes.z_dim, (1, 1, 1), jnp.float32, name="to_moments")(x)
 
 
 class Decoder(nn.Module):
-    """Maps one latent frame (not normalised) to 1 frame (first) or 4 frames, in about -1..1."""
+    """Maps a latent frame (not normalised) to 1 frame (first) or 4 frames, in about -1..1."""
 
     sizes: VaeSizes
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, z: Float[Array, "B 1 h w C"], first: bool) -> Float[Array, "B F H W 3"]:
-        """Decodes the latent frame `z`. `first`: the start of the video, one frame instead of four."""
+    def __call__(self, z: Float[Array, "B T h w C"], first: bool) -> Float[Array, "B F H W 3"]:
+        """Decodes latent frames. `first`: the start of the video, one latent frame that is one frame instead of four."""
         sizes = self.sizes
         x = Conv3D(sizes.z_dim, (1, 1, 1), jnp.float32, name="from_latent")(z).astype(self.dtype)
         x = CausalConv(sizes.dim * sizes.multipliers[-1], self.dtype, name="conv_in")(x)
@@ -235,7 +234,7 @@ def encode(
     batch, frames, *rest = video.shape
     stride = sizes.time_stride
     later = jnp.moveaxis(video[:, 1:].reshape(batch, (frames - 1) // stride, stride, *rest), 1, 0)
-    z = _recurrence(Encoder(sizes, dtype), parameters["encoder"], video[:, :1], later)
+    z = _recurrence(Encoder(sizes, dtype), parameters["encoder"], video[:, :1], later)[..., : sizes.z_dim]
     return (z - jnp.asarray(LATENT_MEAN)) / jnp.asarray(LATENT_STD)
 
 
@@ -246,6 +245,37 @@ def decode(
     z = latents * jnp.asarray(LATENT_STD) + jnp.asarray(LATENT_MEAN)
     later = jnp.moveaxis(z[:, 1:, None], 1, 0)
     return jnp.clip(_recurrence(Decoder(sizes, dtype), parameters["decoder"], z[:, :1], later), -1, 1)
+
+
+def _at_once(net: nn.Module, parameters: dict, first: Array, rest: Array) -> Array:
+    """The same as `_recurrence` in two calls: `first`, then all the `rest` [B, F-1, ...]; for training.
+
+    Needs memory for all frames; but on CPU the backward pass of a convolution in a scan takes seven times as long.
+    """
+    start, state = net.apply({"params": parameters}, first, True, mutable="cache")
+    if not rest.shape[1]:
+        return start
+    later, _ = net.apply({"params": parameters, "cache": state["cache"]}, rest, False, mutable="cache")
+    return jnp.concatenate([start, later], axis=1)
+
+
+def encode_whole(
+    parameters: dict, video: Float[Array, "B F H W 3"], sizes: VaeSizes, dtype: DTypeLike = jnp.float32
+) -> tuple[Float[Array, "B T h w C"], Float[Array, "B T h w C"]]:
+    """Mean and log variance of the latents of 4(T-1)+1 frames, for training: not normalised, all frames at once.
+
+    `encode` returns (mean - LATENT_MEAN) / LATENT_STD.
+    """
+    moments = _at_once(Encoder(sizes, dtype), parameters["encoder"], video[:, :1], video[:, 1:])
+    mean, log_variance = jnp.split(moments, 2, axis=-1)
+    return mean, log_variance
+
+
+def decode_whole(
+    parameters: dict, z: Float[Array, "B T h w C"], sizes: VaeSizes, dtype: DTypeLike = jnp.float32
+) -> Float[Array, "B F H W 3"]:
+    """Decodes latents that are not normalised to 4(T-1)+1 frames, for training: not clamped, all frames at once."""
+    return _at_once(Decoder(sizes, dtype), parameters["decoder"], z[:, :1], z[:, 1:])
 
 
 def abstract_parameters(sizes: VaeSizes) -> dict:

@@ -1,0 +1,1 @@
+"""Training of a small VAE on drawn faces: `python -m itjax.training.vae`."""
