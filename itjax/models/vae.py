@@ -166,13 +166,13 @@ class Upsample(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Maps 1 frame (first) or 4 frames to the moments of one latent frame: C means, then C log variances, not normalised."""
+    """Maps 1 frame (first) or 4 frames to a latent frame's moments: z_dim means and z_dim log variances, not normalised."""
 
     sizes: VaeSizes
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B F H W 3"], first: bool) -> Float[Array, "B T h w 2*C"]:
+    def __call__(self, x: Float[Array, "B F H W 3"], first: bool) -> Float[Array, "B T h w D"]:
         """Encodes `x`, pixels in -1..1. `first`: the start of the video, one frame; else four for each latent frame."""
         sizes = self.sizes
         x = CausalConv(sizes.dim, self.dtype, name="conv_in")(x.astype(self.dtype))

@@ -1,7 +1,7 @@
 """The loop of the trainers of small networks: one process, resumable, within a budget of time. Knows no network and no data.
 
-OUT/config.json holds the settings, OUT/metrics.jsonl the metrics, OUT/checkpoints the states. The batch of a step must depend
-on the number of the step alone: then a resumed run is bit-equal to one that was not interrupted.
+OUT/config.json holds the settings, OUT/metrics.jsonl the metrics, OUT/checkpoints the states. The batch of a step must
+depend on the number of the step alone: then a resumed run is bit-equal to one that was not interrupted.
 """
 
 import json
@@ -98,11 +98,11 @@ def run(
             state, metrics = step(state, done)
             done += 1
             unreported.append({name: float(value) for name, value in metrics.items()})
+            _check_finite(unreported[-1]["loss"], done, plan)
             bar.advance()
             if done % plan.log_every == 0 or done == plan.steps:
                 log.write(done, _mean(unreported) | {"core_seconds": spent()})
                 bar.describe(f"loss {unreported[-1]['loss']:.4g}")
-                _check_finite(unreported, done, plan)
                 unreported.clear()
             if done % plan.measure_every == 0 or done == plan.steps:
                 measured = measure(state)
@@ -159,9 +159,9 @@ def _mean(steps: list[dict[str, float]]) -> Metrics:
     return {name: math.fsum(each[name] for each in steps) / len(steps) for name in steps[0]}
 
 
-def _check_finite(steps: list[dict[str, float]], done: int, plan: Plan) -> None:
-    if not all(math.isfinite(each["loss"]) for each in steps):
+def _check_finite(loss: float, done: int, plan: Plan) -> None:
+    if not math.isfinite(loss):
         raise UserError(
-            f"{plan.out}: the loss was not finite in the steps to {done}. Its last checkpoint is from before; a lower learning "
-            "rate, in another --out folder, may help."
+            f"{plan.out}: the loss of step {done} is {loss}. The last checkpoint is from before; a lower learning rate, in "
+            "another --out folder, may help."
         )

@@ -1,22 +1,21 @@
 """Initial parameters of a small VAE: a chain of down- and upsampling that carries the colours of a picture.
 
-With Flax's initialisers throughout, a small VAE does not even learn the background's colour in 1,400 steps. Here all residual
-branches are zero at first, so that the network is a chain of convolutions, and these copy: the means of 2x2 pixels and of two
-frames on the way down, repetition on the way up. Older frames have no weight at first, so that what is learned from single
-pictures holds for videos.
+With Flax's initialisers throughout, a small VAE does not even learn the background's colour in 1,400 steps. Here all
+residual branches are zero at first, so that the network is a chain of convolutions, and these copy: the means of 2x2 pixels
+and of two frames on the way down, repetition on the way up. Older frames have no weight at first, so that what is learned
+from single pictures holds for videos.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float
 
 from itjax.config import VaeSizes
-from itjax.models.vae import Decoder, Encoder
+from itjax.models.vae import abstract_parameters
 
 # The norms before the last convolutions divide by a position's length: the colours survive that because there are constants
 # beside them, and the SiLU because silu(c) - silu(-c) = c.
@@ -37,25 +36,20 @@ def initial_parameters(sizes: VaeSizes, seed: int) -> dict:
     """
     if sizes.dim < CHAIN or sizes.z_dim < COLORS // 2:
         raise ValueError(f"dim {sizes.dim} and z_dim {sizes.z_dim} must be at least {CHAIN} and {COLORS // 2}")
-    side = sizes.spatial_stride
-    frames = jnp.zeros((1, sizes.time_stride, side, side, 3))
-    latent = jnp.zeros((1, 1, 1, 1, sizes.z_dim))
-    init = lambda net, key, x: jax.jit(lambda: net(sizes, jnp.float32).init(key, x, False)["params"])()
-    keys = jax.random.split(jax.random.key(seed))
-    drawn = {"encoder": init(Encoder, keys[0], frames), "decoder": init(Decoder, keys[1], latent)}
-    return unflatten_dict(
-        {path: jnp.asarray(_changed(path, np.array(leaf), sizes)) for path, leaf in flatten_dict(drawn).items()}
-    )
+    rng = np.random.default_rng(seed)
+    shapes = flatten_dict(abstract_parameters(sizes))
+    return unflatten_dict({path: jnp.asarray(_made(rng, path, leaf.shape, sizes)) for path, leaf in shapes.items()})
 
 
-def _changed(path: tuple[str, ...], value: np.ndarray, sizes: VaeSizes) -> np.ndarray:
-    """The initial value of the parameter at `path`, of which Flax's initialisers made `value`."""
+def _made(rng: np.random.Generator, path: tuple[str, ...], shape: tuple[int, ...], sizes: VaeSizes) -> np.ndarray:
+    """The initial value of the parameter at `path`. Without any program to compile, as Flax's initialisation would need."""
     network, names, leaf = path[0], path[1:-1], path[-1]
     if leaf == "gamma":
-        return value
+        return np.ones(shape, np.float32)
     at = ".".join([network, *names])
     if leaf == "bias":
-        return _bias(at, value, sizes)
+        return _bias(at, np.zeros(shape, np.float32), sizes)
+    value = np.float32(rng.normal(0, np.prod(shape[:-1]) ** -0.5, shape))
     if names[-1] == "proj" or "conv2" in names:  # the last convolutions of residual branches
         return np.zeros_like(value)
     if value.ndim == 5 and value.shape[0] == 3:

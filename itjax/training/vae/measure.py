@@ -1,0 +1,102 @@
+"""Measures a VAE on drawn people who are not in its training, through encode and decode as in inference."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8
+
+from itjax.config import VaeSizes
+from itjax.media.containers import FRAME_RATE
+from itjax.models import vae
+from itjax.synthetic import clip as clips
+from itjax.synthetic.source import DrawnClips
+from itjax.synthetic.splits import Split
+from itjax.training.vae import opening
+
+# N clips · F pixel frames, 4n+1 · H W pixels
+
+SEED = 7  # of the held-out clips, whatever the seed of the training
+FRAMES = 81  # a chunk of inference
+
+
+class HeldOut(NamedTuple):
+    """Clips of held-out people: frames, where the mouths are, how far they are open, and a reader of that for each clip."""
+
+    video: UInt8[np.ndarray, "N F H W 3"]
+    region: Bool[np.ndarray, "N F H W"]
+    jaw: Float[np.ndarray, "N F"]
+    readers: list[opening.Reader]
+
+
+class Figures(NamedTuple):
+    """What a VAE keeps of held-out clips.
+
+    `psnr`, `mouth_psnr`: decibels, of all pixels and of those around the mouth, of pictures as 8-bit numbers. `mouth_r`:
+    mean over the clips of the correlation of the opening read from decoded pictures with the truth; `mouth_r_of_truth`: the
+    same, read from the true pictures. `latent_mean`, `latent_std`: of the normalised latents, the largest deviation of a
+    channel's mean from 0 and of its standard deviation from 1.
+    """
+
+    psnr: float
+    mouth_psnr: float
+    mouth_r: float
+    mouth_r_of_truth: float
+    latent_mean: float
+    latent_std: float
+
+
+def held_out(count: int, size: int, split: Split, num_frames: int) -> HeldOut:
+    """Draws `count` clips of the split, of 4n+1 frames each, and learns to read their mouths.
+
+    Raises:
+        UserError: If espeak-ng is not installed.
+    """
+    source = DrawnClips(SEED, count, num_frames / FRAME_RATE, (size, size), split)
+    videos, regions, jaws, readers = [], [], [], []
+    for number in range(count):
+        drawn = source[number]
+        clip = clips.make((SEED, number), source.seconds, size, size, split=split)
+        videos.append(drawn["video"])
+        regions.append(drawn["region"])
+        jaws.append(drawn["mouth"][0, :, 0])
+        readers.append(opening.learn(clip, drawn["mouth_boxes"][0]))
+    return HeldOut(np.stack(videos), np.stack(regions), np.stack(jaws), readers)
+
+
+def evaluate(parameters: dict, sizes: VaeSizes, clips: HeldOut) -> tuple[Figures, UInt8[np.ndarray, "N F H W 3"]]:
+    """The figures of folded parameters, and the decoded clips."""
+    passed = [_encode_decode(parameters, video[None], sizes) for video in clips.video]
+    made = np.stack([np.asarray(frames[0]) for _, frames in passed])
+    latents = np.concatenate([np.asarray(latents).reshape(-1, sizes.z_dim) for latents, _ in passed])
+    squared = (np.float32(made) - np.float32(clips.video)) ** 2
+    read = [reader(frames) for reader, frames in zip(clips.readers, made, strict=True)]
+    truly = [reader(frames) for reader, frames in zip(clips.readers, clips.video, strict=True)]
+    figures = Figures(
+        psnr=_decibels(float(squared.mean())),
+        mouth_psnr=_decibels(float(squared[clips.region].mean())),
+        mouth_r=_mean_correlation(read, clips.jaw),
+        mouth_r_of_truth=_mean_correlation(truly, clips.jaw),
+        latent_mean=float(np.abs(latents.mean(0)).max()),
+        latent_std=float(np.abs(latents.std(0) - 1).max()),
+    )
+    return figures, made
+
+
+@partial(jax.jit, static_argnames="sizes")
+def _encode_decode(parameters: dict, video: Array, sizes: VaeSizes) -> tuple[Array, Array]:
+    """Normalised latents, and the frames decoded from them as 8-bit numbers."""
+    latents = vae.encode(parameters, video.astype(jnp.float32) / 127.5 - 1, sizes)
+    frames = vae.decode(parameters, latents, sizes)
+    return latents, jnp.rint((frames + 1) * 127.5).astype(jnp.uint8)
+
+
+def _decibels(squared: float) -> float:
+    """Peak signal-to-noise ratio of 8-bit pictures with this mean squared error."""
+    return float(10 * np.log10(255**2 / max(squared, 1e-9)))
+
+
+def _mean_correlation(read: list[np.ndarray], truth: Float[np.ndarray, "N F"]) -> float:
+    return float(np.mean([np.corrcoef(opened, true)[0, 1] for opened, true in zip(read, truth, strict=True)]))
