@@ -60,4 +60,4 @@ def _cut(frames: UInt8[np.ndarray, "F H W 3"], boxes: Float[np.ndarray, "F 4"]) 
         matrix = np.array([[step_x, 0, at_x], [0, step_y, at_y]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         cuts.append(cv2.warpAffine(frame, matrix, (WIDTH, HEIGHT), flags=flags, borderMode=cv2.BORDER_REPLICATE))
-    return np.float32(np.stack(cuts).reshape(len(cuts), -1)) / 255
+    return np.stack(cuts).reshape(len(cuts), -1).astype(np.float32) / 255

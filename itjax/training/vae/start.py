@@ -49,7 +49,7 @@ def _made(rng: np.random.Generator, path: tuple[str, ...], shape: tuple[int, ...
     at = ".".join([network, *names])
     if leaf == "bias":
         return _bias(at, np.zeros(shape, np.float32), sizes)
-    value = np.float32(rng.normal(0, np.prod(shape[:-1]) ** -0.5, shape))
+    value = np.asarray(rng.normal(0, np.prod(shape[:-1]) ** -0.5, shape), np.float32)
     if names[-1] == "proj" or "conv2" in names:  # the last convolutions of residual branches
         return np.zeros_like(value)
     if value.ndim == 5 and value.shape[0] == 3:

@@ -30,7 +30,7 @@ from itjax.weights import mapping, store
 from itjax.weights.tables.vae import table
 
 TINY = VaeSizes(dim=8, multipliers=(1, 2), num_res_blocks=1, time_downsample=(True,))
-RECIPE = Recipe(steps=5, image_steps=2, images=2, clips=1, clip_frames=5, warmup=1)
+RECIPE = Recipe(steps=5, image_steps=2, images=2, clips=1, clip_frames=5)
 SETTINGS = train.Training(RECIPE, TINY, size=32, seed=3)
 encode_whole = jax.jit(vae.encode_whole, static_argnums=2)
 decode_whole = jax.jit(vae.decode_whole, static_argnums=2)
@@ -91,7 +91,7 @@ def test_the_initial_network_carries_colours(initial):
     leaves = flatten_dict(initial, sep="/")
     ends = [leaf for path, leaf in leaves.items() if path.endswith(("conv2/conv/kernel", "proj/kernel"))]
     assert len(ends) == 12 and not any(map(jnp.any, ends))
-    older = [leaf[:-1] for path, leaf in leaves.items() if path.endswith(("conv/kernel", "conv_out/conv/kernel"))]
+    older = [leaf[:-1] for path, leaf in leaves.items() if path.endswith("/conv/kernel")]
     assert not any(jnp.any(leaf) for leaf in older if leaf.ndim == 5)
     colors = np.random.default_rng(0).uniform(-1, 1, (6, 1, 1, 1, 3)).astype(np.float32)
     plain = jnp.broadcast_to(colors, (6, 5, 16, 16, 3))
@@ -137,7 +137,8 @@ def test_the_reader_reads_mouths_and_only_mouths():
     assert np.abs(clips.readers[0](shut)).max() < 0.15  # although head and camera move
 
 
-def test_steps_lower_the_loss_and_a_resumed_run_is_bit_equal(work, tmp_path):
+@pytest.mark.slow
+def test_a_resumed_run_is_bit_equal(work, tmp_path):
     losses = []
 
     def step(state, done, stop_after=None):
@@ -152,7 +153,7 @@ def test_steps_lower_the_loss_and_a_resumed_run_is_bit_equal(work, tmp_path):
         SILENT,
     )  # fmt: skip
     whole = run("whole")
-    assert whole.end is End.DONE and losses[1] < losses[0]
+    assert whole.end is End.DONE
     assert run("parts", stop_after=3).end is End.PREEMPTED
     parts = run("parts")
     assert parts.end is End.DONE and len(losses) == 2 * RECIPE.steps
@@ -162,10 +163,16 @@ def test_steps_lower_the_loss_and_a_resumed_run_is_bit_equal(work, tmp_path):
         for name in ("whole", "parts")
     ]
     assert [(x["step"], x.get("loss")) for x in logs[0]] == [(x["step"], x.get("loss")) for x in logs[1]]
+    batch, state, repeated = work._frames.batch(0, 2, 1), work.initial(), []
+    for _ in range(3):  # on the same pictures
+        state, metrics = work._step(state, batch.video, batch.region, jnp.float32(1))
+        repeated.append(float(metrics["reconstruction"]))
+    assert repeated == sorted(repeated, reverse=True)
     with pytest.raises(UserError, match="a: was 1, now 2"):
         small_loop.run(Plan(tmp_path / "parts", 5), {"a": 2}, work.initial, step, lambda state: {}, SILENT)
 
 
+@pytest.mark.slow
 def test_a_training_leaves_weights_a_card_and_pictures(tmp_path, monkeypatch):
     for name, value in (("VALIDATION_CLIPS", 1), ("TEST_CLIPS", 1), ("STATISTICS_CLIPS", 2), ("STATISTICS_FRAMES", 5)):
         monkeypatch.setattr(train, name, value)
