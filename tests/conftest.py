@@ -83,6 +83,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             file = Path(nodeid.split("::", 1)[0])
             return file.parent.name if file.parent.name in TOGETHER else file.as_posix()
 
+    config.option.loadscopereorder = False  # by numbers of tests: what lasts longest comes first instead (LONGEST)
     return ByFile(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
