@@ -24,6 +24,7 @@ from itjax.records import SPEECH_MARGIN, Clip, Dataset, null_prompts
 from itjax.sampling import chunk, rollout
 from itjax.sampling.chunk import ChunkInputs, Invariants, Program, Reference
 from itjax.sampling.color import color_statistics
+from itjax.sampling.guidance import scales_of
 from itjax.training import parameters
 from itjax.training.config import Training
 from itjax.weights.sources import Weights
@@ -74,7 +75,9 @@ def sample(
         steps = encoders.euler_steps(program, dit, ())
         color = jax.jit(color_statistics)(picture)
         masks = None if clip.masks is None else jnp.asarray(clip.masks, jnp.float32)
-        invariants = Invariants(dit, sampling.vae, jnp.asarray([text, negative]), steps, color, masks, sampling.clip)
+        strength = jnp.asarray(sampler.color_strength, jnp.float32)
+        prompts, scales = jnp.asarray([text, negative]), scales_of(sampler)
+        invariants = Invariants(dit, sampling.vae, prompts, steps, scales, color, strength, masks, sampling.clip)
         chunks = _chunks(sampling, settings, clip, len(source))
         parts = []
         for number, (_, output) in enumerate(
