@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, UInt8
 from itjax.config import Sampler
 from itjax.media.containers import FRAME_RATE
 from itjax.models import vae
-from itjax.parallel.sharding import make_mesh, parameter_sharding
+from itjax.parallel.sharding import make_mesh, with_shardings
 from itjax.pipeline import encoders
 from itjax.records import SPEECH_MARGIN, Clip, Dataset, null_prompts
 from itjax.sampling import chunk, rollout
@@ -98,7 +98,7 @@ def side_by_side(
 
 
 def _shardings(tree: dict, mesh: Mesh) -> dict:
-    return jax.tree.map(lambda leaf: parameter_sharding(leaf.shape, mesh), tree)
+    return jax.tree.map(lambda leaf: leaf.sharding, with_shardings(tree, mesh))
 
 
 @partial(jax.jit, static_argnums=0)
