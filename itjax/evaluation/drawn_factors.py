@@ -6,15 +6,16 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from itjax.evaluation.drawn_model import HEAD, MOUTH, Linear, mouth_shift, recolored, ridge
+from itjax.evaluation.drawn_linear import Linear, recolored, ridge
+from itjax.evaluation.drawn_model import HEAD
+from itjax.evaluation.drawn_readings import MOUTH, mouth_shift
 from itjax.evaluation.drawn_views import (
     Appearance,
     Grid,
     Place,
     canvas_places,
-    cut,
+    cuts,
     identity_of,
-    pixels,
     random_appearances,
     random_walls,
     reduced,
@@ -55,7 +56,7 @@ def factors(
     who = identity_of(person)
     rng = np.random.default_rng(11)
     shown = random_appearances(rng, DRAWINGS)
-    walls = random_walls(rng, DRAWINGS, without(pictures[0], start, who), start)
+    walls = random_walls(rng, without(pictures[0], start, who), [start] * DRAWINGS)
     drawn = lambda changed, grid=HEAD: _cuts(rng, changed, shown, start.size, walls, grid)
     own, found = drawn(who), track.found
     seen, mouths = (_seen(pictures, track, scale, grid) for grid in (HEAD, MOUTH))
@@ -93,35 +94,29 @@ def _cuts(
 ) -> Float32[np.ndarray, "B N D"]:
     """Cut-outs of drawings of a person, as they are and blurred, with small errors of the place."""
     drawn = views(who, shown, 1.0, size, walls.copy())
-    cuts = []
+    rows = []
     for sigma in BLURS:
         pictures = [cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture for picture in drawn]
         near = [p._replace(x=p.x + dx, y=p.y + dy) for p, (dx, dy) in
                 zip(canvas_places(shown, size), rng.normal(0, 0.02 * size, (len(drawn), 2)), strict=True)]  # fmt: skip
-        cuts.append(
-            pixels(
-                [
-                    cut(picture, place, grid, _shift(grid, *angles))
-                    for picture, place, *angles in zip(pictures, near, shown.yaw, shown.pitch, strict=True)
-                ]
-            )
-        )
-    return np.stack(cuts)
+        rows.append(cuts(pictures, near, grid, _shift(grid, shown.yaw, shown.pitch)))
+    return np.stack(rows)
 
 
 def _seen(pictures: list[np.ndarray], track: FaceTrack, scale: float, grid: Grid) -> Float32[np.ndarray, "F D"]:
     """The cut-out of each frame; zeros where no face was found."""
     rows = np.zeros((len(pictures), 3 * int(np.prod(grid.shape))), np.float32)
-    for number in np.flatnonzero(track.found):
-        x, y = (track.center[number] + 0.5) * scale - 0.5
-        yaw, pitch, roll = (float(angle) for angle in track.pose[number])
-        place = Place(float(x), float(y), float(track.size[number] * scale), roll)
-        rows[number] = pixels([cut(pictures[number], place, grid, _shift(grid, yaw, pitch))])[0]
+    found = np.flatnonzero(track.found)
+    if len(found):
+        x, y = ((track.center[found] + 0.5) * scale - 0.5).T
+        (yaw, pitch, roll), size = track.pose[found].T, track.size[found] * scale
+        places = [Place(*each) for each in np.stack([x, y, size, roll], axis=1).tolist()]
+        rows[found] = cuts((pictures[number] for number in found), places, grid, _shift(grid, yaw, pitch))
     return rows
 
 
-def _shift(grid: Grid, yaw: float, pitch: float) -> tuple[float, float]:
-    return mouth_shift(yaw, pitch) if grid is MOUTH else (0.0, 0.0)
+def _shift(grid: Grid, yaw: np.ndarray, pitch: np.ndarray) -> np.ndarray | None:
+    return mouth_shift(yaw, pitch) if grid is MOUTH else None
 
 
 def _part(own: Float32[np.ndarray, "B N D"], other: Float32[np.ndarray, "B N D"], change: np.ndarray) -> Part | None:

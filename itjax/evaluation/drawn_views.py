@@ -1,10 +1,11 @@
 """Views of a drawn person's head: where it is cut out of a picture, and how it looks there in any pose."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from itjax.synthetic import mouth as mouths
 from itjax.synthetic.face import Identity, Look, Pose, person_layers
@@ -14,6 +15,7 @@ from itjax.synthetic.scene import SUPERSAMPLING
 
 # H W pixels of a picture · h w pixels of a cut-out · lengths without a unit are in halves of the head's height
 
+BLUR = 0.8  # pixels: small pictures are read blurred, as else they depend on where between the pixels a head is
 LARGEST = 20.0  # pixels in half a head's height: larger heads are read from reduced pictures
 CANVAS = 4.4  # width of the pictures that are drawn here
 CANVAS_CENTER = (2.2, 2.0)  # of the head in them
@@ -43,7 +45,7 @@ class Grid(NamedTuple):
         return round(self.height * self.density), round(self.width * self.density)
 
 
-def cut(picture: np.ndarray, place: Place, grid: Grid, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+def cut(picture: np.ndarray, place: Place, grid: Grid, shift: Sequence[float] = (0.0, 0.0)) -> np.ndarray:
     """The pixels of the grid, upright, whatever the head's position, size and roll. `shift` moves the grid."""
     rows, columns = grid.shape
     step = place.size / grid.density
@@ -55,6 +57,15 @@ def cut(picture: np.ndarray, place: Place, grid: Grid, shift: tuple[float, float
     return cv2.warpAffine(
         picture, matrix, (columns, rows), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
     )
+
+
+def cuts(
+    pictures: Iterable[np.ndarray], places: Sequence[Place], grid: Grid, shifts: Float[np.ndarray, "N 2"] | None = None
+) -> Float32[np.ndarray, "N D"]:
+    """Cut-outs, one of each picture, as rows of numbers."""
+    moved = np.zeros((len(places), 2)) if shifts is None else shifts
+    rows = [cut(picture, place, grid, shift) for picture, place, shift in zip(pictures, places, moved.tolist(), strict=True)]
+    return np.stack(rows).reshape(len(rows), -1).astype(np.float32)
 
 
 class Appearance(NamedTuple):
@@ -126,18 +137,18 @@ def without(picture: UInt8[np.ndarray, "H W 3"], place: Place, who: Identity) ->
 
 
 def random_walls(
-    rng: np.random.Generator, count: int, behind: UInt8[np.ndarray, "H W 3"], place: Place
+    rng: np.random.Generator, behind: UInt8[np.ndarray, "H W 3"], places: list[Place]
 ) -> UInt8[np.ndarray, "N h h 3"]:
-    """Walls for `views`: what is behind a head at `place`, moved and lit at random."""
-    size = place.size
+    """Walls for `views`: what is behind heads at the places, moved at random. The heads are of one size."""
+    size = places[0].size
     side = round(CANVAS * size) * SUPERSAMPLING
-    walls = []
-    for dx, dy in rng.normal(0, 0.25, (count, 2)):
+    walls = np.empty((len(places), side, side, 3), np.uint8)
+    for wall, place, (dx, dy) in zip(walls, places, rng.normal(0, 0.25, (len(places), 2)).tolist(), strict=True):
         corner = (place.x + (dx - CANVAS_CENTER[0]) * size, place.y + (dy - CANVAS_CENTER[1]) * size)
         matrix = np.array([[1 / SUPERSAMPLING, 0, corner[0]], [0, 1 / SUPERSAMPLING, corner[1]]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        walls.append(cv2.warpAffine(behind, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE))
-    return np.stack(walls)
+        cv2.warpAffine(behind, matrix, (side, side), dst=wall, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return walls
 
 
 def identity_of(person: dict[str, Any]) -> Identity:
@@ -159,9 +170,4 @@ def reduced(
     place = Place(x, y, size * scale, roll)
     height, width = (round(side * scale) for side in frames.shape[1:3])
     pictures = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
-    return pictures, place, scale
-
-
-def pixels(cuts: list[np.ndarray]) -> Float32[np.ndarray, "N D"]:
-    """Cut-outs as rows of numbers."""
-    return np.stack(cuts).reshape(len(cuts), -1).astype(np.float32)
+    return [cv2.GaussianBlur(picture, (0, 0), BLUR) for picture in pictures], place, scale
