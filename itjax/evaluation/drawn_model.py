@@ -33,7 +33,7 @@ HEAD = Grid(-1.4, -1.25, 2.8, 2.8, 10.0)
 SPREADS = ((0.25, 0.15, 0.20), (0.08, 0.05, 0.07), (0.03, 0.02, 0.03))  # of x and y, log size, roll, in each step
 DRAWINGS = 100
 SOFTER = (0.0, 1.25)  # pixels: further blur of the drawings
-COVERAGES = 8  # drawings that tell which pixels show the person
+COVERAGE_BLUR = 0.1  # by which the pixels that show the person vary
 
 
 class PersonModel(NamedTuple):
@@ -47,7 +47,8 @@ class PersonModel(NamedTuple):
 def learn(who: Identity, picture: UInt8[np.ndarray, "H W 3"], place: Place) -> PersonModel:
     """Learns from drawings as large as the head that is at `place` in a picture, in front of what is behind it there."""
     rng, size = np.random.default_rng(7), place.size
-    shown, behind = random_appearances(rng, DRAWINGS), without(picture, place, who)
+    covered = coverage(who, size, place.roll)
+    shown, behind = random_appearances(rng, DRAWINGS), without(picture, place, covered)
     walls = random_walls(rng, behind, [place] * DRAWINGS)
     half = DRAWINGS // 2
     lights = np.repeat([-1.0, 1.0], half)
@@ -64,9 +65,9 @@ def learn(who: Identity, picture: UInt8[np.ndarray, "H W 3"], place: Place) -> P
         guesses, errors = guessed(rng, places, spread)
         rows = recolored(rng, cuts(pictures, guesses, HEAD))
         steps.append(ridge(rows, np.concatenate([errors, known], axis=1).astype(np.float32)))
-    some = shown.part(slice(COVERAGES))
-    covered = cuts(coverage(who, some, size), canvas_places(some, size), HEAD)
-    return PersonModel(tuple(steps), subspace(rows, np.repeat(covered.mean(0) ** 4, 3)), behind)
+    center = canvas_places(shown, size)[0]._replace(roll=place.roll)
+    often = cuts([cv2.GaussianBlur(covered, (0, 0), COVERAGE_BLUR * size)], [center], HEAD)[0] ** 4
+    return PersonModel(tuple(steps), subspace(rows, np.repeat(often, 3)), behind)
 
 
 def softened(drawn: UInt8[np.ndarray, "N h h 3"], sigma: float) -> list[UInt8[np.ndarray, "h h 3"]]:
