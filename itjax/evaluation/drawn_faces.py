@@ -33,10 +33,10 @@ def track(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]) -> FaceT
     values = np.full((len(frames), 8), np.nan)
     if found.any():
         roughly = model.steps[-1](heads[found])
-        light = 1.0 if roughly[:, 6].mean() > 0 else -1.0
+        light = 1.0 if model.light(heads[found]).mean() > 0 else -1.0
         numbers = np.flatnonzero(found).tolist()
         read = drawn_readings.read(
-            [small[n] for n in numbers], who, model.behind, [places[n] for n in numbers], roughly[:, 4:6], light
+            [small[n] for n in numbers], who, model.behind, [places[n] for n in numbers], roughly[:, 4:], light
         )
         values[found] = np.column_stack([np.array(read.places), read.angles, read.opening, read.brows])
     x, y, size, roll, yaw, pitch, opening, brows = values.T

@@ -110,7 +110,7 @@ def _drawing(
 
     def draw(who: Identity) -> Drawn:
         drawn = views(who, shown, LIGHT, size, walls.copy())
-        pictures = [soft for sigma in SOFTER for soft in softened(drawn, sigma)]
+        pictures = softened([*drawn] * len(SOFTER), np.repeat(SOFTER, DRAWINGS))
         return Drawn(cuts(pictures, near, HEAD), cuts(pictures, near, MOUTH, shifts))
 
     return draw

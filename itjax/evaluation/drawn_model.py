@@ -5,6 +5,7 @@ times, each time by a ridge regression that was trained on smaller errors. Nothi
 come from a fixed seed.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -31,7 +32,8 @@ from itjax.synthetic.face import Identity
 
 HEAD = Grid(-1.4, -1.25, 2.8, 2.8, 10.0)
 SPREADS = ((0.25, 0.15, 0.20), (0.08, 0.05, 0.07), (0.03, 0.02, 0.03))  # of x and y, log size, roll, in each step
-DRAWINGS = 100
+DRAWINGS = 72
+PAIRS = 16  # drawings in light from either side
 SOFTER = (0.0, 1.25)  # pixels: further blur of the drawings
 COVERAGE_BLUR = 0.1  # by which the pixels that show the person vary
 
@@ -39,7 +41,8 @@ COVERAGE_BLUR = 0.1  # by which the pixels that show the person vary
 class PersonModel(NamedTuple):
     """How one person is found, at one size. `behind`: the first picture without the person."""
 
-    steps: tuple[Linear, ...]  # the errors of x, y, log size, roll; yaw, pitch, and the light's side
+    steps: tuple[Linear, ...]  # the errors of x, y, log size, roll; yaw and pitch
+    light: Linear  # its side, -1 left, 1 right
     likeness: Subspace
     behind: UInt8[np.ndarray, "H W 3"]
 
@@ -49,30 +52,36 @@ def learn(who: Identity, picture: UInt8[np.ndarray, "H W 3"], place: Place) -> P
     rng, size = np.random.default_rng(7), place.size
     covered = coverage(who, size, place.roll)
     shown, behind = random_appearances(rng, DRAWINGS), without(picture, place, covered)
-    walls = random_walls(rng, behind, [place] * DRAWINGS)
-    half = DRAWINGS // 2
-    lights = np.repeat([-1.0, 1.0], half)
-    drawn = np.concatenate([
-        views(who, shown.part(part), light, size, walls[part])
-        for light, part in ((-1.0, slice(half)), (1.0, slice(half, None)))
-    ])  # fmt: skip
+    walls, few = random_walls(rng, behind, [place] * DRAWINGS), slice(PAIRS)
+    drawn = views(who, shown, -1.0, size, walls.copy())
+    otherwise = views(who, shown.part(few), 1.0, size, walls[few])
     below = (len(picture) - place.y) / size  # how far the pictures go on below the head's centre
-    pictures = [ending(rng, soft, size, below) for sigma in SOFTER for soft in softened(drawn, sigma)]
-    places = canvas_places(shown, size) * len(SOFTER)
-    known = np.tile(np.stack([shown.yaw, shown.pitch, lights], axis=1), (len(SOFTER), 1))
+    softness = np.resize(SOFTER, DRAWINGS)
+    pictures = [ending(rng, soft, size, below) for soft in softened(drawn, softness)]
+    places = canvas_places(shown, size)
+    both = (cuts(softened(some, softness[few]), places[few], HEAD) for some in (drawn[few], otherwise))
+    from_right = (
+        np.subtract(*both).mean(0) * -1
+    )  # what light from the right adds, about, to a picture in light from the left
+    lit = np.resize([0, 0, 1, 1], (DRAWINGS, 1)).astype(np.float32)
+    angles = np.stack([shown.yaw, shown.pitch], axis=1)
     steps = []
     for spread in SPREADS:
         guesses, errors = guessed(rng, places, spread)
         rows = recolored(rng, cuts(pictures, guesses, HEAD))
-        steps.append(ridge(rows, np.concatenate([errors, known], axis=1).astype(np.float32)))
+        steps.append(ridge(rows + lit * from_right, np.concatenate([errors, angles], axis=1).astype(np.float32)))
+    sides = np.repeat(np.array([[-1], [1]], np.float32), DRAWINGS, axis=0)
+    light = ridge(np.concatenate([rows, rows + from_right]), sides)
+    rows += lit * from_right
     center = canvas_places(shown, size)[0]._replace(roll=place.roll)
     often = cuts([cv2.GaussianBlur(covered, (0, 0), COVERAGE_BLUR * size)], [center], HEAD)[0] ** 4
-    return PersonModel(tuple(steps), subspace(rows, np.repeat(often, 3)), behind)
+    return PersonModel(tuple(steps), light, subspace(rows, np.repeat(often, 3)), behind)
 
 
-def softened(drawn: UInt8[np.ndarray, "N h h 3"], sigma: float) -> list[UInt8[np.ndarray, "h h 3"]]:
-    """The drawings as blurred as the frames that are read, and by `sigma` pixels more."""
-    return [cv2.GaussianBlur(picture, (0, 0), float(np.hypot(BLUR, sigma))) for picture in drawn]
+def softened(drawn: Sequence[np.ndarray] | np.ndarray, softness: Sequence[float] | np.ndarray) -> list[np.ndarray]:
+    """Drawings as blurred as the frames that are read, and by `softness` pixels more, a number for each drawing."""
+    sigmas = np.hypot(BLUR, softness).tolist()
+    return [cv2.GaussianBlur(picture, (0, 0), sigma) for picture, sigma in zip(drawn, sigmas, strict=True)]
 
 
 def ending(rng: np.random.Generator, picture: np.ndarray, size: float, below: float) -> np.ndarray:

@@ -49,7 +49,7 @@ def read(
     drawn = views(
         who, shown, light, size, random_walls(rng, behind, [places[number]._replace(size=size) for number in chosen])
     )
-    pictures = [soft for sigma in SOFTER for soft in drawn_model.softened(drawn, sigma)]
+    pictures = drawn_model.softened([*drawn] * len(SOFTER), np.repeat(SOFTER, DRAWINGS))
     copies = lambda values: np.tile(np.asarray(values, np.float32).reshape(DRAWINGS, -1), (len(SOFTER), 1))
     near, errors = drawn_model.guessed(rng, canvas_places(shown, size) * len(SOFTER), SPREAD)
     true = copies(held)

@@ -17,8 +17,8 @@ from itjax.synthetic.scene import SUPERSAMPLING
 
 BLUR = 0.8  # pixels: small pictures are read blurred, as else they depend on where between the pixels a head is
 LARGEST = 20.0  # pixels in half a head's height: larger heads are read from reduced pictures
-CANVAS = 4.4  # width of the pictures that are drawn here
-CANVAS_CENTER = (2.2, 2.0)  # of the head in them
+CANVAS = 3.7  # width of the pictures that are drawn here
+CANVAS_CENTER = (1.85, 1.7)  # of the head in them
 
 
 class Place(NamedTuple):
