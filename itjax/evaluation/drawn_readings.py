@@ -20,10 +20,10 @@ FACE = Grid(-1.15, -1.15, 2.3, 2.45, 10.0)
 MOUTH = Grid(-0.55, -0.42, 1.1, 0.95, 16.0)
 BROWS = Grid(-0.7, -0.32, 1.4, 0.6, 16.0)
 BROWS_POSITION = (0.0, -0.36, 0.80)
-DRAWINGS = 120
+DRAWINGS = 100
 SPREAD = (0.03, 0.02, 0.02)  # of x and y, log size, roll
 ANGLE_SPREAD = 0.05  # of yaw and pitch
-SOFTER = (0.0, 1.25)  # pixels: further blur of the drawings
+SOFTER = (0.0, 0.9)  # pixels: further blur of the drawings
 MARGIN, SOFTNESS = 15.0, 10.0  # levels, as in mouths.py
 
 
