@@ -8,7 +8,7 @@ from jaxtyping import Float32
 # N rows · D pixels of a cut-out, three colours each · K values that are read
 
 NOISE = 10.0  # levels: ridge regression is least squares for pictures with this noise
-COMPONENTS = 40
+COMPONENTS = 30
 LEFT = 6.0  # levels that may be left of a pixel in any case
 LEAST_CONTRAST = 0.5  # of the lightness, relative to the mean of the drawings
 

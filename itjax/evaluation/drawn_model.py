@@ -32,7 +32,7 @@ from itjax.synthetic.face import Identity
 
 HEAD = Grid(-1.4, -1.25, 2.8, 2.8, 10.0)
 SPREADS = ((0.25, 0.15, 0.20), (0.08, 0.05, 0.07), (0.03, 0.02, 0.03))  # of x and y, log size, roll, in each step
-DRAWINGS = 72
+DRAWINGS = 96
 PAIRS = 16  # drawings in light from either side
 SOFTER = (0.0, 1.25)  # pixels: further blur of the drawings
 COVERAGE_BLUR = 0.1  # by which the pixels that show the person vary

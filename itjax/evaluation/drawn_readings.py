@@ -21,6 +21,7 @@ MOUTH = Grid(-0.55, -0.42, 1.1, 0.95, 16.0)
 BROWS = Grid(-0.7, -0.32, 1.4, 0.6, 16.0)
 BROWS_POSITION = (0.0, -0.36, 0.80)
 DRAWINGS = 100
+CORRECTIONS = 2  # of the places
 SPREAD = (0.03, 0.02, 0.02)  # of x and y, log size, roll
 ANGLE_SPREAD = 0.05  # of yaw and pitch
 SOFTER = (0.0, 0.9)  # pixels: further blur of the drawings
@@ -54,14 +55,16 @@ def read(
     near, errors = drawn_model.guessed(rng, canvas_places(shown, size) * len(SOFTER), SPREAD)
     true = copies(held)
     rows = recolored(rng, cuts(pictures, near, FACE))
-    pose = ridge(rows, np.concatenate([errors, true], axis=1).astype(np.float32))(cuts(frames, places, FACE))
-    places = [drawn_model.corrected(place, error) for place, error in zip(places, pose, strict=True)]
+    pose = ridge(rows, np.concatenate([errors, true], axis=1).astype(np.float32))
+    for _ in range(CORRECTIONS):
+        read = pose(cuts(frames, places, FACE))
+        places = [drawn_model.corrected(place, error) for place, error in zip(places, read, strict=True)]
     turned = true + rng.normal(0, ANGLE_SPREAD, true.shape)
     around = (who.skin, who.lips, darken(who.lips, 0.45)) + ((darken(who.hair, 0.1),) if who.beard else ())
     mouths = with_inside(recolored(rng, cuts(pictures, near, MOUTH, mouth_shift(*turned.T))), around)
     opening = ridge(mouths, copies(MAX_GAP / 2 * shown.mouth.jaw))
     brows = ridge(recolored(rng, cuts(pictures, near, BROWS, brows_shift(*turned.T))), copies(brow_height(shown.look.brows)))
-    angles = pose[:, 4:]
+    angles = read[:, 4:]
     return Readings(
         places,
         angles,
