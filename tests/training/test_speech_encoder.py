@@ -33,15 +33,6 @@ TINY = SpeechTraining(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def step_is_compiled_once():
-    """Runs of equal settings share the program of the step."""
-    compiled, programs = step.compile_step, {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "compile_step", lambda s: programs.setdefault(s.sizes, compiled(s)))
-        yield
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """The folder of a run of four steps."""
@@ -106,7 +97,7 @@ def test_read_out_finds_what_is_there():
 
 
 def test_a_step_lowers_the_loss():
-    state, batch = jax.jit(lambda: step.initial_state(TINY))(), Batches(TINY)[0]
+    state, batch = step.initial_state(TINY), Batches(TINY)[0]
     program, losses = step.compile_step(TINY), []
     for _ in range(4):
         state, report = program(state, batch, 1e-3)
@@ -169,12 +160,10 @@ def test_the_result_is_a_speech_encoder(finished, tmp_path):
 
 def test_features_are_those_of_the_network():
     """The trainer's normalisation of loudness is that of inference: the features of a louder clip are the same."""
-    network = step.Listener(TINY.sizes)
-    parameters = jax.jit(lambda: step.initial_state(TINY))().trainable
+    parameters = step.initial_state(TINY).trainable
     samples = speech.make((0, 3), 1.0, "train").samples
     normal = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
-    encode = jax.jit(lambda x: network.apply({"params": parameters}, x, method="encode"))
-    ours = encode(jnp.asarray(3 * samples[None] + 0.01))
+    ours = readout.encoded(TINY.sizes, parameters, 3 * samples[None] + 0.01)
     reference = jax.jit(lambda x: Wav2Vec2(TINY.sizes).apply({"params": parameters["encoder"]}, x, 25))
     expected = reference(jnp.asarray(normal[None]))
     np.testing.assert_allclose(ours, expected, atol=2e-4)  # float32; 1e-7 beside the variance of a quieter and a louder clip

@@ -60,8 +60,8 @@ def evaluate(sizes: Wav2Vec2Sizes, parameters: dict, fit: Spoken, truth: Spoken)
         "features": read out from all layers, as the DiT's audio adapter gets them: the gate is their "jaw". "last_layer":
         from the last layer alone. "head": what the trained heads say.
     """
-    encode, heads = _programs(sizes)
-    fitted, heard = (in_batches(lambda samples: encode(parameters, samples), part.samples) for part in (fit, truth))
+    _, heads = _programs(sizes)
+    fitted, heard = (encoded(sizes, parameters, part.samples) for part in (fit, truth))
     flat = lambda x: x.reshape(-1, x.shape[-1])
     every = lambda x: x.reshape(-1, x.shape[-2] * x.shape[-1])
     mouth, logits = (np.asarray(flat(part)) for part in heads(parameters, heard[:, :, -1]))
@@ -80,10 +80,11 @@ def _programs(sizes: Wav2Vec2Sizes) -> tuple[Callable, Callable]:
     return encode, heads
 
 
-def in_batches(
-    encode: Callable[[Float32[np.ndarray, "b n"]], jax.Array], samples: Float32[np.ndarray, "B n"]
+def encoded(
+    sizes: Wav2Vec2Sizes, parameters: dict, samples: Float32[np.ndarray, "B n"]
 ) -> Float32[np.ndarray, "B F layers D"]:
-    """Encodes clips of the same length, a few at a time, the last of them padded to the same number."""
+    """Features of clips of the same length, a few at a time, the last of them padded to the same number."""
+    encode, _ = _programs(sizes)
     padded = np.pad(samples, ((0, -len(samples) % BATCH), (0, 0)))
-    parts = [np.asarray(encode(padded[i : i + BATCH]), np.float32) for i in range(0, len(padded), BATCH)]
+    parts = [np.asarray(encode(parameters, padded[i : i + BATCH])) for i in range(0, len(padded), BATCH)]
     return np.concatenate(parts)[: len(samples)]

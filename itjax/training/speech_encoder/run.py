@@ -5,7 +5,6 @@ import math
 import signal
 import time
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def train(settings: SpeechTraining, folder: Path, progress: Progress = SILENT) -
         loop = SpeechLoop(settings, folder, checkpoints, progress)
         stack.enter_context(loop.log)
         loop.run(preemption)
-        if loop.left:
+        if loop.spent < 1:
             progress.notice(f"step {loop.done} is saved; run the same command to continue")
             return End.INTERRUPTED if preemption.signal == signal.SIGINT else End.PREEMPTED
     curve.write(folder)
@@ -57,20 +56,27 @@ def train(settings: SpeechTraining, folder: Path, progress: Progress = SILENT) -
 
 
 class SpeechLoop:
-    """The state after `done` steps, and what the next report needs. Made from the last checkpoint if there is one."""
+    """The state after `done` steps, which spent `spent` of the budget, and what the next report needs.
+
+    Made from the last checkpoint if there is one.
+    """
 
     def __init__(self, settings: SpeechTraining, folder: Path, checkpoints: RunCheckpoints, progress: Progress):
         self._settings, self._checkpoints, self._progress = settings, checkpoints, progress
-        last, make = checkpoints.last(), partial(step.initial_state, settings)
+        last = checkpoints.last()
         position: dict[str, Any] = {"seconds": 0.0, "core_seconds": 0.0, "unreported": []}
         if last is None:
-            self.now: TrainState = jax.jit(make)()
+            self.now: TrainState = step.initial_state(settings)
         else:
             device = SingleDeviceSharding(jax.devices()[0])
             placed = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
-            self.now, position = checkpoints.restore(last, jax.tree.map(placed, jax.eval_shape(make)))
+            self.now, position = checkpoints.restore(
+                last, jax.tree.map(placed, jax.eval_shape(lambda: step.initial_state(settings)))
+            )
             progress.notice(f"resuming after step {last}")
         self.done, self._unreported = int(self.now.step), position["unreported"]
+        # taken once after each step: with a budget of minutes, the next step and the report must agree on it
+        self.spent = settings.spent(self.done, position["seconds"])
         self._before = position["seconds"] - time.monotonic(), position["core_seconds"] - time.process_time()
         seconds = settings.held_out_seconds
         self.fit = speech.make_many(speech.FIT_SEED, settings.fit_clips, seconds, "train")
@@ -81,14 +87,6 @@ class SpeechLoop:
         """Seconds and core-seconds of the whole run, interruptions excluded."""
         return self._before[0] + time.monotonic(), self._before[1] + time.process_time()
 
-    def _spent(self) -> float:
-        return self._settings.spent(self.done, self.spent_time()[0])
-
-    @property
-    def left(self) -> bool:
-        """Whether some of the budget is left."""
-        return self._spent() < 1
-
     def run(self, preemption: Preemption) -> None:
         """Trains until the budget is spent or a signal comes; the state is saved then.
 
@@ -98,8 +96,8 @@ class SpeechLoop:
         settings = self._settings
         batches, program = speech.stream(settings, self.done), step.compile_step(settings)
         with self._progress.bar(settings.steps or 0, "step", self.done) as bar:
-            while (spent := self._spent()) < 1 and not preemption.reached(self.done):
-                rate = step.learning_rate(settings, self.done + 1, spent)
+            while self.spent < 1 and not preemption.reached(self.done):
+                rate = step.learning_rate(settings, self.done + 1, self.spent)
                 self.now, report = program(self.now, next(batches), rate)
                 self._collect(jax.device_get(report), rate)
                 bar.advance()
@@ -118,6 +116,7 @@ class SpeechLoop:
                 f"last saved step is {self._checkpoints.last() or 0}. Another --seed in another folder may help."
             )
         self.done += 1
+        self.spent = self._settings.spent(self.done, self.spent_time()[0])
         self._unreported.append(values | {"learning_rate": rate})
 
     def _report(self) -> None:
@@ -125,7 +124,7 @@ class SpeechLoop:
         if self.done % settings.log_every == 0:
             values |= {name: float(np.mean([step[name] for step in self._unreported])) for name in self._unreported[0]}
             self._unreported = []
-        if self.done % settings.validate_every == 0 or not self.left:
+        if self.done % settings.validate_every == 0 or self.spent == 1:
             found = readout.evaluate(settings.sizes, self.now.trainable, self.fit, self._validation)
             values |= {f"{kind}/{name}": value for kind, read in found.items() for name, value in read.items()}
             seconds, core_seconds = self.spent_time()

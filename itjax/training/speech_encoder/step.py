@@ -1,7 +1,7 @@
 """The training step: the encoder with linear read-outs of mouth and phonemes on its last layer, their loss, and AdamW."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -90,8 +90,9 @@ def optimizer(settings: SpeechTraining) -> optax.GradientTransformation:
     )
 
 
+@partial(jax.jit, static_argnums=0)
 def initial_state(settings: SpeechTraining) -> TrainState:
-    """The state before the first step (traceable)."""
+    """The state before the first step."""
     samples = jnp.zeros((1, round(settings.seconds * FRAME_RATE) * SAMPLES_PER_FRAME))
     parameters = Listener(settings.sizes).init(jax.random.key(settings.seed), samples)["params"]
     return TrainState(jnp.zeros((), jnp.int32), parameters, optimizer(settings).init(parameters), None)
@@ -106,6 +107,7 @@ def learning_rate(settings: SpeechTraining, step: int, spent: float) -> float:
 Step = Callable[[TrainState, Spoken, float], tuple[TrainState, StepReport]]
 
 
+@lru_cache(maxsize=1)  # two runs of one process with the same settings compile it once
 def compile_step(settings: SpeechTraining) -> Step:
     """(state, batch, learning rate) -> (state, report). The state is donated."""
     network, transform = Listener(settings.sizes), optimizer(settings)
