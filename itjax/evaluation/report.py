@@ -4,7 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from itjax.disk import output_errors, write_text
 from itjax.evaluation.estimates import Estimate, Total, estimate
@@ -62,6 +64,13 @@ def left_out(measured: Sequence[VideoMetrics], networks: Networks = NO_NETWORKS)
     return [*lines, *networks.left_out]
 
 
+def _in_json(video: VideoMetrics) -> dict[str, Any]:
+    """What is told of a video; JSON has no NaN: a second without a value, such as one without a face, is null."""
+    told = {name: value for name, value in video._asdict().items() if name != "clip"}
+    known = lambda curve: [value if np.isfinite(value) else None for value in curve]
+    return {**told, "curves": {name: known(curve) for name, curve in video.curves.items()}}
+
+
 def write_report(folder: Path, measured: Sequence[VideoMetrics], networks: Networks = NO_NETWORKS) -> None:
     """Writes report.md, report.json and plots/*.png into a folder, which is created if necessary.
 
@@ -75,7 +84,7 @@ def write_report(folder: Path, measured: Sequence[VideoMetrics], networks: Netwo
     content = {
         "estimates": described(estimates(measured, networks)),
         "totals": described(networks.totals),
-        "videos": [{name: value for name, value in each._asdict().items() if name != "clip"} for each in measured],
+        "videos": [_in_json(each) for each in measured],
     }
     write_text(folder / "report.json", json.dumps(content, indent=1, allow_nan=False))
     plots = write_plots(folder / "plots", measured, networks.rows)
