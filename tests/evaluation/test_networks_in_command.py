@@ -128,7 +128,8 @@ def test_two_persons_are_compared_each_with_the_own_voice(given, tmp_path, capsy
     write_video(tmp_path / "source" / "two.mp4", film(*where), None)
     faces = ["--face", "15", "21", "33", "39", "--face", "79", "21", "97", "39"]
     _, table, told = run(capsys, *given, *faces)
-    assert "| csim | 1.000 |" in table and "sync_c" not in table
+    csim = next(line for line in table.splitlines() if line.startswith("| csim |"))
+    assert float(csim.split("|")[2]) > 0.95 and "sync_c" not in table
     assert "two.mp4: left out: sync_c: it is not known which voice is whose" in told
     for number in (1, 2):
         soundfile.write(tmp_path / "videos" / f"two.{number}.wav", tone(60), 16000)
