@@ -52,7 +52,7 @@ def films(clip):
         "drawn": drawn,
         "late": drawing(clip, (mouth.Mouth(*(np.roll(values, 3) for values in spoken)),)),
         "worse": worse(drawn),
-        "pasted": np.concatenate([drawn[:50], drawing(other, (other.spoken[0].mouth,))[50:]]),
+        "pasted": np.concatenate([drawn[:75], drawing(other, (other.spoken[0].mouth,))[75:]]),
     }
 
 
@@ -127,8 +127,8 @@ def test_breaks_are_found(one):
 def test_a_pasted_face_is_another_person(one):
     numbers, before = one.numbers("pasted"), one.numbers("drawn")
     (curve,) = (video["curves"]["identity"] for video in one.content["videos"] if video["name"] == "pasted")
-    assert min(curve[:2]) > 0.9 and all(value is None or value < 0.7 for value in curve[2:])
-    assert numbers["identity"] < before["identity"] - 0.1 or numbers["faces_found"] < 0.7
+    assert min(curve[:3]) > 0.9 and (curve[3] is None or curve[3] < 0.7)
+    assert numbers["identity"] < before["identity"] - 0.05 or numbers["faces_found"] < 0.8
 
 
 def test_what_changes_outside_is_compared_with_the_round_trip(one):
@@ -136,7 +136,7 @@ def test_what_changes_outside_is_compared_with_the_round_trip(one):
     floor = drawn["outside_db"] + drawn["outside_loss_db"]
     assert 20 < floor < 45 and drawn["outside_loss_db"] < -5  # nothing was changed: better than the blurred round trip
     assert pasted["outside_db"] + pasted["outside_loss_db"] == pytest.approx(floor, abs=3)  # other pixels are outside
-    assert pasted["outside_loss_db"] > 3  # another room
+    assert pasted["outside_loss_db"] > drawn["outside_loss_db"] + 3  # another room in the last second
 
 
 def test_the_wrong_speaker_is_found(two):
