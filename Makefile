@@ -28,7 +28,7 @@ demo: install
 	@echo "demo.mp4 has the speech in it. Its picture is noise: the demo's tiny checkpoint has random weights."
 
 test: install lint
-	$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 lint: install
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from itjax.sampling import chunk
 from itjax.sampling.chunk import Carry, ChunkInputs, Invariants, Program, Reference
 from itjax.sampling.color import ColorStatistics
 from itjax.sampling.denoise import EulerSteps
+from itjax.sampling.guidance import Scales
 
 
 def programs(networks, specs, mesh, height: int, width: int, persons: int):
@@ -26,7 +27,8 @@ def programs(networks, specs, mesh, height: int, width: int, persons: int):
     step = EulerSteps(spec(), spec(), TimeFeatures(spec(dit.dim), spec(6, dit.dim)), spec(dtype=jnp.bool_))
     masks = None if persons == 1 else spec(3, height * width // 256)
     color = ColorStatistics(spec(3), spec(3))
-    invariants = Invariants(weights["dit"], weights["vae"], spec(2, dit.text_len, dit.text_dim), step, color, masks)
+    prompts, scales = spec(2, dit.text_len, dit.text_dim), Scales(spec(), spec(), spec(), spec())
+    invariants = Invariants(weights["dit"], weights["vae"], prompts, step, scales, color, spec(), masks)
     carry = Carry(spec(sampler.motion_frames, height, width, 3), spec(dtype=jnp.int32))
     audio, reference = dit.audio, Reference(spec(*latents), spec(257, dit.clip_dim), spec(sampler.num_latents, 4))
     windows = spec(persons, sampler.frame_num, audio.window, audio.layers, audio.channels)

@@ -26,6 +26,7 @@ from itjax.sampling import chunk, denoise, rollout
 from itjax.sampling.chunk import Carry, ChunkInputs, Invariants, Program, Reference
 from itjax.sampling.color import color_statistics
 from itjax.sampling.denoise import Conditions, DenoisingState
+from itjax.sampling.guidance import scales_of
 from itjax.weights import mapping
 from itjax.weights.specs import network_specs
 from itjax.weights.tables import dit as dit_table
@@ -85,7 +86,8 @@ def inputs(sampler: Sampler):
     latents = (sampler.num_latents, HEIGHT // vae.spatial_stride, WIDTH // vae.spatial_stride, vae.z_dim)
     prompts = normal(2, dit.text_len, dit.text_dim)
     steps = encoders.euler_steps(program, weights["dit"], ())
-    invariants = Invariants(weights["dit"], weights["vae"], prompts, steps, color_statistics(picture), None)
+    numbers = scales_of(sampler), color_statistics(picture), jnp.asarray(sampler.color_strength)
+    invariants = Invariants(weights["dit"], weights["vae"], prompts, steps, *numbers, None)
     audio = dit.audio
     windows = normal(1, sampler.frame_num, audio.window, audio.layers, audio.channels)
     reference = Reference(normal(*latents), normal(257, dit.clip_dim), chunk.reference_mask(sampler.num_latents))

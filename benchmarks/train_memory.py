@@ -36,7 +36,7 @@ from itjax.training.state import TrainState
 
 SIZES = {"480": (640, 640), "720": (960, 960)}
 CHIP_GIB = {"v5e": 16, "v5p": 95, "v6e": 32}
-LARGE = 2**14  # elements: smaller arrays may be replicated on every chip
+LARGE = 2**21  # elements: smaller arrays, among them the vectors of all layers together, may be on every chip
 
 
 class Inputs(NamedTuple):

@@ -21,7 +21,7 @@ import numpy as np
 from itjax.config import DiTSizes, Networks
 from itjax.configs.training import PUBLISHED
 from itjax.models.dit import REMAT_POLICIES, init
-from itjax.parallel.sharding import make_mesh, parameter_sharding
+from itjax.parallel.sharding import make_mesh, with_shardings
 from itjax.records import SPEECH_MARGIN
 from itjax.training import data, flops, objective, parameters, state, step
 from itjax.training.objective import Batch
@@ -95,7 +95,7 @@ def measure(args: argparse.Namespace) -> None:
 def weights(sizes: DiTSizes, settings, mesh) -> tuple[dict, state.TrainState]:
     """Frozen parameters and the state, initialised on their shards."""
     abstract = jax.eval_shape(lambda: init(sizes, jax.random.key(0)))
-    shardings = jax.tree.map(lambda leaf: parameter_sharding(leaf.shape, mesh), abstract)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, with_shardings(abstract, mesh))
     leaves = parameters.flat(jax.jit(lambda: init(sizes, jax.random.key(0)), out_shardings=shardings)())
     trained_paths = parameters.flat(parameters.abstract(sizes, settings.trained)[0])
     frozen = {path: leaf.astype(settings.dtype) for path, leaf in leaves.items() if path not in trained_paths}

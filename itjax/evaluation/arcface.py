@@ -86,11 +86,11 @@ def _is_face_network(given: list, found: list) -> bool:
 
 
 def embeddings(
-    net: ArcFace, frames: UInt8[np.ndarray, "F H W 3"], meshes: Float[np.ndarray, "F 468 3"]
+    net: ArcFace, frames: UInt8[np.ndarray, "F H W 3"], points: Float[np.ndarray, "F 5 2"]
 ) -> Float32[np.ndarray, "F D"]:  # fmt: skip
-    """A unit vector for the face in each frame; NaN where `meshes` is NaN, which means that no face was found."""
-    found = np.isfinite(meshes).all((1, 2))
+    """A unit vector for the face in each frame; NaN where its five `points` are NaN: no face was found."""
+    found = np.isfinite(points).all((1, 2))
     result = np.full((len(frames), net.width), np.nan, np.float32)
     if found.any():
-        result[found] = net(np.stack([align(frames[i], five_points(meshes[i])) for i in np.flatnonzero(found)]))
+        result[found] = net(np.stack([align(frames[i], points[i]) for i in np.flatnonzero(found)]))
     return result

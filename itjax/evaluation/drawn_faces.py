@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from itjax.evaluation import drawn_model
+from itjax.evaluation import drawn_model, drawn_readings
 from itjax.evaluation.drawn_factors import factors
-from itjax.evaluation.drawn_model import BROWS, HEAD, MOUTH, PersonModel
-from itjax.evaluation.drawn_views import Place, cut, identity_of, pixels, reduced
+from itjax.evaluation.drawn_model import HEAD, PersonModel
+from itjax.evaluation.drawn_views import Place, cuts, identity_of, reduced
 from itjax.evaluation.faces import FaceTrack
 
 # F frames · H W pixels
@@ -26,27 +26,27 @@ def track(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any]) -> FaceT
     `person`: an entry of `people` in a clip's ground truth. Only its `identity` and its `seen` in the first frame are read.
     """
     small, start, scale = reduced(frames, person)
-    model = drawn_model.learn(identity_of(person), small[0], start)
+    who = identity_of(person)
+    model = drawn_model.learn(who, small[0], start)
     places, heads, misfits = _follow(small, start, model)
     found = misfits < MISFIT
-    angles = model.steps[-1](heads)[:, 4:]
-    turned = angles.tolist()
-    mouths = pixels(
-        [cut(f, place, MOUTH, drawn_model.mouth_shift(*a)) for f, place, a in zip(small, places, turned, strict=True)]
-    )
-    brows = pixels(
-        [cut(f, place, BROWS, drawn_model.brows_shift(*a)) for f, place, a in zip(small, places, turned, strict=True)]
-    )
-    opening = model.mouth(drawn_model.with_inside(mouths, model.around))[:, 0]
-    where = np.array(places)
-    unless_lost = lambda values: np.where(found.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
+    values = np.full((len(frames), 8), np.nan)
+    if found.any():
+        roughly = model.steps[-1](heads[found])
+        light = 1.0 if model.light(heads[found]).mean() > 0 else -1.0
+        numbers = np.flatnonzero(found).tolist()
+        read = drawn_readings.read(
+            [small[n] for n in numbers], who, model.behind, [places[n] for n in numbers], roughly[:, 4:], light
+        )
+        values[found] = np.column_stack([np.array(read.places), read.angles, read.opening, read.brows])
+    x, y, size, roll, yaw, pitch, opening, brows = values.T
     return FaceTrack(
         found,
-        unless_lost((where[:, :2] + 0.5) / scale - 0.5),
-        unless_lost(where[:, 2] / scale),
-        unless_lost(np.concatenate([angles, where[:, 3:]], axis=1)),
-        unless_lost(opening.clip(0)),
-        unless_lost(model.brows(brows)[:, 0]),
+        (np.stack([x, y], axis=1) + 0.5) / scale - 0.5,
+        size / scale,
+        np.stack([yaw, pitch, roll], axis=1),
+        opening.clip(0),
+        brows,
     )
 
 
@@ -76,6 +76,6 @@ def _settle(
 ) -> tuple[Place, Float32[np.ndarray, " D"], float]:
     """The place that is read from a guess, the cut-out there, and how unlike the person that is."""
     for step in model.steps:
-        place = drawn_model.corrected(place, step(pixels([cut(frame, place, HEAD)]))[0])
-    head = pixels([cut(frame, place, HEAD)])
+        place = drawn_model.corrected(place, step(cuts([frame], [place], HEAD))[0])
+    head = cuts([frame], [place], HEAD)
     return place, head[0], float(model.likeness.misfit(head)[0])

@@ -1,20 +1,20 @@
 """Which factors of a drawn person's identity are seen again in a video, by comparison with drawings that lack them."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from itjax.evaluation.drawn_model import HEAD, MOUTH, Linear, mouth_shift, recolored, ridge
+from itjax.evaluation.drawn_linear import Linear, recolored, ridge
+from itjax.evaluation.drawn_model import HEAD, softened
+from itjax.evaluation.drawn_readings import MOUTH, mouth_shift
 from itjax.evaluation.drawn_views import (
-    Appearance,
-    Grid,
     Place,
     canvas_places,
-    cut,
+    coverage,
+    cuts,
     identity_of,
-    pixels,
     random_appearances,
     random_walls,
     reduced,
@@ -26,20 +26,24 @@ from itjax.synthetic.face import Identity, darken
 
 # F frames · N drawings · D pixels of a cut-out, three colours each
 
-DRAWINGS = 10  # of each alternative
-BLURS = (0.5, 1.3)  # pixels
+DRAWINGS = 8  # of each alternative
+LIGHT = 1.0  # its side is not known
+SOFTER = (0.0, 1.25)  # pixels: further blur of the drawings
+PLACE_ERROR = 0.02
 STYLES = ("short", "long", "tied", "curly", "no")
-OTHER = (40, 200, 90)  # a colour that no part of a person has
+ALTERNATIVES = ("hair_style", "glasses", "beard", "width")
+CHANGE = 100  # levels
+PURPLE = (120, 60, 160)
 TOLERANCE = 38.0  # levels (Euclidean, RGB): between the names' colours are 43 and more
 LEAST_PIXELS = 3.0  # of the cut-out, that show a part whose colour is to be read
 WIDTH_STEP = 0.10  # head widths are told apart from those that differ by that much
 
 
-class Part(NamedTuple):
-    """A part of one colour: how much each pixel of a cut-out shows it (sum 1), and the mean colour expected there."""
+class Drawn(NamedTuple):
+    """Cut-outs of the same drawings, some of them blurred."""
 
-    share: Float32[np.ndarray, " P"]
-    color: Float32[np.ndarray, "3"]
+    heads: Float32[np.ndarray, "N D"]
+    mouths: Float32[np.ndarray, "N E"]
 
 
 def factors(
@@ -51,31 +55,24 @@ def factors(
     the person's side of linear discriminants between drawings of it and of the same person with another such factor.
     `hair` is left out where nearly none would be seen.
     """
+    if not track.found.any():
+        return {name: np.zeros(len(frames), bool) for name in ("skin", "clothes", "lips", *ALTERNATIVES)}
     pictures, start, scale = reduced(frames, person)
-    who = identity_of(person)
-    rng = np.random.default_rng(11)
-    shown = random_appearances(rng, DRAWINGS)
-    walls = random_walls(rng, DRAWINGS, without(pictures[0], start, who), start)
-    drawn = lambda changed, grid=HEAD: _cuts(rng, changed, shown, start.size, walls, grid)
-    own, found = drawn(who), track.found
-    seen, mouths = (_seen(pictures, track, scale, grid) for grid in (HEAD, MOUTH))
-    results = {}
-    recolorings = {
-        "skin": (who.skin, who._replace(skin=OTHER)),
-        "hair": (who.hair, who._replace(hair=OTHER)),
-        "clothes": (who.clothes, who._replace(clothes=OTHER)),
-    }
-    for name, (color, other) in recolorings.items():
-        part = _part(own, drawn(other), np.subtract(OTHER, color))
-        if part is not None:
-            means = np.einsum("fpc,p->fc", seen.reshape(len(seen), -1, 3), part.share)
-            results[name] = np.linalg.norm(means - part.color, axis=1) < TOLERANCE
-    own_mouths = drawn(who, MOUTH)
-    other_lips = [who._replace(lips=color) for color in (darken(who.skin, 0.1), (120, 60, 160))]
-    results["lips"] = _on_own_side(rng, mouths, own_mouths, [drawn(other, MOUTH) for other in other_lips])
+    who, places = identity_of(person), _places(track, scale)
+    numbers = np.flatnonzero(track.found)
+    heads = cuts((pictures[number] for number in numbers), places, HEAD)
+    mouths = cuts((pictures[number] for number in numbers), places, MOUTH, mouth_shift(*track.pose[numbers, :2].T))
+    draw = _drawing(track, places, without(pictures[0], start, coverage(who, start.size, start.roll)))
+    rng = np.random.default_rng(12)
+    own = draw(who)
+    results = _colors(who, draw, own.heads, heads)
+    results["lips"] = _on_own_side(rng, mouths, own.mouths, _other_lips(who, draw, own.mouths))
     for name, changed in _alternatives(who).items():
-        results[name] = _on_own_side(rng, seen, own, [drawn(other) for other in changed])
-    return {name: values & found for name, values in results.items()}
+        others = [draw(other).heads for other in changed]
+        if name == "width":
+            others.append(2 * own.heads - others[0])  # as much narrower
+        results[name] = _on_own_side(rng, heads, own.heads, others)
+    return {name: _in_all_frames(values, track.found) for name, values in results.items()}
 
 
 def _alternatives(who: Identity) -> dict[str, list[Identity]]:
@@ -84,68 +81,96 @@ def _alternatives(who: Identity) -> dict[str, list[Identity]]:
         "hair_style": [who._replace(hair_style=style) for style in STYLES if style != who.hair_style],
         "glasses": [who._replace(glasses=not who.glasses)],
         "beard": [who._replace(beard=not who.beard)],
-        "width": [who._replace(width=who.width - WIDTH_STEP), who._replace(width=who.width + WIDTH_STEP)],
+        "width": [who._replace(width=who.width + WIDTH_STEP)],
     }
 
 
-def _cuts(
-    rng: np.random.Generator, who: Identity, shown: Appearance, size: float, walls: UInt8[np.ndarray, "N H H 3"], grid: Grid
-) -> Float32[np.ndarray, "B N D"]:
-    """Cut-outs of drawings of a person, as they are and blurred, with small errors of the place."""
-    drawn = views(who, shown, 1.0, size, walls.copy())
-    cuts = []
-    for sigma in BLURS:
-        pictures = [cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture for picture in drawn]
-        near = [p._replace(x=p.x + dx, y=p.y + dy) for p, (dx, dy) in
-                zip(canvas_places(shown, size), rng.normal(0, 0.02 * size, (len(drawn), 2)), strict=True)]  # fmt: skip
-        cuts.append(
-            pixels(
-                [
-                    cut(picture, place, grid, _shift(grid, *angles))
-                    for picture, place, *angles in zip(pictures, near, shown.yaw, shown.pitch, strict=True)
-                ]
-            )
-        )
-    return np.stack(cuts)
+def _places(track: FaceTrack, scale: float) -> list[Place]:
+    """The places of the frames in which the person is found, in reduced pictures."""
+    x, y = ((track.center[track.found] + 0.5) * scale - 0.5).T
+    columns = np.stack([x, y, track.size[track.found] * scale, track.pose[track.found, 2]], axis=1)
+    return [Place(*each) for each in columns.tolist()]
 
 
-def _seen(pictures: list[np.ndarray], track: FaceTrack, scale: float, grid: Grid) -> Float32[np.ndarray, "F D"]:
-    """The cut-out of each frame; zeros where no face was found."""
-    rows = np.zeros((len(pictures), 3 * int(np.prod(grid.shape))), np.float32)
-    for number in np.flatnonzero(track.found):
-        x, y = (track.center[number] + 0.5) * scale - 0.5
-        yaw, pitch, roll = (float(angle) for angle in track.pose[number])
-        place = Place(float(x), float(y), float(track.size[number] * scale), roll)
-        rows[number] = pixels([cut(pictures[number], place, grid, _shift(grid, yaw, pitch))])[0]
-    return rows
+def _drawing(
+    track: FaceTrack, places: list[Place], behind: UInt8[np.ndarray, "h w 3"]
+) -> Callable[[Identity], Drawn]:  # fmt: skip
+    """A function that draws any person as the person is held in some of the frames, and cuts out heads and mouths."""
+    rng, size = np.random.default_rng(11), float(np.median([place.size for place in places]))
+    chosen = np.arange(DRAWINGS) * len(places) // DRAWINGS
+    yaw, pitch, roll = track.pose[track.found][chosen].T
+    shown = random_appearances(rng, DRAWINGS)._replace(yaw=yaw, pitch=pitch, roll=roll)
+    walls = random_walls(rng, behind, [places[number]._replace(size=size) for number in chosen])
+    errors = rng.normal(0, PLACE_ERROR * size, (len(SOFTER) * DRAWINGS, 2)).tolist()
+    near = [
+        place._replace(x=place.x + dx, y=place.y + dy)
+        for place, (dx, dy) in zip(canvas_places(shown, size) * len(SOFTER), errors, strict=True)
+    ]
+    shifts = np.tile(mouth_shift(yaw, pitch), (len(SOFTER), 1))
+
+    def draw(who: Identity) -> Drawn:
+        drawn = views(who, shown, LIGHT, size, walls.copy())
+        pictures = softened([*drawn] * len(SOFTER), np.repeat(SOFTER, DRAWINGS))
+        return Drawn(cuts(pictures, near, HEAD), cuts(pictures, near, MOUTH, shifts))
+
+    return draw
 
 
-def _shift(grid: Grid, yaw: float, pitch: float) -> tuple[float, float]:
-    return mouth_shift(yaw, pitch) if grid is MOUTH else (0.0, 0.0)
+def _colors(
+    who: Identity, draw: Callable[[Identity], Drawn], own: Float32[np.ndarray, "N D"], heads: Float32[np.ndarray, "F D"]
+) -> dict[str, Bool[np.ndarray, " F"]]:
+    """Whether skin, hair and clothes have their colours. Parts that are too small to be read are left out."""
+    # red is changed in the skin, green in the hair, blue in the clothes: one drawing shows where all of them are
+    (red, *skin), (first, green, last), (*clothes, blue) = who.skin, who.hair, who.clothes
+    changes = np.array([_away(value) for value in (red, green, blue)])
+    red, green, blue = (np.array([red, green, blue]) + changes).tolist()
+    other = who._replace(skin=(red, *skin), hair=(first, green, last), clothes=(*clothes, blue))
+    changed = draw(other).heads
+    mean = own.mean(0).reshape(-1, 3)
+    shares = ((changed.mean(0).reshape(-1, 3) - mean) / changes).clip(0, 1) ** 2
+    results = {}
+    for name, share in zip(("skin", "hair", "clothes"), shares.T, strict=True):
+        if share.sum() > LEAST_PIXELS:
+            weights = share / share.sum()
+            means = np.einsum("fpc,p->fc", heads.reshape(len(heads), -1, 3), weights)
+            results[name] = np.linalg.norm(means - weights @ mean, axis=1) < TOLERANCE
+    return results
 
 
-def _part(own: Float32[np.ndarray, "B N D"], other: Float32[np.ndarray, "B N D"], change: np.ndarray) -> Part | None:
-    """The part that changes with one of the colours; None if it is too small to be read."""
-    mean, changed = (rows[1].mean(0).reshape(-1, 3) for rows in (own, other))  # slightly blurred
-    share = ((changed - mean) @ change / (change @ change)).clip(0, 1) ** 2
-    if share.sum() < LEAST_PIXELS:
-        return None
-    share /= share.sum()
-    return Part(share.astype(np.float32), share @ mean)
+def _away(value: int) -> int:
+    """By how much a level is changed to see where it is."""
+    return CHANGE if value < 128 else -CHANGE
+
+
+def _other_lips(
+    who: Identity, draw: Callable[[Identity], Drawn], own: Float32[np.ndarray, "N D"]
+) -> list[Float32[np.ndarray, "N D"]]:
+    """Mouths with lips that look like skin, and purple ones."""
+    changes = np.array([_away(value) for value in who.lips])
+    changed = draw(who._replace(lips=tuple((who.lips + changes).tolist()))).mouths
+    shares = (changed - own).reshape(len(own), -1, 3) / changes
+    return [
+        (own.reshape(shares.shape) + shares * np.subtract(color, who.lips)).reshape(own.shape).astype(np.float32)
+        for color in (darken(who.skin, 0.1), PURPLE)
+    ]
+
+
+def _in_all_frames(values: Bool[np.ndarray, " n"], found: Bool[np.ndarray, " F"]) -> Bool[np.ndarray, " F"]:
+    result = np.zeros(len(found), bool)
+    result[found] = values
+    return result
 
 
 def _on_own_side(
-    rng: np.random.Generator, seen: Float32[np.ndarray, "F D"], own: Float32[np.ndarray, "B N D"],
-    others: list[Float32[np.ndarray, "B N D"]],
+    rng: np.random.Generator, seen: Float32[np.ndarray, "F D"], own: Float32[np.ndarray, "N D"],
+    others: list[Float32[np.ndarray, "N D"]],
 ) -> Bool[np.ndarray, " F"]:  # fmt: skip
     """Whether each cut-out is more like the person than like any of the others."""
     return np.all([_discriminant(rng, own, other)(seen)[:, 0] > 0 for other in others], axis=0)
 
 
-def _discriminant(
-    rng: np.random.Generator, own: Float32[np.ndarray, "B N D"], other: Float32[np.ndarray, "B N D"]
-) -> Linear:
+def _discriminant(rng: np.random.Generator, own: Float32[np.ndarray, "N D"], other: Float32[np.ndarray, "N D"]) -> Linear:
     """Positive on cut-outs of the first kind, negative on those of the second."""
-    rows = np.concatenate([own.reshape(-1, own.shape[-1]), other.reshape(-1, own.shape[-1])])
+    rows = np.concatenate([own, other])
     sides = np.repeat(np.array([[1], [-1]], np.float32), len(rows) // 2, axis=0)
     return ridge(recolored(rng, rows), sides)

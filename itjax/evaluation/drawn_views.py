@@ -1,22 +1,24 @@
 """Views of a drawn person's head: where it is cut out of a picture, and how it looks there in any pose."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from itjax.synthetic import mouth as mouths
 from itjax.synthetic.face import Identity, Look, Pose, person_layers
-from itjax.synthetic.face.pen import paint
+from itjax.synthetic.face.pen import Layer, paint
 from itjax.synthetic.mouth import Mouth
 from itjax.synthetic.scene import SUPERSAMPLING
 
 # H W pixels of a picture · h w pixels of a cut-out · lengths without a unit are in halves of the head's height
 
+BLUR = 0.8  # pixels: small pictures are read blurred, as else they depend on where between the pixels a head is
 LARGEST = 20.0  # pixels in half a head's height: larger heads are read from reduced pictures
-CANVAS = 4.4  # width of the pictures that are drawn here
-CANVAS_CENTER = (2.2, 2.0)  # of the head in them
+CANVAS = 3.7  # width of the pictures that are drawn here
+CANVAS_CENTER = (1.85, 1.7)  # of the head in them
 
 
 class Place(NamedTuple):
@@ -43,7 +45,7 @@ class Grid(NamedTuple):
         return round(self.height * self.density), round(self.width * self.density)
 
 
-def cut(picture: np.ndarray, place: Place, grid: Grid, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+def cut(picture: np.ndarray, place: Place, grid: Grid, shift: Sequence[float] = (0.0, 0.0)) -> np.ndarray:
     """The pixels of the grid, upright, whatever the head's position, size and roll. `shift` moves the grid."""
     rows, columns = grid.shape
     step = place.size / grid.density
@@ -55,6 +57,15 @@ def cut(picture: np.ndarray, place: Place, grid: Grid, shift: tuple[float, float
     return cv2.warpAffine(
         picture, matrix, (columns, rows), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
     )
+
+
+def cuts(
+    pictures: Iterable[np.ndarray], places: Sequence[Place], grid: Grid, shifts: Float[np.ndarray, "N 2"] | None = None
+) -> Float32[np.ndarray, "N D"]:
+    """Cut-outs, one of each picture, as rows of numbers."""
+    moved = np.zeros((len(places), 2)) if shifts is None else shifts
+    rows = [cut(picture, place, grid, shift) for picture, place, shift in zip(pictures, places, moved.tolist(), strict=True)]
+    return np.stack(rows).reshape(len(rows), -1).astype(np.float32)
 
 
 class Appearance(NamedTuple):
@@ -87,16 +98,23 @@ def views(
     who: Identity, shown: Appearance, light: float, size: float, walls: UInt8[np.ndarray, "N H H 3"]
 ) -> UInt8[np.ndarray, "N h h 3"]:
     """Draws the person with heads of half height `size` in pixels, at `canvas_places`, over `walls`, which it overwrites."""
-    count, none = len(walls), np.zeros(len(walls))
+    return _painted(walls, _layers(who, shown, light, size))
+
+
+def _layers(who: Identity, shown: Appearance, light: float, size: float) -> list[Layer]:
+    count, none = len(shown.roll), np.zeros(len(shown.roll))
     pose = Pose(shown.yaw, shown.pitch, shown.roll, none, none, np.full(count, size))
     origin = np.tile(np.array(CANVAS_CENTER) * size * SUPERSAMPLING - 0.5, (count, 1))
-    layers, _ = person_layers(who, pose, shown.mouth, shown.look, light, np.full(count, float(SUPERSAMPLING)), origin)
+    return person_layers(who, pose, shown.mouth, shown.look, light, np.full(count, float(SUPERSAMPLING)), origin, False)[0]
+
+
+def _painted(walls: UInt8[np.ndarray, "N H H 3"], layers: list[Layer]) -> UInt8[np.ndarray, "N h h 3"]:
     side = walls.shape[1] // SUPERSAMPLING
-    pictures = []
-    for number, picture in enumerate(walls):
-        paint(picture, layers, number)
-        pictures.append(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA))
-    return np.stack(pictures)
+    pictures = np.empty((len(walls), side, side, 3), np.uint8)
+    for number, (wall, picture) in enumerate(zip(walls, pictures, strict=True)):
+        paint(wall, layers, number)
+        cv2.resize(wall, (side, side), dst=picture, interpolation=cv2.INTER_AREA)
+    return pictures
 
 
 def canvas_places(shown: Appearance, size: float) -> list[Place]:
@@ -105,20 +123,18 @@ def canvas_places(shown: Appearance, size: float) -> list[Place]:
     return [Place(x, y, size, float(roll)) for roll in shown.roll]
 
 
-def coverage(who: Identity, shown: Appearance, size: float) -> Float32[np.ndarray, "N h h"]:
-    """How much of each pixel of `views` the person covers, 0 to 1."""
-    side = round(CANVAS * size) * SUPERSAMPLING
-    black, white = (
-        views(who, shown, 1.0, size, np.full((len(shown.roll), side, side, 3), level, np.uint8)) for level in (0, 255)
-    )
+def coverage(who: Identity, size: float, roll: float) -> Float32[np.ndarray, "h h"]:
+    """How much of each pixel of a view the person covers who looks straight ahead, 0 to 1."""
+    one, side = np.zeros(1), round(CANVAS * size) * SUPERSAMPLING
+    layers = _layers(who, Appearance(one, one, one + roll, Mouth(*(one,) * 5), Look(*(one,) * 5)), 1.0, size)
+    black, white = (_painted(np.full((1, side, side, 3), level, np.uint8), layers)[0] for level in (0, 255))
     return 1 - (white.astype(np.float32) - black).mean(-1) / 255
 
 
-def without(picture: UInt8[np.ndarray, "H W 3"], place: Place, who: Identity) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture without the person, about: what is behind is continued from around it."""
-    one = np.zeros(1)
-    still = Appearance(one, one, one + place.roll, Mouth(*(one,) * 5), Look(*(one,) * 5))
-    covered = coverage(who, still, place.size)[0]
+def without(
+    picture: UInt8[np.ndarray, "H W 3"], place: Place, covered: Float32[np.ndarray, "h h"]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture without the person, about: what is behind is continued from around it. `covered`: its coverage."""
     x, y = (value * place.size - 0.5 for value in CANVAS_CENTER)
     moved = cv2.warpAffine(covered, np.array([[1, 0, place.x - x], [0, 1, place.y - y]]), picture.shape[1::-1])
     mask = cv2.dilate((moved > 0.05).astype(np.uint8), np.ones((5, 5), np.uint8))
@@ -126,18 +142,19 @@ def without(picture: UInt8[np.ndarray, "H W 3"], place: Place, who: Identity) ->
 
 
 def random_walls(
-    rng: np.random.Generator, count: int, behind: UInt8[np.ndarray, "H W 3"], place: Place
+    rng: np.random.Generator, behind: UInt8[np.ndarray, "H W 3"], places: list[Place]
 ) -> UInt8[np.ndarray, "N h h 3"]:
-    """Walls for `views`: what is behind a head at `place`, moved and lit at random."""
-    size = place.size
-    side = round(CANVAS * size) * SUPERSAMPLING
-    walls = []
-    for dx, dy in rng.normal(0, 0.25, (count, 2)):
-        corner = (place.x + (dx - CANVAS_CENTER[0]) * size, place.y + (dy - CANVAS_CENTER[1]) * size)
-        matrix = np.array([[1 / SUPERSAMPLING, 0, corner[0]], [0, 1 / SUPERSAMPLING, corner[1]]])
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        walls.append(cv2.warpAffine(behind, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE))
-    return np.stack(walls)
+    """Walls for `views`: what is behind heads at the places, moved at random. The heads are of one size."""
+    size = places[0].size
+    side = round(CANVAS * size)
+    walls = np.empty((len(places), side * SUPERSAMPLING, side * SUPERSAMPLING, 3), np.uint8)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    for wall, place, (dx, dy) in zip(walls, places, rng.normal(0, 0.25, (len(places), 2)).tolist(), strict=True):
+        x, y = place.x + (dx - CANVAS_CENTER[0]) * size, place.y + (dy - CANVAS_CENTER[1]) * size
+        matrix = np.array([[1, 0, x], [0, 1, y]])
+        small = cv2.warpAffine(behind, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        cv2.resize(small, wall.shape[1::-1], dst=wall, interpolation=cv2.INTER_NEAREST)
+    return walls
 
 
 def identity_of(person: dict[str, Any]) -> Identity:
@@ -159,9 +176,4 @@ def reduced(
     place = Place(x, y, size * scale, roll)
     height, width = (round(side * scale) for side in frames.shape[1:3])
     pictures = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
-    return pictures, place, scale
-
-
-def pixels(cuts: list[np.ndarray]) -> Float32[np.ndarray, "N D"]:
-    """Cut-outs as rows of numbers."""
-    return np.stack(cuts).reshape(len(cuts), -1).astype(np.float32)
+    return [cv2.GaussianBlur(picture, (0, 0), BLUR) for picture in pictures], place, scale

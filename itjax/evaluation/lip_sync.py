@@ -18,6 +18,7 @@ SMOOTHING = 13  # frames of the running median
 MAX_GAP = 25  # frames without a face, within which boxes are interpolated
 GREY = 110  # outside the picture
 SIDE = 224  # of a crop in pixels
+BLOCK = 256  # windows that are compared at a time
 MIN_FRAMES = 50  # below, most windows would be compared with nothing at the largest shifts
 
 
@@ -34,44 +35,52 @@ class Agreement(NamedTuple):
 
 def agreement(lips: Float[np.ndarray, "N D"], sound: Float[np.ndarray, "N D"]) -> Agreement:
     """Compares each window's lips with the sound up to 15 frames away, in both directions; beyond its ends it is 0."""
-    padded = np.pad(np.asarray(sound, np.float64), ((MAX_SHIFT, MAX_SHIFT), (0, 0)))
-    distances = [
-        # torch's pairwise_distance adds 1e-6 to each difference
-        float(np.linalg.norm(lips - padded[shift : shift + len(lips)] + 1e-6, axis=1).mean())
-        for shift in range(2 * MAX_SHIFT + 1)
-    ]
+    padded = np.pad(sound, ((MAX_SHIFT, MAX_SHIFT), (0, 0)))
+    sums = np.zeros(2 * MAX_SHIFT + 1)
+    for start in range(0, len(lips), BLOCK):
+        block = np.asarray(lips[start : start + BLOCK], np.float64)
+        for shift in range(len(sums)):
+            heard = padded[start + shift : start + shift + len(block)]
+            # torch's pairwise_distance adds 1e-6 to each difference
+            sums[shift] += np.linalg.norm(block - heard + 1e-6, axis=1).sum()
+    distances = sums / len(lips)
     best = int(np.argmin(distances))
-    return Agreement(float(np.median(distances)) - distances[best], distances[best], MAX_SHIFT - best)
+    return Agreement(float(np.median(distances)) - float(distances[best]), float(distances[best]), MAX_SHIFT - best)
 
 
-def boxes_of(meshes: Float[np.ndarray, "F 468 3"]) -> Float[np.ndarray, "F 4"] | None:
-    """(left, top, right, bottom) of the face mesh in each frame; frames without a face (NaN) are interpolated.
+def boxes_of(found: Float[np.ndarray, "F 4"]) -> Float[np.ndarray, "F 4"]:
+    """(left, top, right, bottom) of the face in each frame; frames without a face (NaN) are interpolated.
 
-    None if there are too few frames, or no face over more than 25 frames.
+    Raises:
+        ValueError: If there are too few frames, or no face over more than 25 frames.
     """
-    found = np.flatnonzero(np.isfinite(meshes).all((1, 2)))
-    limits = np.concatenate([[-1], found, [len(meshes)]])
-    if len(meshes) < MIN_FRAMES or not len(found) or np.diff(limits).max() - 1 > MAX_GAP:
-        return None
-    points = meshes[found, :, :2]
-    seen = np.concatenate([points.min(1), points.max(1)], axis=1)
-    return np.stack([np.interp(np.arange(len(meshes)), found, side) for side in seen.T], axis=1)
+    if len(found) < MIN_FRAMES:
+        raise ValueError(f"{len(found)} frames with sound are less than two seconds")
+    known = np.flatnonzero(np.isfinite(found).all(1))
+    limits = np.concatenate([[-1], known, [len(found)]])
+    if np.diff(limits).max() - 1 > MAX_GAP:
+        raise ValueError("no face is found for more than a second")
+    return np.stack([np.interp(np.arange(len(found)), known, side) for side in found[known].T], axis=1)
 
 
-def crops(frames: UInt8[np.ndarray, "F H W 3"], boxes: Float[np.ndarray, "F 4"]) -> UInt8[np.ndarray, "F 224 224 3"]:
-    """A square around each face that reaches further below and to the sides than its box, which is smoothed in time."""
+def squares(boxes: Float[np.ndarray, "F 4"]) -> Float[np.ndarray, "F 3"]:
+    """Half the side and the middle (y, x) of a square around each box, smoothed in time: what `crops` reads."""
     left, top, right, bottom = boxes.T
-    half = _median(np.maximum(bottom - top, right - left) / 2)
-    y, x = _median((top + bottom) / 2), _median((left + right) / 2)
-    faces = []
-    for frame, size, down, across in zip(frames, half, y, x, strict=True):
+    sides = np.maximum(bottom - top, right - left) / 2, (top + bottom) / 2, (left + right) / 2
+    return np.stack([_median(track) for track in sides], axis=1)
+
+
+def crops(frames: UInt8[np.ndarray, "F H W 3"], faces: Float[np.ndarray, "F 3"]) -> UInt8[np.ndarray, "F 224 224 3"]:
+    """A picture around each face (of `squares`) that reaches further below and to the sides."""
+    cut = []
+    for frame, (size, down, across) in zip(frames, faces, strict=True):
         pad = int(size * (1 + 2 * PADDING))
         framed = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), constant_values=GREY)
         rows = slice(max(0, int(down + pad - size)), int(down + pad + size * (1 + 2 * PADDING)))
         columns = slice(max(0, int(across + pad - size * (1 + PADDING))), int(across + pad + size * (1 + PADDING)))
         face = framed[rows, columns]
-        faces.append(cv2.resize(face, (SIDE, SIDE)) if face.size else np.full((SIDE, SIDE, 3), GREY, np.uint8))
-    return np.stack(faces).astype(np.uint8)
+        cut.append(cv2.resize(face, (SIDE, SIDE)) if face.size else np.full((SIDE, SIDE, 3), GREY, np.uint8))
+    return np.stack(cut).astype(np.uint8)
 
 
 def _median(track: Float[np.ndarray, " F"]) -> Float[np.ndarray, " F"]:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+NETWORKS = "networks"  # group of the metrics of published networks, whose rows come from the networks that are loaded
+
 
 class Metric(NamedTuple):
     """A row of the report's table."""

@@ -12,6 +12,7 @@ RATE = 16000
 WINDOW, STEP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms
 FILTERS, COEFFICIENTS, LIFTER = 26, 13, 22
 PREEMPHASIS = 0.97
+BLOCK = 4096  # frames at a time: spectra are 20 times as large as the sound
 
 
 def mfcc(samples: Num[np.ndarray, " n"]) -> Float[np.ndarray, "T 13"]:
@@ -24,6 +25,10 @@ def mfcc(samples: Num[np.ndarray, " n"]) -> Float[np.ndarray, "T 13"]:
     count = 1 + max(0, -(-(len(signal) - WINDOW) // STEP))
     signal = np.pad(signal, (0, max(0, (count - 1) * STEP + WINDOW - len(signal))))
     frames = np.lib.stride_tricks.sliding_window_view(signal, WINDOW)[::STEP][:count]
+    return np.concatenate([_cepstra(frames[start : start + BLOCK]) for start in range(0, count, BLOCK)])
+
+
+def _cepstra(frames: Float[np.ndarray, "T 400"]) -> Float[np.ndarray, "T 13"]:
     power = np.abs(np.fft.rfft(frames, FFT)) ** 2 / FFT
     cepstra = np.log(_positive(power @ _filters().T)) @ _cosines().T
     cepstra *= 1 + LIFTER / 2 * np.sin(np.pi * np.arange(COEFFICIENTS) / LIFTER)

@@ -184,7 +184,7 @@ def following(
     if reference is not None:
         frames = min(len(reference), seen.num_frames)
         numbers.add("camera", lambda: _camera(seen.camera[:frames], reference[:frames]))
-    if source is None:
+    if source is None or not tracks:  # nothing says where the speakers are
         return
     outside = {"outside": source.error_outside}
     if source.floor_error is not None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from itjax.disk import atomic_path, output_errors
 from itjax.errors import UserError
-from itjax.evaluation.metrics import METRICS
+from itjax.evaluation.metrics import METRICS, Metric
 from itjax.evaluation.video import VideoMetrics
 
 CURVES = {
@@ -16,6 +16,7 @@ CURVES = {
     "brightness": "brightness, levels of 255",
     "sharpness": "sharpness, variance of the Laplacian",
     "identity": "fraction of the factors seen again",
+    "csim": "CSIM to the first face of the source",
     "step": "mean step between frames, levels of 255",
 }
 MOST_LINES = 30  # videos whose own curves are drawn besides their mean
@@ -45,15 +46,15 @@ def _figure_class() -> Any:
     return figure
 
 
-def write_plots(folder: Path, measured: Sequence["VideoMetrics"]) -> list[str]:
-    """Writes the plots for which there are values; returns the names of the files.
+def write_plots(folder: Path, measured: Sequence[VideoMetrics], more: Sequence[Metric] = ()) -> list[str]:
+    """Writes the plots for which there are values, of the usual metrics and `more`; returns the names of the files.
 
     Raises:
         OutputError: If a file cannot be written.
     """
     figure_class, written = _figure_class(), []
-    for group in dict.fromkeys(metric.group for metric in METRICS):
-        metrics = [metric for metric in METRICS if metric.group == group]
+    for group in dict.fromkeys(metric.group for metric in (*METRICS, *more)):
+        metrics = [metric for metric in (*METRICS, *more) if metric.group == group]
         values = {m.name: [each.numbers[m.name] for each in measured if m.name in each.numbers] for m in metrics}
         if present := {name: found for name, found in values.items() if found}:
             written.append(_save(folder, f"{group}.png", _spread(figure_class, present)))

@@ -1,5 +1,10 @@
-"""Measures videos in parallel processes, each with one video at a time."""
+"""Measures videos in parallel processes, each with one video and one thread at a time.
 
+Who calls `measure` in a process of its own sets the threads itself: `OPENBLAS_NUM_THREADS=1` before NumPy is imported, and
+`cv2.setNumThreads(1)`. More threads do not make it faster, as its matrices are small, but wait for work at full load.
+"""
+
+import contextlib
 import os
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -10,6 +15,7 @@ import cv2
 
 from itjax.evaluation.video import Job, VideoMetrics, measure
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 ENDED = "{}: the process that measured it ended (is there too little memory?). Scale the video down, or cut it."
 
 
@@ -33,7 +39,8 @@ def _together(jobs: Sequence[Job], workers: int) -> Generator[VideoMetrics, None
     unfinished: list[Job] = []
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread)
     try:
-        running = {pool.submit(measure, job): job for job in jobs}
+        with one_thread_each():
+            running = {pool.submit(measure, job): job for job in jobs}
         for future in as_completed(running):
             try:
                 measured = future.result()
@@ -44,6 +51,19 @@ def _together(jobs: Sequence[Job], workers: int) -> Generator[VideoMetrics, None
     finally:
         pool.shutdown(cancel_futures=True)
     return unfinished
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Processes that are started meanwhile compute matrices in one thread: NumPy looks at its environment when it loads."""
+    before = {name: os.environ[name] for name in THREADS if name in os.environ}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name in THREADS:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _one_thread() -> None:

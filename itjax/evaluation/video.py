@@ -10,7 +10,9 @@ from jaxtyping import Bool, Float
 
 from itjax.errors import UserError
 from itjax.evaluation import finders, truths
+from itjax.evaluation.clip import Clip, FilePieces, Person
 from itjax.evaluation.collect import Companions, Seen, collect
+from itjax.evaluation.face_points import Recorder, first_faces
 from itjax.evaluation.finders import Box, Factors, Finder
 from itjax.evaluation.landmarks import Detector
 from itjax.evaluation.numbers import Heard, Numbers, body, breaks, drift, following, identity, lips
@@ -28,7 +30,7 @@ class Job(NamedTuple):
     """A video and what it is compared with; the folders hold files of the same name.
 
     `chunk`: frames of a chunk and those that two chunks share; None: as the file tells. `faces`: boxes of the faces in the
-    first frame, for landmarks.
+    first frame, for landmarks. `for_networks`: whether to tell what published networks are given (`VideoMetrics.clip`).
     """
 
     video: Path
@@ -39,12 +41,13 @@ class Job(NamedTuple):
     landmarks: Path | None = None
     faces: tuple[Box, ...] = ()
     chunk: tuple[int, int] | None = None
+    for_networks: bool = False
 
 
 class VideoMetrics(NamedTuple):
     """What was measured of a video: `numbers` by metric, `curves` (one value per second) by name, and what was left out.
 
-    `error`: why nothing was measured, or "".
+    `error`: why nothing was measured, or "". `clip`: what published networks are given, if the job asks for it.
     """
 
     name: str
@@ -53,6 +56,7 @@ class VideoMetrics(NamedTuple):
     curves: dict[str, list[float]]
     left_out: list[str]
     error: str = ""
+    clip: Clip | None = None
 
 
 def measure(job: Job) -> VideoMetrics:
@@ -74,7 +78,8 @@ def _measured(job: Job) -> VideoMetrics:
     numbers = Numbers(job.video)
     truth = _truth(job, reader.size, numbers)
     beside = _companions(job, truth, numbers)
-    named, factors = _finders(job, truth, numbers)
+    record = Recorder(_persons(job, truth)) if job.for_networks and job.landmarks is not None else None
+    named, factors = _finders(job, truth, numbers, record)
     seen = collect(reader, named, factors, beside)
     if seen.num_frames < 2:
         raise UserError(f"{job.video}: it has one frame only; at least two are needed to measure anything.")
@@ -83,7 +88,10 @@ def _measured(job: Job) -> VideoMetrics:
     heard = _heard(job, truth, seen.num_frames, numbers)
     borders = [border for border in _borders(job, seen.num_frames) if border < seen.num_frames]
     _numbers(numbers, seen, truth, heard, borders, job)
-    return VideoMetrics(job.video.stem, seen.num_frames, numbers.finite(), numbers.curves, numbers.left_out)
+    measured = VideoMetrics(job.video.stem, seen.num_frames, numbers.finite(), numbers.curves, numbers.left_out)
+    if not job.for_networks:
+        return measured
+    return measured._replace(clip=_clip(job, reader.size, seen.num_frames, beside.source, record))
 
 
 def _numbers(numbers: Numbers, seen: Seen, truth: Truth | None, heard: Heard, borders: Sequence[int], job: Job) -> None:
@@ -127,16 +135,32 @@ def _companions(job: Job, truth: Truth | None, numbers: Numbers) -> Companions:
     return Companions(found.get("source"), found.get("floor"), finder, truth.tracks if truth else ())
 
 
-def _finders(job: Job, truth: Truth | None, numbers: Numbers) -> tuple[dict[str, Finder], Factors | None]:
+def _finders(
+    job: Job, truth: Truth | None, numbers: Numbers, record: Recorder | None
+) -> tuple[dict[str, Finder], Factors | None]:  # fmt: skip
     """Finders of faces by the prefix of their metrics: that of drawn faces, if there is a truth, or else landmarks."""
     named: dict[str, Finder] = {} if truth is None else {"": finders.by_color(truth.people)}
     if job.landmarks is not None:
         prefix = "landmark_" if named else ""
         boxes = job.faces or ([_box(track, 0) for track in truth.tracks] if truth else ())
-        named[prefix] = finders.by_landmarks(Detector(job.landmarks), _persons(job, truth), boxes)
+        named[prefix] = finders.by_landmarks(Detector(job.landmarks), _persons(job, truth), boxes, record)
     if not named:
         numbers.leave_out("lips, head and what is outside the speakers: no --truth and no --landmarks finds its face")
     return named, None if truth is None else finders.factor_shares(truth.people)
+
+
+def _clip(
+    job: Job, size: tuple[int, int], frames: int, source: Path | None, record: Recorder | None
+) -> Clip:  # fmt: skip
+    """What the published networks are given: of the source, as many frames as the video has."""
+    pieces = None if source is None else FilePieces(source, size, frames)
+    if record is None or job.landmarks is None:
+        return Clip(job.video, FilePieces(job.video, size, frames), pieces)
+    count, find = len(record.people), Detector(job.landmarks)
+    faces = [None] * count if source is None else first_faces(FrameReader(source, size), frames, find, count, job.faces)
+    voices: Sequence[Path | None] = [job.video] if count == 1 else _voices(job) or [None] * count
+    people = [Person(*person) for person in zip(record.people, voices, faces, strict=True)]
+    return Clip(job.video, FilePieces(job.video, size, frames), pieces, tuple(people))
 
 
 def _box(track: finders.FaceTrack, number: int) -> Box:

@@ -12,13 +12,15 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.tree_util import KeyPath
 
 from itjax.errors import UserError
 
 AXES = ("data", "context", "ulysses")
 SEQUENCE = ("context", "ulysses")
 WHOLE = ("vae",)  # networks that every device has whole
-_SMALL = 2**14  # elements: smaller parameters (biases, norms) are not worth a gather
+STACKED = "blocks"  # parameters below this name are those of all layers, along a first axis that is never split
+_SMALL = 2**15  # elements of a layer: smaller parameters (biases, norms, modulation) are not worth a gather
 
 
 def make_mesh(ulysses: int = 0, context: int = 0, *, heads: int, devices: list | None = None) -> Mesh:
@@ -44,18 +46,19 @@ def make_mesh(ulysses: int = 0, context: int = 0, *, heads: int, devices: list |
     return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=types)
 
 
-def parameter_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
-    """The sharding of a stored parameter of this shape (see `parameter_spec`)."""
-    return NamedSharding(mesh, parameter_spec(shape, mesh))
-
-
-def parameter_spec(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
+def parameter_spec(path: KeyPath, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
     """FSDP over the whole mesh: along the last axis if divisible, else the longest divisible axis; replicated if small.
 
     The last axis is the output features, which are the rows of a torch Linear, so that a shard is one contiguous read.
+
+    Args:
+        path: The parameter's keys in its tree, or in one that has its tree as a part (such as an optimizer's state).
+        shape: The parameter's shape.
+        mesh: The mesh.
     """
-    axes = [axis for axis in range(len(shape)) if shape[axis] % mesh.size == 0]
-    if mesh.size == 1 or not axes or math.prod(shape) < _SMALL:
+    first = int(any(getattr(key, "key", None) == STACKED for key in path))
+    axes = [axis for axis in range(first, len(shape)) if shape[axis] % mesh.size == 0]
+    if mesh.size == 1 or not axes or math.prod(shape[first:]) < _SMALL:
         return P()
     chosen = axes[-1] if axes[-1] == len(shape) - 1 else max(axes, key=lambda axis: shape[axis])
     return P(*(AXES if axis == chosen else None for axis in range(len(shape))))
@@ -63,8 +66,12 @@ def parameter_spec(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> P:
 
 def with_shardings(tree, mesh: Mesh, dtype=None):
     """ShapeDtypeStructs of `tree` with the sharding each parameter is stored in, and with `dtype` if given."""
-    struct = lambda x: jax.ShapeDtypeStruct(x.shape, dtype or x.dtype, sharding=parameter_sharding(x.shape, mesh))
-    return jax.tree.map(struct, tree)
+
+    def struct(path: KeyPath, x) -> jax.ShapeDtypeStruct:
+        sharding = NamedSharding(mesh, parameter_spec(path, x.shape, mesh))
+        return jax.ShapeDtypeStruct(x.shape, dtype or x.dtype, sharding=sharding)
+
+    return jax.tree.map_with_path(struct, tree)
 
 
 def network_shardings(network: str, tree, mesh: Mesh, dtype=None):

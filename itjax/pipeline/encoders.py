@@ -28,6 +28,7 @@ from itjax.sampling import chunk, teacache
 from itjax.sampling.chunk import Invariants, Program, Reference
 from itjax.sampling.color import color_statistics
 from itjax.sampling.denoise import EulerSteps
+from itjax.sampling.guidance import scales_of
 from itjax.sampling.schedule import euler_times
 from itjax.weights.sources import Weights, free_device_memory
 
@@ -135,4 +136,8 @@ def invariants(
     steps = euler_steps(program, dit, coefficients)
     persons = None if masks is None else token_masks(masks)
     clip = encoder.parameters["clip"] if program.sampler.strategy == "i2v" else None
-    return Invariants(dit, encoder.parameters["vae"], prompts, steps, jax.jit(color_statistics)(picture), persons, clip)
+    strength = jnp.asarray(program.sampler.color_strength, jnp.float32)
+    return Invariants(
+        dit, encoder.parameters["vae"], prompts, steps, scales_of(program.sampler), jax.jit(color_statistics)(picture),
+        strength, persons, clip,
+    )  # fmt: skip

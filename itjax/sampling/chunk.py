@@ -23,7 +23,7 @@ from itjax.parallel.sharding import constrain
 from itjax.sampling import denoise
 from itjax.sampling.color import ColorStatistics, match_colors
 from itjax.sampling.denoise import Conditions, Context, DenoisingState, EulerSteps
-from itjax.sampling.guidance import make_guide
+from itjax.sampling.guidance import Scales, make_guide
 
 # P persons · G persons and background · F frames per chunk · M context frames
 # T latent frames · U prompts · h w latent grid · S tokens per latent frame
@@ -44,14 +44,17 @@ class Reference(NamedTuple):
 class Invariants(NamedTuple):
     """Inputs that are the same for all chunks.
 
-    `clip`: the image encoder's parameters; only needed if generated frames become references (strategy i2v).
+    `color_strength` is not used if the program's own is 0. `clip`: the image encoder's parameters; only needed if generated
+    frames become references (strategy i2v).
     """
 
     dit: dict
     vae: dict
     prompts: Float[Array, "U X Dt"]
     steps: EulerSteps
+    scales: Scales
     color: ColorStatistics
+    color_strength: Float[Array, ""]
     masks: Float[Array, "G S"] | None
     clip: dict | None = None
 
@@ -157,7 +160,8 @@ def denoise_step(
     program: Program, invariants: Invariants, state: DenoisingState, step: EulerSteps, conditions: Conditions
 ) -> DenoisingState:
     """One Euler step."""
-    return denoise.euler_step(program.net, invariants.dit, make_guide(program.sampler), state, step, conditions)
+    guide = make_guide(program.sampler, invariants.scales)
+    return denoise.euler_step(program.net, invariants.dit, guide, state, step, conditions)
 
 
 def finish_chunk(program: Program, invariants: Invariants, latents: Float[Array, "T h w C"]) -> tuple[Carry, ChunkOutput]:
@@ -165,7 +169,7 @@ def finish_chunk(program: Program, invariants: Invariants, latents: Float[Array,
     sampler = program.sampler
     frames = vae.decode(invariants.vae, latents[None], program.networks.vae, program.vae_dtype)[0]
     if sampler.color_strength > 0:
-        frames = match_colors(frames, invariants.color, sampler.color_strength)
+        frames = match_colors(frames, invariants.color, invariants.color_strength)
     pixels = jnp.round((jnp.clip(frames, -1, 1) + 1) * 127.5).astype(jnp.uint8)
     pinned = jnp.asarray(sampler.context_latents, jnp.int32)
     carry = Carry(frames[-sampler.motion_frames :], pinned)

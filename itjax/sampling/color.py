@@ -46,7 +46,9 @@ def color_statistics(picture: Float[Array, "H W 3"]) -> ColorStatistics:
     return ColorStatistics(lab.mean(0), lab.std(0))
 
 
-def match_colors(frames: Float[Array, "F H W 3"], target: ColorStatistics, strength: float) -> Float[Array, "F H W 3"]:
+def match_colors(
+    frames: Float[Array, "F H W 3"], target: ColorStatistics, strength: float | Float[Array, ""]
+) -> Float[Array, "F H W 3"]:
     """Matches each frame (in -1..1) to the target's Lab statistics: (1-strength)·frame + strength·matched."""
     lab = lab_from_rgb((frames + 1) / 2)
     mean, std = lab.mean((1, 2), keepdims=True), lab.std((1, 2), keepdims=True)

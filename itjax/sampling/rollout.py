@@ -61,17 +61,17 @@ def streamed(
 def _parts(program: Program) -> tuple[Program, Program, Program]:
     """What `begin_chunk`, `denoise_step` and `finish_chunk` use of the settings; other ones do not compile them again.
 
-    None of them uses the number of steps or the timestep shift.
+    None of them uses the number of steps or the timestep shift; scales and strengths are inputs (`Invariants`).
     """
     sampler = program.sampler
-    begin = program.reduced_to(
-        "frame_num", "motion_frames", "strategy",
-        text_scale=1.0 if sampler.branches == 2 else Sampler().text_scale,
-        apg=None if sampler.apg is None else Apg(),
-        teacache_threshold=None if sampler.teacache_threshold is None else 0.0,
-    )  # fmt: skip
-    denoise = program.reduced_to("text_scale", "audio_scale", "apg")
-    return begin, denoise, program.reduced_to("frame_num", "motion_frames", "color_strength")
+    guidance = {
+        "text_scale": 1.0 if sampler.branches == 2 else Sampler().text_scale,
+        "apg": None if sampler.apg is None else Apg(),
+    }
+    cache = None if sampler.teacache_threshold is None else 0.0
+    begin = program.reduced_to("frame_num", "motion_frames", "strategy", teacache_threshold=cache, **guidance)
+    finish = program.reduced_to("frame_num", "motion_frames", color_strength=float(sampler.color_strength > 0))
+    return begin, program.reduced_to(**guidance), finish
 
 
 @jax.jit

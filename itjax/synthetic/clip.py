@@ -105,6 +105,27 @@ def _manner(rng: np.random.Generator, woman: bool, split: Split) -> VoiceSetting
     return manner._replace(speed=round(speed, 4), equalizer=tuple(np.round(gains, 2).tolist()))
 
 
+def speech(seed: tuple[int, ...], seconds: float, split: Split = "train") -> Speech:
+    """The speech of one person without a clip, for networks that only hear: sentences and pauses, cut off at the end.
+
+    Raises:
+        UserError: If espeak-ng is not installed.
+    """
+    rng = np.random.default_rng((*seed, SPLITS.index(split)))
+    manner = _manner(rng, bool(rng.random() < 0.5), split)
+    parts: list[Speech] = []
+    pauses = [rng.uniform(0.0, 0.6)]
+    end = pauses[0]
+    while end < seconds:
+        text = phrase(rng, split) if rng.random() < 0.25 else sentence(rng, split)
+        parts.append(_said(text, manner))
+        pauses.append(rng.uniform(0.25, 1.1))
+        end += parts[-1].seconds + pauses[-1]
+    joined = voice.concatenate(parts, pauses)
+    samples = joined.samples[: round(seconds * SAMPLE_RATE)]
+    return Speech(_scaled_to(samples, LOUDNESS), tuple(part for part in joined.phonemes if part.start < seconds))
+
+
 def _say(
     rng: np.random.Generator, woman: bool, num_frames: int, turns: list[tuple[float, float]], split: Split
 ) -> PersonSpeech:
@@ -136,10 +157,14 @@ def _fitting(rng: np.random.Generator, manner: VoiceSettings, seconds: float, sp
     """A sentence, or a phrase if sentences are too long; None if neither fits into `seconds`."""
     for attempt in range(5):
         text = phrase(rng, split) if attempt > 1 or rng.random() < 0.25 else sentence(rng, split)
-        said = (flite if manner.voice.startswith(flite.PREFIX) else voice).speak(text, manner)
+        said = _said(text, manner)
         if said.seconds <= seconds:
             return text, said
     return None
+
+
+def _said(text: str, manner: VoiceSettings) -> Speech:
+    return (flite if manner.voice.startswith(flite.PREFIX) else voice).speak(text, manner)
 
 
 def _scaled_to(samples: np.ndarray, loudness: float) -> np.ndarray:

@@ -37,6 +37,11 @@ def config_content(settings: Training, weights: Weights) -> dict[str, Any]:
     }
 
 
+def as_stored(content: dict[str, Any]) -> dict[str, Any]:
+    """The content as it is read from JSON again: tuples are lists."""
+    return json.loads(json.dumps(content))
+
+
 def create_or_check(settings: Training, weights: Weights) -> None:
     """Writes config.json into a new run's folder, or compares it with that of the existing run.
 
@@ -46,10 +51,10 @@ def create_or_check(settings: Training, weights: Weights) -> None:
         UserError: If settings differ (lists each), or the existing config.json cannot be read.
         OutputError: If the file cannot be written.
     """
-    current = json.loads(json.dumps(config_content(settings, weights)))
-    _write_or_compare(epath.Path(settings.run), current)
+    current = as_stored(config_content(settings, weights))
+    write_or_compare(epath.Path(settings.run), current)
     if settings.checkpoints.folder:
-        _write_or_compare(folder_of(settings), current)
+        write_or_compare(folder_of(settings), current)
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -61,7 +66,13 @@ def is_run_folder(folder: Path) -> bool:
     return isinstance(content, dict) and "training" in content
 
 
-def _write_or_compare(folder: epath.Path, current: dict[str, Any]) -> None:
+def write_or_compare(folder: epath.Path, current: dict[str, Any]) -> None:
+    """Writes config.json with `current`, its "training" and "identity", or compares these with those that are there.
+
+    Raises:
+        UserError: If they differ (lists each), or the existing config.json cannot be read.
+        OutputError: If the file cannot be written.
+    """
     path = folder / FILE
     if not path.exists():
         with output_errors(path):

@@ -18,12 +18,13 @@ from jaxtyping import Array, Float, UInt8
 from itjax.config import Sampler
 from itjax.media.containers import FRAME_RATE
 from itjax.models import vae
-from itjax.parallel.sharding import make_mesh, parameter_sharding
+from itjax.parallel.sharding import make_mesh, with_shardings
 from itjax.pipeline import encoders
 from itjax.records import SPEECH_MARGIN, Clip, Dataset, null_prompts
 from itjax.sampling import chunk, rollout
 from itjax.sampling.chunk import ChunkInputs, Invariants, Program, Reference
 from itjax.sampling.color import color_statistics
+from itjax.sampling.guidance import scales_of
 from itjax.training import parameters
 from itjax.training.config import Training
 from itjax.weights.sources import Weights
@@ -74,7 +75,9 @@ def sample(
         steps = encoders.euler_steps(program, dit, ())
         color = jax.jit(color_statistics)(picture)
         masks = None if clip.masks is None else jnp.asarray(clip.masks, jnp.float32)
-        invariants = Invariants(dit, sampling.vae, jnp.asarray([text, negative]), steps, color, masks, sampling.clip)
+        strength = jnp.asarray(sampler.color_strength, jnp.float32)
+        prompts, scales = jnp.asarray([text, negative]), scales_of(sampler)
+        invariants = Invariants(dit, sampling.vae, prompts, steps, scales, color, strength, masks, sampling.clip)
         chunks = _chunks(sampling, settings, clip, len(source))
         parts = []
         for number, (_, output) in enumerate(
@@ -95,7 +98,7 @@ def side_by_side(
 
 
 def _shardings(tree: dict, mesh: Mesh) -> dict:
-    return jax.tree.map(lambda leaf: parameter_sharding(leaf.shape, mesh), tree)
+    return jax.tree.map(lambda leaf: leaf.sharding, with_shardings(tree, mesh))
 
 
 @partial(jax.jit, static_argnums=0)

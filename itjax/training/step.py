@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.tree_util import KeyPath
 from jaxtyping import Array, Bool, Float
 
 from itjax.config import DiTSizes
@@ -105,7 +106,7 @@ def gradients_of(
         return losses.mean(), losses
 
     gradients, losses = jax.grad(mean_loss, has_aux=True)(trainable)
-    return (losses, draws.times), jax.tree.map(_as_stored, gradients)
+    return (losses, draws.times), jax.tree.map_with_path(_as_stored, gradients)
 
 
 def losses_of(
@@ -118,12 +119,12 @@ def losses_of(
     return objective.losses(net, parameters, batch, draws, null_text, settings.references, settings.region_weight)
 
 
-def _as_stored(gradient: Array) -> Array:
+def _as_stored(path: KeyPath, gradient: Array) -> Array:
     """Shards a gradient like its parameter, so that it is reduced into shards (reduce-scatter) and not into full copies."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return gradient
-    return jax.lax.with_sharding_constraint(gradient, parameter_spec(gradient.shape, mesh))
+    return jax.lax.with_sharding_constraint(gradient, parameter_spec(path, gradient.shape, mesh))
 
 
 def _updated(settings: Training, state: TrainState, gradients: dict) -> TrainState:

@@ -87,22 +87,29 @@ def to_checkpoint(
 def to_official(specs: Mapping[str, NetworkSpec], directory: Path, output: Path, progress: Progress = SILENT) -> None:
     """Writes a set of official files, in their folders, from our checkpoint `directory`. Leaves no partial result behind.
 
+    A checkpoint of some of the networks, such as that of a trained speech encoder, gives the files of these.
+
     Raises:
-        UserError: if the checkpoint does not contain the networks of `specs`, `output` exists, or its parent does not.
+        UserError: if networks of the checkpoint are not those of `specs`, `output` exists, or its parent does not.
         OutputError: if the disk is full.
     """
     target, stored = Path(output).absolute(), store.open_checkpoint(directory)
     if target.exists():
         raise UserError(f"{target} already exists: remove it or choose another folder")
+    in_it = {path.split("/")[0] for path in stored.names()}
+    specs = {network: spec for network, spec in specs.items() if network in in_it} or specs
     views = {network: torch_view(spec, stored, network) for network, spec in specs.items()}
     sizes = {network: nbytes_of(view.tensors) for network, view in views.items()}
-    scratch = max(sizes[network] for network in PICKLE_FILES)  # temporary space of write_pth
+    scratch = max(
+        (sizes[network] for network in PICKLE_FILES if network in sizes), default=0
+    )  # temporary space of write_pth
     check_output(target, sum(sizes.values()) + scratch)
     report = Report(sum(sizes.values()), progress)
     with atomic_path(target) as folder, report.bar:
         with output_errors(target):
-            for name in (official.WAN, official.WAV2VEC2):
-                (folder / name).mkdir(parents=True)
+            folder.mkdir()
+            for name in {official.WAV2VEC2 if network == "wav2vec2" else official.WAN for network in specs}:
+                (folder / name).mkdir()
             _copy_companions(store.companion_files(directory), folder)
         _write_networks(specs, views, folder, report)
 
@@ -111,14 +118,16 @@ def _write_networks(
     specs: Mapping[str, NetworkSpec], views: Mapping[str, TensorFiles], folder: Path, report: Report
 ) -> None:
     wan = folder / official.WAN
-    write_dit_base(specs["dit"], views["dit"], folder, report)
-    write_dit_audio(specs["dit"], views["dit"], folder, report)
+    if "dit" in views:
+        write_dit_base(specs["dit"], views["dit"], folder, report)
+        write_dit_audio(specs["dit"], views["dit"], folder, report)
     tensors = {network: report.watched(view.tensors) for network, view in views.items() if network != "dit"}
-    for network, name in PICKLE_FILES.items():
-        write_pth(wan / name, tensors[network])
+    for network in (name for name in PICKLE_FILES if name in tensors):
+        write_pth(wan / PICKLE_FILES[network], tensors[network])
         report.finished(network, nbytes_of(tensors[network]))
-    write_safetensors(folder / official.WAV2VEC2 / official.WAV2VEC2_FILE, tensors["wav2vec2"])
-    report.finished("wav2vec2", nbytes_of(tensors["wav2vec2"]))
+    if "wav2vec2" in tensors:
+        write_safetensors(folder / official.WAV2VEC2 / official.WAV2VEC2_FILE, tensors["wav2vec2"])
+        report.finished("wav2vec2", nbytes_of(tensors["wav2vec2"]))
 
 
 def write_dit_base(dit: NetworkSpec, view: TensorFiles, folder: Path, report: Report) -> None:

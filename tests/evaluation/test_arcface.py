@@ -4,32 +4,12 @@ import sys
 
 import cv2
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from stand_ins import save_network
 
 from itjax.errors import UserError
 from itjax.evaluation import arcface
 from itjax.evaluation.arcface import ArcFace, align, embeddings, five_points, similarity
-
-
-def save_network(path, batch="N", side=112, width=512):
-    """Means of 7x7 squares, times a random matrix."""
-    columns = 3 * (side // 16) ** 2
-    matrix = np.random.default_rng(0).normal(size=(columns, width)).astype(np.float32)
-    nodes = [
-        helper.make_node("AveragePool", ["face"], ["pooled"], kernel_shape=[16, 16], strides=[16, 16]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "matrix"], ["vector"]),
-    ]
-    graph = helper.make_graph(
-        nodes, "tiny",
-        [helper.make_tensor_value_info("face", TensorProto.FLOAT, [batch, 3, side, side])],
-        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, [batch, width])],
-        [numpy_helper.from_array(matrix, "matrix")],
-    )  # fmt: skip
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +57,14 @@ def test_an_aligned_face_does_not_depend_on_where_it_was():
 
 def test_the_same_face_is_nearer_than_another_and_a_missing_one_is_nan(net):
     frames = np.stack([picture(0), cv2.GaussianBlur(picture(0), (0, 0), 3), picture(1), picture(0)])
-    meshes = np.stack([mesh(arcface.TEMPLATE)] * 4)
-    meshes[3] = np.nan
-    vectors = embeddings(net, frames, meshes)
+    points = np.stack([arcface.TEMPLATE] * 4)
+    points[3] = np.nan
+    vectors = embeddings(net, frames, points)
     np.testing.assert_allclose(np.linalg.norm(vectors[:3], axis=1), 1, rtol=1e-6)
     cosines = vectors @ vectors[0]
     assert cosines[0] == pytest.approx(1) and cosines[1] > 0.98 and cosines[2] < 0.7
     assert np.isnan(cosines[3])
-    assert np.isnan(embeddings(net, frames[:1], meshes[3:])).all()
+    assert np.isnan(embeddings(net, frames[:1], points[3:])).all()
 
 
 def test_pixels_are_normalised_as_insightface_does(net):

@@ -6,7 +6,7 @@ import pytest
 import scipy.linalg
 
 from itjax.errors import UserError
-from itjax.evaluation.frechet import frechet_distance
+from itjax.evaluation.frechet import Spread, frechet_distance
 
 
 def standard(rng, count, width):
@@ -44,6 +44,17 @@ def test_fewer_samples_than_features_are_no_trouble():
     a, b = np.zeros((2, 3)), np.zeros((2, 3))
     a[:, 0], b[:, 1] = (-1, 1), (-2, 2)
     assert frechet_distance(a, b) == pytest.approx(2 + 8)
+
+
+def test_pieces_of_any_number_are_one_set():
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(100, 6)) * [1, 2, 3, 4, 5, 6] + 50, rng.normal(size=(90, 6)) + 51
+    parts = Spread(), Spread()
+    for start in range(0, 100, 9):
+        parts[start % 2].add(x[start : start + 9])
+    parts[0].join(parts[1])
+    assert parts[0].count == 100 and sum(len(rows) for rows in parts[0]._rows) <= 14  # not 100
+    assert frechet_distance(parts[0], y) == pytest.approx(frechet_distance(x, y), rel=1e-9)
 
 
 def test_more_damage_is_farther_away():

@@ -5,7 +5,7 @@ import pytest
 import scipy.signal
 
 from itjax.evaluation import lip_sync
-from itjax.evaluation.lip_sync import agreement, boxes_of, crops
+from itjax.evaluation.lip_sync import agreement, boxes_of, crops, squares
 
 
 @pytest.mark.parametrize("late", [0, 3, -7])
@@ -40,33 +40,32 @@ def test_distances_are_those_of_the_official_code():
     assert agreement(lips.numpy(), sound.numpy()) == pytest.approx(expected, abs=1e-9)
 
 
-def mesh(center, half, frames=60):
-    """The four corners of a square, in each frame, as a mesh."""
-    points = np.zeros((frames, 468, 3))
-    points[:, :, :2] = np.array([(-1, -1), (1, -1), (-1, 1), (1, 1)])[np.arange(468) % 4] * half + center
-    return points
+def around(center, half, frames=60):
+    """The same box in each frame."""
+    return np.tile([center[0] - half, center[1] - half, center[0] + half, center[1] + half], (frames, 1)).astype(float)
 
 
 def test_lost_faces_are_interpolated_but_not_over_a_second():
-    points = mesh((50, 40), 10)
-    points[:, :, 0] += np.arange(60)[:, None]
-    points[10:20] = np.nan
-    boxes = boxes_of(points)
-    np.testing.assert_allclose(boxes, [(40 + i, 30, 60 + i, 50) for i in range(60)])
-    points[10:36] = np.nan  # 26 frames
-    assert boxes_of(points) is None
-    assert boxes_of(mesh((50, 40), 10, frames=49)) is None and boxes_of(np.full((60, 468, 3), np.nan)) is None
+    found = around((50, 40), 10) + np.arange(60)[:, None] * [1, 0, 1, 0]
+    found[10:20] = np.nan
+    np.testing.assert_allclose(boxes_of(found), [(40 + i, 30, 60 + i, 50) for i in range(60)])
+    found[10:36] = np.nan  # 26 frames
+    for lost in (found, np.full((60, 4), np.nan)):
+        with pytest.raises(ValueError, match="no face is found for more than a second"):
+            boxes_of(lost)
+    with pytest.raises(ValueError, match="49 frames with sound are less than two seconds"):
+        boxes_of(around((50, 40), 10, frames=49))
 
 
 def test_a_crop_reaches_below_the_face_and_is_grey_outside():
     picture = np.zeros((100, 120, 3), np.uint8)
     picture[30:50, 40:60] = 255  # the box of the face
-    faces = crops(np.stack([picture] * 60), boxes_of(mesh((50, 40), 10)))
+    faces = crops(np.stack([picture] * 60), squares(around((50, 40), 10)))
     # 28 pixels wide (from 36 to 64) and high (30 to 58), made 224: 8 for each
     white = np.zeros((224, 224), bool)
     white[: 20 * 8, 4 * 8 : 24 * 8] = True
     assert faces.shape == (60, 224, 224, 3) and np.mean((faces[30, ..., 0] > 127) == white) > 0.99
-    edge = crops(np.stack([picture] * 60), boxes_of(mesh((5, 40), 10)))[30]
+    edge = crops(np.stack([picture] * 60), squares(around((5, 40), 10)))[30]
     np.testing.assert_array_equal(edge[:, 0], np.full((224, 3), lip_sync.GREY))
 
 

@@ -4,12 +4,14 @@ from argparse import Namespace
 from functools import partial
 
 import jax
+import jax.numpy as jnp
+import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
 from itjax.commands import infer
 from itjax.errors import UserError
-from itjax.parallel.sharding import AXES, make_mesh, parameter_sharding
+from itjax.parallel.sharding import AXES, make_mesh, parameter_spec, with_shardings
 
 
 def test_mesh_fits_the_heads():
@@ -24,9 +26,20 @@ def test_mesh_fits_the_heads():
 
 def test_parameters_lie_along_their_output_features():
     mesh = make_mesh(heads=40, devices=jax.devices() * 8)
-    assert parameter_sharding((40, 5120, 13824), mesh).spec == P(None, None, AXES)
-    assert parameter_sharding((320, 5121), mesh).spec == P(AXES, None)
-    assert parameter_sharding((40, 96), mesh).spec == P()
+    spec = lambda shape, *names: parameter_spec(tuple(map(jax.tree_util.DictKey, names)), shape, mesh)
+    assert spec((40, 5120, 13824), "blocks", "ffn_in", "kernel") == P(None, None, AXES)
+    assert spec((320, 5121), "head", "kernel") == P(AXES, None)
+    assert spec((40, 96), "head", "kernel") == P()
+    # vectors of 40 layers together are not small, but each is; and layers are never split
+    assert spec((40, 5120), "blocks", "ffn_out", "bias") == spec((40, 6, 5120), "blocks", "modulation") == P()
+    assert spec((40, 255, 129), "blocks", "q", "kernel") == P()
+
+
+def test_an_optimizer_keeps_its_moments_where_the_parameters_are():
+    mesh = make_mesh(heads=40, devices=jax.devices() * 8)
+    tree = {"blocks": {"q": {"kernel": jnp.zeros((2, 256, 256)), "bias": jnp.zeros((2, 2**14))}}}
+    moments = with_shardings(jax.eval_shape(optax.adam(0.1).init, tree), mesh)[0].mu["blocks"]["q"]
+    assert moments["kernel"].sharding.spec == P(None, None, AXES) and moments["bias"].sharding.spec == P()
 
 
 def test_a_video_leaves_no_device_to_the_batch(monkeypatch):

@@ -9,8 +9,11 @@ import jax
 import numpy as np
 
 import tests.sampling.test_rollout as setup
+from itjax.parallel import sharding
 from itjax.parallel.sharding import make_mesh, network_shardings
 from itjax.sampling import rollout
+
+sharding._SMALL = 2**12  # at these sizes, too, the matrices of a layer are split, and the vectors are not
 
 
 def run(devices, ulysses, persons):

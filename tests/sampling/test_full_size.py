@@ -10,6 +10,7 @@ from itjax.models.dit import TimeFeatures
 from itjax.sampling.chunk import Carry, ChunkInputs, Invariants, Program, Reference, chunk_step
 from itjax.sampling.color import ColorStatistics
 from itjax.sampling.denoise import EulerSteps
+from itjax.sampling.guidance import Scales
 from itjax.weights.specs import network_specs
 
 PRESET = configs.PRESETS["infinitetalk-14b"]
@@ -29,7 +30,9 @@ def test_chunk_step(persons, size):
         vae=half(specs["vae"].abstract),
         prompts=spec(2, dit.text_len, dit.text_dim),
         steps=EulerSteps(spec(40), spec(40), time, spec(40, dtype=jnp.bool_)),
+        scales=Scales(spec(), spec(), spec(), spec()),
         color=ColorStatistics(spec(3), spec(3)),
+        color_strength=spec(),
         masks=None if persons == 1 else spec(3, height * width // 256),
     )
     carry = Carry(spec(9, height, width, 3), spec(dtype=jnp.int32))

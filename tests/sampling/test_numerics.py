@@ -12,7 +12,7 @@ from itjax.config import MAX_STEPS, SHIFTS, Apg, Sampler
 from itjax.errors import UserError
 from itjax.sampling import teacache
 from itjax.sampling.color import color_statistics, match_colors
-from itjax.sampling.guidance import adaptive_projected, classifier_free, make_guide
+from itjax.sampling.guidance import adaptive_projected, classifier_free, make_guide, scales_of
 from itjax.sampling.schedule import euler_times
 
 
@@ -36,9 +36,9 @@ THREE, TWO = ("cond", "drop_text", "uncond"), ("cond", "drop_text")
 def test_classifier_free_guidance(module_recording):
     recording = module_recording("guidance")
     for step in range(4):
-        ours = classifier_free(branches(recording, step, THREE), 5.0, 4.0)
+        ours = classifier_free(branches(recording, step, THREE), scales_of(Sampler()))
         chex.assert_trees_all_close(channels_first(ours), recording[f"outputs.cfg_{step}"], atol=1e-5)
-        ours = classifier_free(branches(recording, step, TWO), 1.0, 2.0)
+        ours = classifier_free(branches(recording, step, TWO), scales_of(Sampler(text_scale=1.0, audio_scale=2.0)))
         chex.assert_trees_all_close(channels_first(ours), recording[f"outputs.cfg_text_scale_1_{step}"], atol=1e-5)
 
 
@@ -47,7 +47,7 @@ def test_adaptive_projected_guidance(module_recording):
     momentum = jnp.zeros((2, 3, 4, 5, 16))
     for step in range(4):
         velocities = branches(recording, step, THREE)
-        ours, momentum = adaptive_projected(velocities, momentum, 5.0, 4.0, Apg())
+        ours, momentum = adaptive_projected(velocities, momentum, scales_of(Sampler()))
         # the official code projects in float64; the momentum adds up the rest
         chex.assert_trees_all_close(channels_first(ours), recording[f"outputs.apg_{step}"], atol=1e-4, rtol=1e-4)
 
@@ -55,9 +55,11 @@ def test_adaptive_projected_guidance(module_recording):
 def test_scales_of_one_are_the_plain_velocity():
     velocities = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 4, 4, 16)), jnp.float32)
     for sampler in (Sampler(text_scale=1.0, audio_scale=1.0), Sampler(text_scale=1.0, audio_scale=1.0, apg=Apg())):
-        ours, _ = make_guide(sampler)(velocities[: sampler.branches], jnp.zeros_like(velocities[: sampler.branches - 1]))
+        guide = make_guide(sampler, scales_of(sampler))
+        ours, _ = guide(velocities[: sampler.branches], jnp.zeros_like(velocities[: sampler.branches - 1]))
         chex.assert_trees_all_close(ours, velocities[0], atol=1e-6)
-    chex.assert_trees_all_close(classifier_free(velocities, 1.0, 1.0), velocities[0], atol=1e-6)
+    ones = scales_of(Sampler(text_scale=1.0, audio_scale=1.0))
+    chex.assert_trees_all_close(classifier_free(velocities, ones), velocities[0], atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "strength"), [("strength_1", 1.0), ("strength_0.4", 0.4), ("flat_strength_1", 1.0)])

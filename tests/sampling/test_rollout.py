@@ -16,6 +16,7 @@ from itjax.sampling import rollout
 from itjax.sampling.chunk import ChunkInputs, Invariants, Program, Reference, first_carry, reference_mask
 from itjax.sampling.color import color_statistics
 from itjax.sampling.denoise import EulerSteps
+from itjax.sampling.guidance import scales_of
 from itjax.sampling.schedule import euler_times
 from itjax.weights.specs import network_specs
 
@@ -61,8 +62,9 @@ def setting(parameters, sampler=SAMPLER, persons=1, run=None):
         row = np.stack([left, ~left & (np.arange(w // 2) > w // 4), np.arange(w // 2) == w // 4])
         masks = jnp.asarray(np.tile(row[:, None], (1, h // 2, 1)).reshape(3, -1), jnp.float32)
     invariants = Invariants(
-        parameters["dit"], parameters["vae"], normal(2, dit.text_len, dit.text_dim), steps, color_statistics(picture), masks
-    )
+        parameters["dit"], parameters["vae"], normal(2, dit.text_len, dit.text_dim), steps, scales_of(sampler),
+        color_statistics(picture), jnp.asarray(sampler.color_strength), masks,
+    )  # fmt: skip
     audio, latents = dit.audio, sampler.num_latents
     windows = normal(CHUNKS, persons, sampler.frame_num, audio.window, audio.layers, audio.channels)
     reference = Reference(normal(latents, h, w, 16), normal(257, dit.clip_dim), reference_mask(latents))
@@ -128,7 +130,7 @@ def test_later_chunks_do_not_compile_again(parameters):
     [
         ({"steps": 3, "shift": 3.0}, 0),
         ({"teacache_threshold": 0.1}, 1),
-        ({"audio_scale": 2.0}, 1),
+        ({"audio_scale": 2.0, "text_scale": 3.0, "color_strength": 0.4}, 0),
         ({"color_strength": 0.0}, 1),
         ({"text_scale": 1.0}, 2),
         ({"motion_frames": 1}, 2),

@@ -92,7 +92,7 @@ def test_the_loss_is_the_mean_square_of_what_the_network_missed(parameters, loss
     around = np.arange(17)[:, None] + np.arange(5)
     heard = wide(batch.speech)[:, :, around]
     call = given, condition, wide(1000 * draws.times), wide(batch.text), wide(batch.clip), heard, None
-    predicted = np.asarray(apply(DiT(SIZES), parameters, *call, method="train"))
+    predicted = np.asarray(jax.jit(lambda *call: apply(DiT(SIZES), parameters, *call, method="train"))(*call))
     expected = [
         np.square(predicted[i, context_latents:] - np.asarray(target)[i, context_latents:]).mean()
         for i, context_latents in enumerate(batch.context_latents.tolist())

@@ -80,20 +80,19 @@ def equal_bits(tree, other):
     return {path: np.asarray(ours[path]).tobytes() == np.asarray(theirs[path]).tobytes() for path in ours}
 
 
-@pytest.mark.parametrize(("parts", "factor"), [("audio", 0.93), ("lora", 0.9), ("full", 0.5)])
+@pytest.mark.parametrize(("parts", "factor"), [("audio", 0.6), ("lora", 0.8), ("full", 0.4)])
 def test_the_loss_of_a_fixed_batch_falls(begun, parts, factor):
-    """To the stated share of its first value in 40 steps of rate 1e-2: what can be learned by heart grows with what
-    trains, and the audio parts see the pictures through two attentions alone."""
+    """To the stated share of its first value in 15 steps of rate 1e-2: to 0.41, 0.60 and 0.21 where it was measured."""
     asked, now, frozen = begun(parts)
     batch, run = random_batch([1, 3, 1, 3]), step_of(asked)
     before = jax.tree.map(np.array, frozen)
     losses = []
-    for _ in range(40):
+    for _ in range(15):
         now, report = run(now, TRUE, frozen, batch, NULL)
         losses.append(float(report.loss))
     print(parts, losses[-1] / losses[0])
     assert losses[-1] < factor * losses[0], (losses[0], losses[-1])
-    assert bool(report.good) and int(now.step) == 40
+    assert bool(report.good) and int(now.step) == 15
     if parts != "full":
         assert all(equal_bits(frozen, before).values())
 

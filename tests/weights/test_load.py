@@ -80,11 +80,13 @@ import sys
 import jax
 import numpy as np
 from itjax.configs.tiny import PRESET
+from itjax.parallel import sharding
 from itjax.parallel.sharding import make_mesh, with_shardings
 from itjax.weights.load import leaves, load
 from itjax.weights.official import open_official
 from itjax.weights.specs import network_specs
 
+sharding._SMALL = 2**12
 files, part = open_official(*sys.argv[1:])["dit"], network_specs(PRESET.networks)["dit"]
 mesh = make_mesh(heads=4)
 loaded = load(part, files, with_shardings(part.abstract, mesh), "the DiT")

@@ -75,12 +75,16 @@ class Pen:
 
 def _inset(points: Float[np.ndarray, "F N 2"], by: float) -> Float[np.ndarray, "F N 2"]:
     """Moves the sides of polygons inwards by so many pixels."""
-    ahead = np.concatenate([points[:, 1:], points[:, :1]], axis=1)
-    along = ahead - np.concatenate([points[:, -1:], points[:, :-1]], axis=1)
-    area = np.einsum("fn,fn->f", points[..., 0], along[..., 1])
-    length = np.sqrt(np.einsum("fnk,fnk->fn", along, along)) + 1e-6
-    move = (np.copysign(by, area)[:, None] / length)[..., None] * along
-    return points + np.stack([-move[..., 1], move[..., 0]], axis=-1)
+    along = np.empty_like(points)  # from the corner before each corner to the one after it
+    along[:, 1:-1] = points[:, 2:] - points[:, :-2]
+    along[:, 0], along[:, -1] = points[:, 1] - points[:, -1], points[:, 0] - points[:, -2]
+    x, y = along[..., 0], along[..., 1]
+    area = np.einsum("fn,fn->f", points[..., 0], y)
+    move = np.copysign(by, area)[:, None] / (np.sqrt(x * x + y * y) + 1e-6)
+    moved = points.copy()
+    moved[..., 0] -= move * y
+    moved[..., 1] += move * x
+    return moved
 
 
 def _rotation(pose: Pose) -> Float[np.ndarray, "F 3 3"]:
@@ -95,7 +99,9 @@ def _rotation(pose: Pose) -> Float[np.ndarray, "F 3 3"]:
 
 def xyz(x: Any, y: Any, z: Any) -> Float[np.ndarray, "*F N 3"]:
     """Points from coordinates of any shapes that broadcast."""
-    return np.stack(np.broadcast_arrays(x, y, z), axis=-1).astype(np.float64)
+    points = np.empty((*np.broadcast_shapes(np.shape(x), np.shape(y), np.shape(z)), 3))  # several times as fast as np.stack
+    points[..., 0], points[..., 1], points[..., 2] = x, y, z
+    return points
 
 
 def column(track: Any) -> Float[np.ndarray, "*F 1"]:
@@ -117,11 +123,12 @@ def between(x: Any, top: Any, bottom: Any, z: Any) -> Float[np.ndarray, "*F N 3"
 
 def smooth(places: Sequence[Sequence[Any]], z: Any, closed: bool = True, steps: int = 4) -> Float[np.ndarray, "*F N 3"]:
     """A smooth line (Catmull-Rom) through the places (x, y); each number may be a track."""
-    corners = np.stack(
-        [np.stack(np.broadcast_arrays(*map(np.asarray, place)), axis=-1) for place in _alike(places)], axis=-2
-    )
+    corners = np.empty((*np.broadcast_shapes(*(np.shape(value) for place in places for value in place)), len(places), 2))
+    for number, (x, y) in enumerate(places):
+        corners[..., number, 0], corners[..., number, 1] = x, y
     if closed:
-        before, after, later = (np.roll(corners, shift, axis=-2) for shift in (1, -1, -2))
+        numbers = np.arange(len(places))
+        before, after, later = (corners[..., (numbers + by) % len(places), :] for by in (-1, 1, 2))
         start = corners
     else:
         padded = np.concatenate([corners[..., :1, :], corners, corners[..., -1:, :]], axis=-2)
@@ -137,9 +144,3 @@ def smooth(places: Sequence[Sequence[Any]], z: Any, closed: bool = True, steps: 
     if not closed:
         line = np.concatenate([line, corners[..., -1:, :]], axis=-2)
     return xyz(line[..., 0], line[..., 1], z)
-
-
-def _alike(places: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """The places, each number with one value per frame if one of them has."""
-    shape = np.broadcast_shapes(*(np.shape(value) for place in places for value in place))
-    return [[np.broadcast_to(value, shape) for value in place] for place in places]
