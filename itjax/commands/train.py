@@ -14,14 +14,11 @@ from itjax.configs import tiny
 from itjax.configs.training import PRESETS
 from itjax.errors import UserError, flag_names
 from itjax.pipeline.process import keep_compiled_programs, memory_errors
-from itjax.terminal import INTERRUPTED, Terminal, run_command
+from itjax.terminal import Terminal, run_command
 from itjax.training import random_data
 from itjax.training.config import Processes, Training
 from itjax.training.result import open_weights
-from itjax.training.run import End, train
-
-PREEMPTED = 75  # sysexits.h: temporary failure, try again
-STATUS = {End.DONE: 0, End.PREEMPTED: PREEMPTED, End.INTERRUPTED: INTERRUPTED}
+from itjax.training.run import PREEMPTED, STATUS, train
 
 _SAMPLER_FIELDS = [*(field.name for field in fields(Sampler)), *(f"apg.{field.name}" for field in fields(Apg))]
 SAMPLER_FLAGS = {name: f"--reports.sampler.{name.replace('_', '-')}" for name in _SAMPLER_FIELDS}

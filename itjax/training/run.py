@@ -17,6 +17,7 @@ from itjax.parallel.sharding import make_mesh
 from itjax.pipeline.process import exact_float32
 from itjax.progress import SILENT, Progress
 from itjax.records import Dataset
+from itjax.terminal import INTERRUPTED
 from itjax.training import data, examples, parameters, run_folder, state, step
 from itjax.training.checkpoints import RunCheckpoints
 from itjax.training.config import Training
@@ -32,6 +33,15 @@ class End(Enum):
     DONE = "done"
     PREEMPTED = "preempted"
     INTERRUPTED = "interrupted"
+
+
+PREEMPTED = 75  # sysexits.h: temporary failure, try again
+STATUS = {End.DONE: 0, End.PREEMPTED: PREEMPTED, End.INTERRUPTED: INTERRUPTED}  # exit statuses of training commands
+
+
+def stopped_by(preemption: Preemption) -> End:
+    """How a run ended that has steps left to do: by Ctrl-C, or else preempted."""
+    return End.INTERRUPTED if preemption.signal == signal.SIGINT else End.PREEMPTED
 
 
 def open_run(settings: Training, weights: Weights, progress: Progress = SILENT) -> TrainingRun:
@@ -169,7 +179,7 @@ def _train(run: TrainingRun, checkpoints: RunCheckpoints, preemption: Preemption
         checkpoints.wait()
     if loop.done < settings.steps:
         run.progress.notice(f"step {loop.done} is saved; run the same command to continue")
-        return End.INTERRUPTED if preemption.signal == signal.SIGINT else End.PREEMPTED
+        return stopped_by(preemption)
     run.progress.notice(f"finished {loop.done} steps: {settings.run}")
     return End.DONE
 

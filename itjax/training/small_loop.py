@@ -6,7 +6,6 @@ depend on the number of the step alone: then a resumed run is bit-equal to one t
 
 import json
 import math
-import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -25,7 +24,7 @@ from itjax.training.checkpoints import RunCheckpoints
 from itjax.training.config import Checkpoints, Training
 from itjax.training.metrics import MetricLog
 from itjax.training.preemption import Preemption
-from itjax.training.run import End
+from itjax.training.run import End, stopped_by
 from itjax.training.run_folder import FILE, locked
 from itjax.training.state import TrainState
 
@@ -114,8 +113,7 @@ def run(
         checkpoints.wait()
     if done < plan.steps:
         progress.notice(f"step {done} of {plan.steps} is saved; run the same command to continue")
-    interrupted = End.INTERRUPTED if preemption.signal == signal.SIGINT else End.PREEMPTED
-    return Ended(End.DONE if done == plan.steps else interrupted, state, spent())
+    return Ended(End.DONE if done == plan.steps else stopped_by(preemption), state, spent())
 
 
 def create_or_check(folder: Path, settings: dict[str, Any]) -> None:

@@ -11,13 +11,10 @@ import sys
 from pathlib import Path
 
 from itjax.pipeline.process import keep_compiled_programs
-from itjax.terminal import INTERRUPTED, Terminal, run_command
-from itjax.training.run import End
+from itjax.terminal import Terminal, run_command
+from itjax.training.run import STATUS
 from itjax.training.speech_encoder.run import train
 from itjax.training.speech_encoder.settings import SpeechTraining
-
-PREEMPTED = 75  # sysexits.h: temporary failure, try again
-STATUS = {End.DONE: 0, End.PREEMPTED: PREEMPTED, End.INTERRUPTED: INTERRUPTED}
 
 
 def main(arguments: list[str] | None = None, program: str = "python -m itjax.training.speech_encoder") -> int:

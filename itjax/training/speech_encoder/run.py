@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +20,7 @@ from itjax.training.checkpoints import RunCheckpoints
 from itjax.training.config import Checkpoints, Training
 from itjax.training.metrics import MetricLog
 from itjax.training.preemption import Preemption
-from itjax.training.run import End
+from itjax.training.run import End, stopped_by
 from itjax.training.speech_encoder import curve, export, readout, speech, step
 from itjax.training.speech_encoder.settings import SpeechTraining
 from itjax.training.speech_encoder.step import StepReport
@@ -49,7 +48,7 @@ def train(settings: SpeechTraining, folder: Path, progress: Progress = SILENT) -
         loop.run(preemption)
         if loop.spent < 1:
             progress.notice(f"step {loop.done} is saved; run the same command to continue")
-            return End.INTERRUPTED if preemption.signal == signal.SIGINT else End.PREEMPTED
+            return stopped_by(preemption)
     curve.write(folder)
     export.write(folder, settings, loop.now.trainable, loop.fit, loop.done, loop.spent_time(), progress)
     return End.DONE

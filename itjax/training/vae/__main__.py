@@ -13,14 +13,11 @@ from pathlib import Path
 
 from itjax.config import VaeSizes
 from itjax.pipeline.process import keep_compiled_programs
-from itjax.terminal import INTERRUPTED, Terminal, run_command
-from itjax.training.run import End
+from itjax.terminal import Terminal, run_command
+from itjax.training.run import STATUS
 from itjax.training.small_loop import Plan
 from itjax.training.vae.objective import Recipe
 from itjax.training.vae.train import Training, train
-
-PREEMPTED = 75  # sysexits.h: temporary failure, try again
-STATUS = {End.DONE: 0, End.PREEMPTED: PREEMPTED, End.INTERRUPTED: INTERRUPTED}
 
 
 def main(arguments: list[str] | None = None, program: str = "python -m itjax.training.vae") -> int:
