@@ -24,14 +24,10 @@ def attention(
     Uses cuDNN's fused kernel on GPU in half precision, and XLA's otherwise, which processes the queries in blocks if the
     full score matrix would not fit.
     """
-    num_keys = None if num_keys == k.shape[1] else num_keys
     fused = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= _MAX_HEAD_DIM
     if fused and jax.default_backend() == "gpu":
-        lengths = None if num_keys is None else jnp.full(q.shape[0], num_keys, jnp.int32)
-        queries = None if num_keys is None else jnp.full(q.shape[0], q.shape[1], jnp.int32)
-        return jax.nn.dot_product_attention(
-            q, k, v, query_seq_lengths=queries, key_value_seq_lengths=lengths, implementation="cudnn"
-        )
+        return _cudnn_attention(q, k, v, k.shape[1] if num_keys is None else num_keys)
+    num_keys = None if num_keys == k.shape[1] else num_keys
     mask = None if num_keys is None else (jnp.arange(k.shape[1]) < num_keys)[None, None, None]
     batch, length, *head = q.shape
     block = max(1, _SCORES // (batch * head[0] * k.shape[1]))
@@ -50,6 +46,20 @@ def attention(
     # the backward pass recomputes the scores block by block: those of all blocks would not fit
     out = jax.lax.map(jax.checkpoint(attend_block), jnp.moveaxis(padded.reshape(batch, blocks, block, *head), 1, 0))
     return jnp.moveaxis(out, 0, 1).reshape(padded.shape)[:, :length]
+
+
+def _cudnn_attention(
+    q: Float[Array, "B Q H d"], k: Float[Array, "B K H d"], v: Float[Array, "B K H d"], num_keys: int
+) -> Float[Array, "B Q H d"]:
+    """`attention` by cuDNN's kernel. Odd lengths, as CLIP's 257 tokens, are padded: it has gradients of even ones only."""
+    batch, num_queries = q.shape[:2]
+    q, k, v = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))
+    lengths = lambda x, used: None if x.shape[1] == used else jnp.full(batch, used, jnp.int32)
+    of_queries, of_keys = lengths(q, num_queries), lengths(k, num_keys)
+    y = jax.nn.dot_product_attention(
+        q, k, v, query_seq_lengths=of_queries, key_value_seq_lengths=of_keys, implementation="cudnn"
+    )
+    return y[:, :num_queries]
 
 
 def self_attention(
