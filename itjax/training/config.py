@@ -118,8 +118,9 @@ class Optimizer:
     """AdamW (arXiv 1711.05101) with clipping of the global gradient norm.
 
     Attributes:
-        learning_rate: Constant learning rate after the warm-up.
+        learning_rate: Learning rate after the warm-up.
         warmup_steps: Steps of linear warm-up.
+        decay_steps: Steps from the first one on after which a cosine has taken the rate to zero; 0: it is constant.
         weight_decay: Weight decay of matrices; norms, biases and modulations have none.
         beta1: Decay of the first moment.
         beta2: Decay of the second moment.
@@ -130,6 +131,7 @@ class Optimizer:
 
     learning_rate: float = 2e-5
     warmup_steps: int = 500
+    decay_steps: int = 0
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.999
@@ -140,6 +142,8 @@ class Optimizer:
     def __post_init__(self):
         _check(0 < self.learning_rate < math.inf, "optimizer.learning-rate", self.learning_rate, "finite and above 0")
         _check(self.warmup_steps >= 0, "optimizer.warmup-steps", self.warmup_steps, "at least 0")
+        decays = not self.decay_steps or self.decay_steps > max(1, self.warmup_steps)
+        _check(decays, "optimizer.decay-steps", self.decay_steps, "0, or above 1 and above optimizer.warmup-steps")
         _check(self.weight_decay >= 0, "optimizer.weight-decay", self.weight_decay, "at least 0")
         for name in ("beta1", "beta2", "ema"):
             _check(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "at least 0 and below 1")

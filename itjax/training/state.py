@@ -26,9 +26,13 @@ class TrainState(NamedTuple):
 
 
 def learning_rate(settings: Optimizer) -> optax.Schedule:
-    """Linear warm-up to a constant rate; the first step has a rate above zero."""
+    """Linear warm-up, then a constant rate or a cosine to zero; the first step has a rate above zero."""
     warm = max(1, settings.warmup_steps)
-    return lambda count: settings.learning_rate * jnp.minimum(1.0, (count + 1) / warm)
+    warmed = lambda count: settings.learning_rate * jnp.minimum(1.0, (count + 1) / warm)
+    if not settings.decay_steps:
+        return warmed
+    share = lambda count: jnp.clip((count - warm) / (settings.decay_steps - warm), 0, 1)
+    return lambda count: warmed(count) * 0.5 * (1 + jnp.cos(jnp.pi * share(count)))
 
 
 def optimizer_transform(settings: Optimizer) -> optax.GradientTransformation:

@@ -219,3 +219,15 @@ def test_matrix_products_are_in_the_compute_type(begun):
     exact = losses_of(replace(asked, dtype="float32"), now, frozen, batch)
     # bf16 has 8 bits: the loss, a mean over thousands of errors, is good to a hundredth
     np.testing.assert_allclose(losses_of(asked, now, frozen, batch), exact, rtol=1e-2)
+
+
+def test_the_rate_falls_to_zero_along_a_cosine():
+    rate = state.learning_rate(Optimizer(learning_rate=2.0, warmup_steps=10, decay_steps=110))
+    assert [float(rate(step)) for step in (0, 4, 9)] == pytest.approx([0.2, 1.0, 2.0])
+    assert [float(rate(step)) for step in (35, 60, 110, 500)] == pytest.approx([1 + 0.5**0.5, 1.0, 0, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+def test_a_rate_that_falls_before_it_has_risen_is_refused(steps):
+    with pytest.raises(UserError, match=f"optimizer.decay-steps {steps}: must be 0, or above 1 and above optimizer.warmup"):
+        Optimizer(warmup_steps=10 * (steps > 1), decay_steps=steps)
