@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from itjax.preparation import folder
 from itjax.preparation.clips import ScannedVideo, scan
 from itjax.preparation.folder import PlannedShard
 from itjax.preparation.settings import Settings
-from itjax.preparation.shards import write_shards
+from itjax.preparation.shards import Reader, read_clips, write_shards
 from itjax.preparation.videos import Video, find_videos, signatures
 from itjax.progress import SILENT, Progress
 from itjax.records import Bucket, Dataset, Shard
@@ -46,7 +47,7 @@ def prepare(
     """
     videos = find_videos(source, out)
     layout = replace(settings.layout, regions=any(video.region for video in videos))
-    settings, networks = settings._replace(layout=layout), weights.preset.networks
+    settings = settings._replace(layout=layout)
     with folder.open_work_folder(out, arguments_of(settings, weights, videos)) as work:
         scanned = scan_all(videos, settings, weights, folder.ScanFile(work / folder.SCAN_FILE), progress)
         folder.write_skipped(out, scanned)
@@ -54,35 +55,55 @@ def prepare(
             reasons = "\n".join(line for video in scanned for line in folder.describe_skipped(video))
             folder.reset(work)
             raise UserError(f"{source}: no usable clip in {len(videos)} file(s):\n{reasons}")
-        shards = folder.plan_shards(scanned, networks, layout, settings.shard_bytes)
-        missing = [shard for shard in shards if not (out / shard.path).is_file()]
-        if missing or not (out / records.PROMPTS_FILE).is_file():
-            _check_disk(out, missing, settings, weights)
-            with exact_float32():
-                write_shards(videos, scanned, missing, out, work, settings, weights, mesh, progress)
-        dataset = Dataset(out, weights.preset, layout, weights.encoders, _buckets(shards))
-        records.write_dataset(dataset)
-        (work / folder.TEXTS_FILE).unlink(missing_ok=True)
+        return write_missing(partial(read_clips, videos, scanned), scanned, out, work, settings, weights, mesh, progress)
+
+
+def write_missing(
+    read: Reader, scanned: Sequence[ScannedVideo], out: Path, work: Path, settings: Settings, weights: Weights, mesh: Mesh,
+    progress: Progress,
+) -> Dataset:  # fmt: skip
+    """Writes what is missing of the dataset of the scanned videos, whose clips `read` returns; returns the dataset.
+
+    Raises:
+        UserError: if a clip cannot be read or encoded.
+        OutputError: if a file cannot be written.
+    """
+    shards = folder.plan_shards(scanned, weights.preset.networks, settings.layout, settings.shard_bytes)
+    missing = [shard for shard in shards if not (out / shard.path).is_file()]
+    if missing or not (out / records.PROMPTS_FILE).is_file():
+        _check_disk(out, missing, settings, weights)
+        with exact_float32():
+            write_shards(read, scanned, missing, out, work, settings, weights, mesh, progress)
+    dataset = Dataset(out, weights.preset, settings.layout, weights.encoders, _buckets(shards))
+    records.write_dataset(dataset)
+    (work / folder.TEXTS_FILE).unlink(missing_ok=True)
     progress.notice(_summary(dataset))
     return dataset
 
 
 def arguments_of(settings: Settings, weights: Weights, videos: Sequence[Video]) -> dict[str, str]:
     """Everything that determines the records."""
-    layout, limits = settings.layout, settings.limits
     files = {f"file {name}": value for name, value in signatures(videos).items()}
+    limits = settings.limits
+    return encoding_arguments(settings, weights) | {
+        "--min_seconds": f"{limits.min_frames / FRAME_RATE:.2f}",
+        "--max_seconds": f"{limits.max_frames / FRAME_RATE:.2f}",
+        **files,
+    }
+
+
+def encoding_arguments(settings: Settings, weights: Weights) -> dict[str, str]:
+    """What determines how clips become records."""
+    layout = settings.layout
     return {
         "checkpoint": hashlib.sha256(weights.encoders.encode()).hexdigest()[:16],
         "--size": settings.size,
         "--frame_num": str(layout.frame_num),
         "--chunk_stride": str(layout.chunk_stride),
         "--reference_stride": str(layout.reference_stride),
-        "--min_seconds": f"{limits.min_frames / FRAME_RATE:.2f}",
-        "--max_seconds": f"{limits.max_frames / FRAME_RATE:.2f}",
         "--ends": str(layout.ends),
         "--shard_mb": f"{settings.shard_bytes / 1e6:g}",
         "--dtype": jnp.dtype(settings.dtype).name,
-        **files,
     }
 
 

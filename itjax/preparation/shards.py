@@ -34,17 +34,26 @@ A = TypeVar("A")
 
 
 class LoadedClip(NamedTuple):
-    """The networks' inputs for a clip. `tracks` are those of the whole video, the same objects for all its clips."""
+    """The networks' inputs for a clip.
 
-    span: ClipSpan
+    `video`, `caption`: name and caption of its video; `start`: its first frame there. `tracks` are those of the whole video,
+    one object for all of its clips.
+    """
+
+    video: str
+    caption: str
+    start: int
     pixels: UInt8[np.ndarray, "F H W 3"]
     tracks: list[Float32[np.ndarray, " _"]]
     masks: Float32[np.ndarray, "G h w"] | None
     region: Float32[np.ndarray, "F h w"] | None
 
 
+Reader = Callable[[Sequence[ClipSpan]], Iterator[LoadedClip]]  # of the clips of these spans, in order
+
+
 def write_shards(
-    videos: Sequence[Video], scanned: Sequence[ScannedVideo], shards: Sequence[PlannedShard], out: Path, work: Path,
+    read: Reader, scanned: Sequence[ScannedVideo], shards: Sequence[PlannedShard], out: Path, work: Path,
     settings: Settings, weights: Weights, mesh: Mesh, progress: Progress,
 ) -> None:  # fmt: skip
     """Writes the prompts and the shards. Texts come first, so that their encoder, the largest network, is freed early."""
@@ -56,10 +65,10 @@ def write_shards(
     encoders = encode.open_encoders(weights, mesh, program, settings.batch)
     spans = [span for shard in shards for span in shard.spans]
     total = sum(span.stop - span.start for span in spans)
-    loaded = prefetch(read_clips(videos, scanned, spans))
+    loaded = prefetch(read(spans))
     with safetensors.safe_open(work / folder.TEXTS_FILE, "numpy") as texts, contextlib.closing(loaded):
         text_of = lambda caption: texts.get_tensor(str(captions.index(caption)))
-        clips = encode_clips(loaded, scanned, text_of, encoders, settings)
+        clips = encode_clips(loaded, text_of, encoders, settings)
         with progress.bar(total, "frame") as bar:
             for shard in shards:
                 with output_errors(out / shard.path):
@@ -106,7 +115,8 @@ def read_clips(videos: Sequence[Video], scanned: Sequence[ScannedVideo], spans: 
             tracks = [_padded_to(scanned[span.video].clips[-1][1], track) for track in load_tracks(video)]
             masks, region = load_masks(video, source.size, size), open_region(video, source.size)
         brightness = None if region is None else load_region(region, span.start, span.stop, size)
-        yield LoadedClip(span, load_pixels(source, span.start, span.stop, size), tracks, masks, brightness)
+        pixels = load_pixels(source, span.start, span.stop, size)
+        yield LoadedClip(video.name, scanned[span.video].caption, span.start, pixels, tracks, masks, brightness)
 
 
 def _padded_to(num_frames: int, track: Float32[np.ndarray, " _"]) -> Float32[np.ndarray, " _"]:
@@ -125,17 +135,17 @@ def prefetch(items: Iterator[A]) -> Generator[A]:
 
 
 def encode_clips(
-    loaded: Iterable[LoadedClip], scanned: Sequence[ScannedVideo], text_of: Callable[[str], np.ndarray], encoders: Encoders,
-    settings: Settings,
+    loaded: Iterable[LoadedClip], text_of: Callable[[str], np.ndarray], encoders: Encoders, settings: Settings
 ) -> Iterator[Clip]:  # fmt: skip
     """Yields the encoded clips, in order."""
     layout = settings.layout
-    speech: tuple[int, list[SpeechFeatures]] | None = None
-    for span, pixels, tracks, masks, region in loaded:
-        video = scanned[span.video]
-        if speech is None or speech[0] != span.video:
-            speech = span.video, [encode.open_speech(encoders, track) for track in tracks]
-        name = f"{video.name}[{span.start}:{span.stop}]"
+    opened: Sequence[Float32[np.ndarray, " _"]] | None = None
+    speech: list[SpeechFeatures] = []
+    for video, caption, start, pixels, tracks, masks, region in loaded:
+        if tracks is not opened:
+            opened, speech = tracks, [encode.open_speech(encoders, track) for track in tracks]
+        stop = start + len(pixels)
+        name = f"{video}[{start}:{stop}]"
         encoded = encode.encode_frames(encoders, pixels, layout)
         yield Clip(
             name=name,
@@ -145,8 +155,8 @@ def encode_clips(
             reference_frames=records.reference_frames(len(pixels), layout),
             references=_finite(encoded.references, name),
             clip_tokens=_finite(encoded.clip_tokens, name),
-            speech=_finite(encode.encode_speech(speech[1], span.start, span.stop), name),
-            text=text_of(video.caption),
+            speech=_finite(encode.encode_speech(speech, start, stop), name),
+            text=text_of(caption),
             ends=None if encoded.ends is None else _finite(encoded.ends, name),
             regions=chunk_regions(region, encoded.chunks.shape, layout, len(pixels)) if layout.regions else None,
             masks=None if masks is None else np.asarray(token_masks(masks), np.float16),

@@ -27,6 +27,7 @@ from itjax.media.video_file import write_video
 from itjax.synthetic import clip as clips
 from itjax.synthetic.clip import Clip
 from itjax.synthetic.face import FacePositions
+from itjax.synthetic.source import person_boxes
 from itjax.synthetic.splits import SPLITS
 from itjax.terminal import run_command
 
@@ -127,7 +128,10 @@ def write(clip: Clip, drawn: Sequence[tuple[np.ndarray, tuple[FacePositions, ...
             path = videos / f"{name}{suffix}"
             with atomic_path(path) as temporary, output_errors(path):
                 soundfile.write(temporary, spoken.speech.samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-        write_text(videos / f"{name}{BOXES_SUFFIX}", json.dumps({"bbox": boxes(seen, clip.height, clip.width)}))
+        heads = np.array([[people[number].head_box for people in seen] for number in range(2)])
+        found = person_boxes(heads, clip.height, clip.width)
+        boxes = {f"person{number + 1}": box for number, box in enumerate(found)}
+        write_text(videos / f"{name}{BOXES_SUFFIX}", json.dumps({"bbox": boxes}))
     write_text(truth / f"{name}.json", json.dumps(clips.truth(clip, seen), ensure_ascii=False))
 
 
@@ -139,16 +143,6 @@ def regions(seen: list[tuple[FacePositions, ...]], height: int, width: int) -> U
             left, top, right, bottom = person.mouth_area
             frame[max(0, int(top)) : max(0, int(bottom) + 1), max(0, int(left)) : max(0, int(right) + 1)] = 255
     return pixels
-
-
-def boxes(seen: list[tuple[FacePositions, ...]], height: int, width: int) -> dict[str, list[int]]:
-    """[top, left, bottom, right] in pixels of each person over all frames: the head and everything below it."""
-    boxes_by_person = {}
-    for number in range(len(seen[0])):
-        heads = np.array([people[number].head_box for people in seen])
-        (left, top), right = heads[:, :2].min(0), heads[:, 2].max()
-        boxes_by_person[f"person{number + 1}"] = [max(0, int(top)), max(0, int(left)), height, min(width, int(right) + 1)]
-    return boxes_by_person
 
 
 if __name__ == "__main__":

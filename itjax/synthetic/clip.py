@@ -76,6 +76,14 @@ def make(
     return Clip(seed, split, num_frames, height, width, acted, spoken)
 
 
+def prompt(
+    seed: tuple[int, ...], seconds: float, height: int, width: int, persons: int = 1, split: Split = "train"
+) -> str:  # fmt: skip
+    """What is seen in the clip that `make` returns for the same arguments; made without speech, which takes longest."""
+    rng = np.random.default_rng((*seed, SPLITS.index(split)))
+    return scene.scene(rng, round(seconds * FRAME_RATE), persons, width / height, split=split).prompt
+
+
 def _turns(rng: np.random.Generator, seconds: float, persons: int) -> list[tuple[tuple[float, float], int]]:
     """Speaking turns (start, stop) and persons: two persons alternate, every two to five seconds."""
     if persons == 1:

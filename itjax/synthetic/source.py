@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from itjax.media.containers import FRAME_RATE
 from itjax.synthetic import clip as clips
@@ -82,3 +83,11 @@ def _inside(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     for left, top, right, bottom in boxes:
         inside[max(0, int(top)) : max(0, int(bottom) + 1), max(0, int(left)) : max(0, int(right) + 1)] = True
     return inside
+
+
+def person_boxes(heads: Float[np.ndarray, "P F 4"], height: int, width: int) -> list[list[int]]:
+    """[top, left, bottom, right] in pixels of each person over all frames: the head and everything below it."""
+    (left, top), right = heads[:, :, :2].min(1).T, heads[:, :, 2].max(1)
+    return [
+        [max(0, int(top[i])), max(0, int(left[i])), height, min(width, int(right[i]) + 1)] for i in range(len(heads))
+    ]  # fmt: skip

@@ -14,7 +14,7 @@ from full_disk import full_disks
 from itjax import records
 from itjax.configs.tiny import PRESET
 from itjax.preparation import __main__ as command
-from itjax.preparation import encode, shards
+from itjax.preparation import encode
 from itjax.preparation import prepare as preparing
 from itjax.preparation.clips import ScannedVideo, Skipped
 from itjax.preparation.encode import EncodedFrames, Encoders
@@ -35,7 +35,15 @@ def _scan(video, table, limits, stop) -> ScannedVideo:
 
 def _clips(videos, scanned, spans):
     for span in spans:
-        yield LoadedClip(span, np.zeros((FRAMES, SIDE, SIDE, 3), np.uint8), [], None, None)
+        yield LoadedClip(
+            scanned[span.video].name,
+            scanned[span.video].caption,
+            span.start,
+            np.zeros((FRAMES, SIDE, SIDE, 3), np.uint8),
+            [],
+            None,
+            None,
+        )
 
 
 def _frames(encoders, pixels, layout) -> EncodedFrames:
@@ -67,7 +75,7 @@ def prepare(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "open_converted", lambda *_: Weights(PRESET, Path(), "tiny", "tiny", _unread))
     monkeypatch.setattr(command, "keep_compiled_programs", lambda: None)
     monkeypatch.setattr(preparing, "scan", _scan)
-    monkeypatch.setattr(shards, "read_clips", _clips)
+    monkeypatch.setattr(preparing, "read_clips", _clips)
     monkeypatch.setattr(encode, "token_counts", lambda weights, texts: [3] * len(texts))
     monkeypatch.setattr(encode, "encode_texts", _texts)
     monkeypatch.setattr(encode, "open_encoders", lambda weights, mesh, program, batch: Encoders(program, {}, {}, mesh, 1))

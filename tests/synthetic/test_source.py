@@ -61,3 +61,8 @@ def test_threads_and_processes_read_the_same(read):
 def test_grain_reads_it(read):
     data = grain.MapDataset.source(SOURCE).shuffle(seed=1).to_iter_dataset()
     assert {found["prompt"] for found in data} == {found["prompt"] for found in read}
+
+
+@pytest.mark.parametrize("persons", [1, 2])
+def test_the_prompt_is_known_without_speech(persons):
+    assert clips.prompt((3, 0), 1.0, 48, 96, persons) == clips.make((3, 0), 1.0, 48, 96, persons).scene.prompt
