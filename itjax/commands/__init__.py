@@ -7,6 +7,7 @@ COMMANDS = {
     "infer": ("itjax.commands.infer:main", "generate a talking video from an image or video and speech"),
     "train": ("itjax.commands.train:run", "train on a prepared dataset"),
     "convert": ("itjax.commands.convert:run", "convert official weights to a checkpoint, or back"),
+    "assemble": ("itjax.commands.assemble:run", "put separately trained networks together into a checkpoint"),
     "prepare": ("itjax.preparation.__main__:main", "make a training dataset from a folder of videos"),
     "draw": ("itjax.synthetic.__main__:main", "draw videos of talking faces, with ground truth"),
     "evaluate": ("itjax.evaluation.__main__:main", "measure lips, body, identity, drift and following of videos"),

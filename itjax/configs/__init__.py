@@ -5,13 +5,13 @@ import os
 import runpy
 from pathlib import Path
 
-from itjax.configs import infinitetalk_14b, tiny
+from itjax.configs import infinitetalk_14b, small, tiny
 from itjax.config import Preset, to_json
 from itjax.errors import UserError
 from itjax.input_files import read_json
 from itjax.preset_json import preset_from_json
 
-PRESETS = {module.PRESET.name: module.PRESET for module in (infinitetalk_14b, tiny)}
+PRESETS = {module.PRESET.name: module.PRESET for module in (infinitetalk_14b, small, tiny)}
 COMPARED = ("dim", "ffn_dim", "freq_dim", "in_dim", "num_heads", "num_layers", "out_dim", "text_len")
 
 
