@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -80,20 +81,20 @@ def test_hidden_spans_are_short():
 
 
 def test_what_is_hidden_is_not_heard():
-    """The features of hidden frames say nothing of them, and the whole mask hides nothing."""
+    """The features of hidden frames say nothing of them; where nothing is hidden, they are the usual ones."""
     network, parameters = step.Listener(TINY.sizes), step.initial_state(TINY).trainable
-    sounds = np.random.default_rng(0).normal(size=(2, 6400)).astype(np.float32)
-    read = jax.jit(lambda samples, heard: network.apply({"params": parameters}, samples, heard).mouth)
-    one, other = read(sounds, np.zeros((2, 10), bool))
+    sounds = np.random.default_rng(0).normal(size=(2, 16000)).astype(np.float32)
+    masks = np.repeat([False, True], 2)[:, None] & np.ones(25, bool)
+    encode = jax.jit(partial(network.apply, method="encode"))
+    one, other, *usual = encode({"params": parameters}, np.tile(sounds, (2, 1)), masks)
     np.testing.assert_allclose(one, other, atol=1e-6)
-    whole = jax.jit(lambda samples: network.apply({"params": parameters}, samples).mouth)(sounds)
-    np.testing.assert_allclose(read(sounds, np.ones((2, 10), bool)), whole, atol=1e-5)
-    assert np.abs(whole[0] - whole[1]).max() > 1e-3
+    np.testing.assert_allclose(usual, readout.encoded(TINY.sizes, parameters, sounds), atol=1e-5)  # float32
+    assert np.abs(usual[0] - usual[1]).max() > 1e-2
 
 
 def test_a_batch_depends_on_the_seed_and_its_number_only():
-    """Not on which batches came before, and not on the number of processes."""
-    with Batches(TINY, 0) as one, Batches(TINY, 2) as other, Batches(replace(TINY, seed=1), 0) as seeded:
+    """Not on which batches came before, and not on whether another process makes its clips. That one may be killed."""
+    with Batches(TINY, 0) as one, Batches(TINY, 1) as other, Batches(replace(TINY, seed=1), 0) as seeded:
         one.batch(0)
         third = one.batch(3)
         assert third.samples.dtype == np.int16 and third.samples.shape == (2, 6400)
@@ -101,15 +102,10 @@ def test_a_batch_depends_on_the_seed_and_its_number_only():
         assert other.core_seconds > 0 and one.waited > 0
         assert not np.array_equal(third.samples, one.batch(2).samples)
         assert not np.array_equal(third.samples, seeded.batch(3).samples)
-
-
-def test_a_killed_worker_is_reported():
-    with Batches(TINY, 1) as batches:
-        batches.batch(0)
-        batches._made = [batches._pool.submit(os._exit, 1)]
-        batches._kept.clear()
+        other._made = [other._pool.submit(os._exit, 1)]
+        other._kept.clear()
         with pytest.raises(UserError, match="was killed"):
-            batches.batch(0)
+            other.batch(3)
 
 
 def test_read_out_finds_what_is_there():
@@ -131,14 +127,13 @@ def test_read_out_finds_what_is_there():
 
 
 def test_steps_lower_the_loss():
-    settings = replace(TINY, learning_rate=2e-3, steps=30)
-    with Batches(settings, 0) as batches:
-        state, batch = step.initial_state(settings), batches.batch(0)
-    program, losses = step.compile_step(settings), []
+    with Batches(TINY, 0) as batches:
+        state, batch = step.initial_state(TINY), batches.batch(0)
+    program, losses = step.compile_step(TINY), []
     for _ in range(8):  # on the same examples, which each step disturbs in another way
         state, metrics = program(state, batch)
         losses.append(float(metrics["loss"]))
-    assert np.mean(losses[4:]) < 0.98 * np.mean(losses[:4])
+    assert np.mean(losses[4:]) < 0.95 * np.mean(losses[:4]), losses
 
 
 def test_rate_warms_up_and_falls_to_zero():
@@ -164,7 +159,7 @@ def test_a_resumed_run_is_the_same_to_the_last_bit(finished, tmp_path, monkeypat
         assert train(TINY, tmp_path) is End.PREEMPTED
     assert ocp.utils.checkpoint_steps(tmp_path / "checkpoints") == [1]
     assert train(TINY, tmp_path) is End.DONE
-    assert reports(tmp_path) == reports(finished) and len(reports(finished)) == 4
+    assert reports(tmp_path) == reports(finished) and len(reports(finished)) == 4 + 1  # and a validation
     one, other = (store.open_checkpoint(folder / "checkpoints" / "4" / "state") for folder in (finished, tmp_path))
     assert one.names() == other.names() and "trainable/mouth/kernel" in one.names()
     for name in one.names():
