@@ -13,9 +13,11 @@ from itjax.errors import UserError
 from itjax.media.containers import FRAME_RATE
 from itjax.progress import Progress
 from itjax.synthetic.source import DrawnClips
-from itjax.training import small_loop
+from itjax.training import curve, small_loop
+from itjax.training.card import provenance
+from itjax.training.curve import Panel
 from itjax.training.run import End
-from itjax.training.small_loop import Metrics, Plan
+from itjax.training.small_loop import Ended, Metrics, Plan
 from itjax.training.state import TrainState
 from itjax.training.vae import fold, measure, objective, result
 from itjax.training.vae.frames import DrawnFrames
@@ -27,7 +29,11 @@ STATISTICS_CLIPS, STATISTICS_FRAMES = 64, 33  # of training people, over which t
 VALIDATION_CLIPS, TEST_CLIPS = 6, 12
 GATE = {"psnr": 27.0, "mouth_r": 0.9}
 AIM = {"psnr": 30.0, "mouth_r": 0.95}
-CURVES = ("loss", "validation/psnr", "validation/mouth_psnr", "validation/mouth_r")
+CURVES = (
+    Panel("loss", ("loss",), log=True),
+    Panel("people kept out: PSNR, dB", ("validation/psnr", "validation/mouth_psnr"), level=GATE["psnr"]),
+    Panel("people kept out: r of the mouth's opening", ("validation/mouth_r",), level=GATE["mouth_r"]),
+)
 
 
 @dataclass(frozen=True)
@@ -63,20 +69,20 @@ def train(training: Training, plan: Plan, progress: Progress) -> End:
         UserError: If the settings, the folder or the installation do not permit it, or the loss is not finite.
         OutputError: If a file cannot be written.
     """
-    result.check_matplotlib()
+    curve.check_matplotlib()
     with ExitStack() as stack:
         frames = stack.enter_context(DrawnFrames(training.seed, training.size))
         work = _Work(training, frames)
         settings = {"trainer": "vae", **asdict(training)}
         ended = small_loop.run(plan, settings, work.initial, work.step, work.measure, progress)
         if ended.end is not End.INTERRUPTED:
-            result.write_curve(plan.out, CURVES, plan.out / result.CURVE)
+            curve.write(plan.out, CURVES)
         if ended.end is not End.DONE or (plan.out / "result").exists():
             return ended.end
         parameters = work.folded(ended.state)
         clips = measure.held_out(TEST_CLIPS, training.size, "test", measure.FRAMES)
         figures, made = measure.evaluate(parameters, training.sizes, clips)
-        card = _card(training, figures, ended.core_seconds)
+        card = _card(training, figures, ended)
         result.write_result(plan.out / "result", parameters, training.sizes, card, clips.video, made)
         progress.notice(f"{plan.out / 'result'}: {_verdict(figures)}")
     return ended.end
@@ -127,7 +133,8 @@ class _Work:
         return fold.folded(state.trainable, *fold.latent_statistics(state.trainable, self._statistics, sizes))
 
 
-def _card(training: Training, figures: measure.Figures, core_seconds: float) -> dict[str, Any]:
+def _card(training: Training, figures: measure.Figures, ended: Ended) -> dict[str, Any]:
+    settings = {name: value for name, value in asdict(training).items() if name != "sizes"}
     passed = all(getattr(figures, name) >= value for name, value in GATE.items())
     return {
         "what": "causal video VAE, trained on drawn talking faces by python -m itjax.training.vae",
@@ -136,9 +143,7 @@ def _card(training: Training, figures: measure.Figures, core_seconds: float) -> 
         "gate": GATE,
         "aim": AIM,
         "passed": passed,
-        "core_seconds": round(core_seconds),
-        "training": {name: value for name, value in asdict(training).items() if name != "sizes"},
-    }
+    } | provenance(settings, ended, ("opencv-python", "espeakng-loader"))
 
 
 def _verdict(figures: measure.Figures) -> str:

@@ -20,7 +20,7 @@ from itjax.progress import SILENT
 from itjax.synthetic import clip as drawn
 from itjax.synthetic import scene
 from itjax.synthetic.mouth import rest_track
-from itjax.training import small_loop
+from itjax.training import curve, small_loop
 from itjax.training.run import End
 from itjax.training.small_loop import Plan
 from itjax.training.vae import fold, frames, measure, result, start, train
@@ -194,5 +194,5 @@ def test_a_training_leaves_weights_a_card_and_pictures(tmp_path, monkeypatch):
     # five steps from the start, all of a face is still grey: but it is a picture
     assert 8 < card["figures"]["psnr"] < 25
     assert Image.open(folder / result.PICTURE).size == (32 * 8 * 2, 32 * 2 * 2)
-    assert Image.open(tmp_path / "run" / result.CURVE).size[0] > 300
+    assert Image.open(tmp_path / "run" / curve.FILE).size[0] > 300
     assert train.train(SETTINGS, plan, SILENT) is End.DONE  # nothing is left to do
