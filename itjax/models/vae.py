@@ -122,45 +122,48 @@ class MiddleBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves height and width; with `in_time` also time, from the second step on."""
+    """Halves height and width; with `in_time` also time, from the second frame on."""
 
     in_time: bool
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W C"], first: bool) -> Float[Array, "B G h w C"]:
-        """Returns G = F/2 frames with `in_time`, else G = F. The `first` step keeps F, and fills the cache."""
+        """Returns G = F/2 frames with `in_time`, else G = F. At the start (`first`) G = (F+1)/2: the first frame is kept."""
         channels = x.shape[-1]
         padding = ((0, 1), (0, 1))
         x = nn.Conv(channels, (3, 3), 2, padding=padding, dtype=self.dtype, name="conv")(x)
         if not self.in_time:
             return x
         before = self.variable("cache", "before", jnp.zeros, (x.shape[0], 1, *x.shape[2:]), x.dtype)
-        frames = jnp.concatenate([before.value, x], axis=1)
+        frames = x if first else jnp.concatenate([before.value, x], axis=1)
         before.value = x[:, -1:]
-        if first:
+        if first and x.shape[1] == 1:
             return x
-        return Conv3D(channels, (3, 1, 1), self.dtype, time_stride=2, name="time_conv")(frames)
+        halved = Conv3D(channels, (3, 1, 1), self.dtype, time_stride=2, name="time_conv")(frames)
+        return jnp.concatenate([x[:, :1], halved], axis=1) if first else halved
 
 
 class Upsample(nn.Module):
-    """Doubles height and width and halves the channels; with `in_time` also doubles time, from the second step on."""
+    """Doubles height and width and halves the channels; with `in_time` also doubles time, from the second frame on."""
 
     in_time: bool
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F h w C"], first: bool) -> Float[Array, "B G H W D"]:
-        """Returns G = 2·F frames with `in_time`, else G = F. The `first` step keeps F, and leaves the cache at zeros."""
+        """Returns G = 2·F frames with `in_time`, else G = F. At the start (`first`) G = 2·F-1; frame 0 is not cached."""
         channels = x.shape[-1]
         if self.in_time:
             before = self.variable("cache", "before", jnp.zeros, (x.shape[0], 2, *x.shape[2:]), x.dtype)
-            if not first:
-                frames = jnp.concatenate([before.value, x], axis=1)
+            start, later = (x[:, :1], x[:, 1:]) if first else (None, x)
+            if later.shape[1]:
+                frames = jnp.concatenate([before.value, later], axis=1)
                 before.value = frames[:, -2:]
-                x = Conv3D(2 * channels, (3, 1, 1), self.dtype, name="time_conv")(frames)
-                x = x.reshape(*x.shape[:4], 2, channels)
-                x = jnp.moveaxis(x, 4, 2).reshape(x.shape[0], -1, *x.shape[2:4], channels)
+                later = Conv3D(2 * channels, (3, 1, 1), self.dtype, name="time_conv")(frames)
+                later = later.reshape(*later.shape[:4], 2, channels)
+                later = jnp.moveaxis(later, 4, 2).reshape(x.shape[0], -1, *x.shape[2:4], channels)
+                x = later if start is None else jnp.concatenate([start, later], axis=1)
         x = x.repeat(2, axis=2).repeat(2, axis=3)
         return nn.Conv(channels // 2, (3, 3), padding=1, dtype=self.dtype, name="conv")(x)
 
@@ -173,7 +176,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B F H W 3"], first: bool) -> Float[Array, "B T h w D"]:
-        """Encodes `x`, pixels in -1..1. `first`: the start of the video, one frame; else four for each latent frame."""
+        """Encodes `x`, pixels in -1..1: four frames for each latent frame. `first`: the video's start, one frame more."""
         sizes = self.sizes
         x = CausalConv(sizes.dim, self.dtype, name="conv_in")(x.astype(self.dtype))
         for level, multiplier in enumerate(sizes.multipliers):
@@ -194,7 +197,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "B T h w C"], first: bool) -> Float[Array, "B F H W 3"]:
-        """Decodes latent frames. `first`: the start of the video, one latent frame that is one frame instead of four."""
+        """Decodes latent frames. `first`: the start of the video, whose first latent frame is one frame instead of four."""
         sizes = self.sizes
         x = Conv3D(sizes.z_dim, (1, 1, 1), jnp.float32, name="from_latent")(z).astype(self.dtype)
         x = CausalConv(sizes.dim * sizes.multipliers[-1], self.dtype, name="conv_in")(x)
@@ -247,26 +250,15 @@ def decode(
     return jnp.clip(_recurrence(Decoder(sizes, dtype), parameters["decoder"], z[:, :1], later), -1, 1)
 
 
-def _at_once(net: nn.Module, parameters: dict, first: Array, rest: Array) -> Array:
-    """The same as `_recurrence` in two calls: `first`, then all the `rest` [B, F-1, ...]; for training.
-
-    Needs memory for all frames; but on CPU the backward pass of a convolution in a scan takes seven times as long.
-    """
-    start, state = net.apply({"params": parameters}, first, True, mutable="cache")
-    if not rest.shape[1]:
-        return start
-    later, _ = net.apply({"params": parameters, "cache": state["cache"]}, rest, False, mutable="cache")
-    return jnp.concatenate([start, later], axis=1)
-
-
 def encode_whole(
     parameters: dict, video: Float[Array, "B F H W 3"], sizes: VaeSizes, dtype: DTypeLike = jnp.float32
 ) -> tuple[Float[Array, "B T h w C"], Float[Array, "B T h w C"]]:
-    """Mean and log variance of the latents of 4(T-1)+1 frames, for training: not normalised, all frames at once.
+    """Mean and log variance of the latents of 4(T-1)+1 frames, for training: not normalised, all frames in one call.
 
-    `encode` returns (mean - LATENT_MEAN) / LATENT_STD.
+    `encode` returns (mean - LATENT_MEAN) / LATENT_STD. This needs memory for all frames; but on CPU the backward pass of a
+    convolution in a scan takes seven times as long.
     """
-    moments = _at_once(Encoder(sizes, dtype), parameters["encoder"], video[:, :1], video[:, 1:])
+    moments, _ = Encoder(sizes, dtype).apply({"params": parameters["encoder"]}, video, True, mutable="cache")
     mean, log_variance = jnp.split(moments, 2, axis=-1)
     return mean, log_variance
 
@@ -274,8 +266,9 @@ def encode_whole(
 def decode_whole(
     parameters: dict, z: Float[Array, "B T h w C"], sizes: VaeSizes, dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "B F H W 3"]:
-    """Decodes latents that are not normalised to 4(T-1)+1 frames, for training: not clamped, all frames at once."""
-    return _at_once(Decoder(sizes, dtype), parameters["decoder"], z[:, :1], z[:, 1:])
+    """Decodes latents that are not normalised to 4(T-1)+1 frames, for training: not clamped, all frames in one call."""
+    frames, _ = Decoder(sizes, dtype).apply({"params": parameters["decoder"]}, z, True, mutable="cache")
+    return frames
 
 
 def abstract_parameters(sizes: VaeSizes) -> dict:

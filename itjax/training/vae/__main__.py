@@ -10,14 +10,13 @@ reconstructions.
 import argparse
 import sys
 from pathlib import Path
+from typing import cast, get_args
 
 from itjax.config import VaeSizes
-from itjax.pipeline.process import keep_compiled_programs
 from itjax.terminal import Terminal, run_command
-from itjax.training.run import STATUS
-from itjax.training.small_loop import Plan
-from itjax.training.vae.objective import Recipe
-from itjax.training.vae.train import Training, train
+from itjax.training.vae.recipe import DType, Recipe
+
+MEASURE_EVERY = 1000  # steps
 
 
 def main(arguments: list[str] | None = None, program: str = "python -m itjax.training.vae") -> int:
@@ -36,10 +35,20 @@ def start(args: argparse.Namespace) -> int:
     Raises:
         UserError: As `train`.
     """
+    # here: the processes that draw import this module, too, and do without JAX
+    from itjax.pipeline.process import default_dtype, keep_compiled_programs
+    from itjax.training.run import STATUS
+    from itjax.training.small_loop import Plan
+    from itjax.training.vae.train import Training, train
+
     keep_compiled_programs()
-    recipe = Recipe(steps=args.steps, image_steps=min(args.image_steps, args.steps))
-    sizes = VaeSizes(dim=args.dim, num_res_blocks=1)
-    return STATUS[train(Training(recipe, sizes, args.size, args.seed), Plan(args.out, args.steps, args.minutes), Terminal())]
+    dtype: DType = args.dtype or cast(DType, default_dtype())
+    recipe = Recipe(
+        args.steps, min(args.image_steps, args.steps), args.images, args.clips, args.clip_frames,
+        learning_rate=args.learning_rate, dtype=dtype,
+    )  # fmt: skip
+    training = Training(recipe, VaeSizes(dim=args.dim, num_res_blocks=1), args.size, args.seed)
+    return STATUS[train(training, Plan(args.out, args.steps, args.minutes, measure_every=MEASURE_EVERY), Terminal())]
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
@@ -48,20 +57,27 @@ def _parser(program: str) -> argparse.ArgumentParser:
         program, description=description, epilog=more, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
-    parser.add_argument("--steps", type=_positive, default=6000, metavar="N", help="steps in total (default %(default)s)")
+    add = lambda name, kind, default, text, **more: parser.add_argument(
+        name, type=kind, default=default, help=f"{text} (default {default})", **more
+    )
+    add("--steps", _positive, 6000, "steps in total", metavar="N")
+    add("--image_steps", int, Recipe.image_steps, "the first of them, on single pictures", metavar="N")
+    add("--images", _positive, Recipe.images, "pictures per step", metavar="N")
+    add("--clips", _positive, Recipe.clips, "clips per step after that", metavar="N")
+    add("--clip_frames", _positive, Recipe.clip_frames, "frames of each clip, 4n+1", metavar="N")
+    add("--learning_rate", float, Recipe.learning_rate, "of pictures, and highest of clips", metavar="RATE")
     parser.add_argument(
-        "--image_steps", type=int, default=Recipe.image_steps, metavar="N",
-        help="the first of them, on single pictures (default %(default)s)",
-    )  # fmt: skip
+        "--dtype", choices=get_args(DType), help="of convolutions in training (default: bfloat16, on CPU float32)"
+    )
     parser.add_argument(
         "--minutes",
         type=float,
         metavar="M",
         help="end after so many minutes; the same command continues (default: no limit)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default %(default)s)")
-    parser.add_argument("--size", type=int, default=64, metavar="PIXELS", help="height and width (default %(default)s)")
-    parser.add_argument("--dim", type=int, default=8, help="channels of the first level, at least 8 (default %(default)s)")
+    add("--seed", int, 0, "random seed")
+    add("--size", int, 64, "height and width", metavar="PIXELS")
+    add("--dim", int, 8, "channels of the first level, at least 8")
     return parser
 
 

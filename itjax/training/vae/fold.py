@@ -9,25 +9,30 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Float32, UInt8
 
 from itjax.config import VaeSizes
 from itjax.models.vae import LATENT_MEAN, LATENT_STD, encode_whole
 
-# B batch · F pixel frames · H W pixels · C channels
+# F pixel frames · H W pixels · T latent frames · h w = H/8 W/8 · C channels
 
 
 def latent_statistics(
-    parameters: dict, videos: Iterable[UInt8[np.ndarray, "B F H W 3"]], sizes: VaeSizes
+    parameters: dict, videos: Iterable[UInt8[np.ndarray, "F H W 3"]], sizes: VaeSizes
 ) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
     """Mean and deviation of each channel of the latents, before normalisation, over videos of one shape."""
-    means = jax.jit(partial(_means, sizes=sizes))
-    latents = np.concatenate([np.asarray(means(parameters, video)).reshape(-1, sizes.z_dim) for video in videos])
+    latents = np.concatenate([encoded(parameters, video, sizes).reshape(-1, sizes.z_dim) for video in videos])
     return latents.mean(0), latents.std(0)
 
 
-def _means(parameters: dict, video: Array, sizes: VaeSizes) -> Array:
-    return encode_whole(parameters, video.astype(jnp.float32) / 127.5 - 1, sizes)[0]
+def encoded(parameters: dict, video: UInt8[np.ndarray, "F H W 3"], sizes: VaeSizes) -> Float32[np.ndarray, "T h w C"]:
+    """The latents of a video, before normalisation."""
+    return np.asarray(_encoded(parameters, video, sizes))
+
+
+@partial(jax.jit, static_argnames="sizes")
+def _encoded(parameters: dict, video: Array, sizes: VaeSizes) -> Array:
+    return encode_whole(parameters, video[None].astype(jnp.float32) / 127.5 - 1, sizes)[0][0]
 
 
 def folded(parameters: dict, mean: Float[np.ndarray, " C"], std: Float[np.ndarray, " C"]) -> dict:

@@ -1,5 +1,6 @@
 """Measures a VAE on drawn people who are not in its training, through encode and decode as in inference."""
 
+from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
 
@@ -10,11 +11,11 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from itjax.config import VaeSizes
 from itjax.media.containers import FRAME_RATE
-from itjax.models import vae
+from itjax.models.vae import LATENT_MEAN, LATENT_STD, decode_whole
 from itjax.synthetic import clip as clips
 from itjax.synthetic.source import DrawnClips
 from itjax.synthetic.splits import Split
-from itjax.training.vae import opening
+from itjax.training.vae import fold, opening
 
 # N clips · F pixel frames, 4n+1 · H W pixels
 
@@ -48,29 +49,28 @@ class Figures(NamedTuple):
     latent_std: float
 
 
-def held_out(count: int, size: int, split: Split, num_frames: int) -> HeldOut:
+def held_out(count: int, size: int, split: Split, num_frames: int, workers: Executor) -> HeldOut:
     """Draws `count` clips of the split, of 4n+1 frames each, and learns to read their mouths.
 
     Raises:
         UserError: If espeak-ng is not installed.
     """
     source = DrawnClips(SEED, count, num_frames / FRAME_RATE, (size, size), split)
-    videos, regions, jaws, readers = [], [], [], []
-    for number in range(count):
-        drawn = source[number]
-        clip = clips.make((SEED, number), source.seconds, size, size, split=split)
-        videos.append(drawn["video"])
-        regions.append(drawn["region"])
-        jaws.append(drawn["mouth"][0, :, 0])
-        readers.append(opening.learn(clip, drawn["mouth_boxes"][0]))
-    return HeldOut(np.stack(videos), np.stack(regions), np.stack(jaws), readers)
+    videos, regions, jaws, readers = zip(*workers.map(partial(_clip_and_reader, source), range(count)), strict=True)
+    return HeldOut(np.stack(videos), np.stack(regions), np.stack(jaws), list(readers))
+
+
+def _clip_and_reader(source: DrawnClips, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, opening.Reader]:
+    drawn = source[number]
+    clip = clips.make((SEED, number), source.seconds, *source.size, split=source.split)
+    return drawn["video"], drawn["region"], drawn["mouth"][0, :, 0], opening.learn(clip, drawn["mouth_boxes"][0])
 
 
 def evaluate(parameters: dict, sizes: VaeSizes, clips: HeldOut) -> tuple[Figures, UInt8[np.ndarray, "N F H W 3"]]:
-    """The figures of folded parameters, and the decoded clips."""
-    passed = [_encode_decode(parameters, video[None], sizes) for video in clips.video]
-    made = np.stack([np.asarray(frames[0]) for _, frames in passed])
-    latents = np.concatenate([np.asarray(latents).reshape(-1, sizes.z_dim) for latents, _ in passed])
+    """The figures of folded parameters, and the decoded clips. All frames at once, which are the recurrence's numbers."""
+    latents = [fold.encoded(parameters, video, sizes) for video in clips.video]
+    made = np.stack([np.asarray(_decoded(parameters, each, sizes)) for each in latents])
+    normalised = (np.concatenate(latents).reshape(-1, sizes.z_dim) - LATENT_MEAN) / LATENT_STD
     squared = (made.astype(np.float32) - clips.video.astype(np.float32)) ** 2
     read = [reader(frames) for reader, frames in zip(clips.readers, made, strict=True)]
     truly = [reader(frames) for reader, frames in zip(clips.readers, clips.video, strict=True)]
@@ -79,18 +79,17 @@ def evaluate(parameters: dict, sizes: VaeSizes, clips: HeldOut) -> tuple[Figures
         mouth_psnr=_decibels(float(squared[clips.region].mean())),
         mouth_r=_mean_correlation(read, clips.jaw),
         mouth_r_of_truth=_mean_correlation(truly, clips.jaw),
-        latent_mean=float(np.abs(latents.mean(0)).max()),
-        latent_std=float(np.abs(latents.std(0) - 1).max()),
+        latent_mean=float(np.abs(normalised.mean(0)).max()),
+        latent_std=float(np.abs(normalised.std(0) - 1).max()),
     )
     return figures, made
 
 
 @partial(jax.jit, static_argnames="sizes")
-def _encode_decode(parameters: dict, video: Array, sizes: VaeSizes) -> tuple[Array, Array]:
-    """Normalised latents, and the frames decoded from them as 8-bit numbers."""
-    latents = vae.encode(parameters, video.astype(jnp.float32) / 127.5 - 1, sizes)
-    frames = vae.decode(parameters, latents, sizes)
-    return latents, jnp.rint((frames + 1) * 127.5).astype(jnp.uint8)
+def _decoded(parameters: dict, latents: Array, sizes: VaeSizes) -> Array:
+    """Frames as 8-bit numbers, from latents that are not normalised."""
+    frames = jnp.clip(decode_whole(parameters, latents[None], sizes)[0], -1, 1)
+    return jnp.rint((frames + 1) * 127.5).astype(jnp.uint8)
 
 
 def _decibels(squared: float) -> float:

@@ -7,49 +7,26 @@ edges where they are (lids, lips). The KL term is just large enough that the enc
 decimals that a noisy latent would lose.
 """
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Key, UInt8
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from itjax.config import VaeSizes
 from itjax.models.vae import decode_whole, encode_whole
 from itjax.training.parameters import flat, nested
 from itjax.training.state import TrainState
+from itjax.training.vae.recipe import Recipe
 
 # B batch · F pixel frames · H W pixels · T latent frames · h w = H/8 W/8 · C channels
 
 VISIBLE = 0.02  # half-width of the Charbonnier penalty, of pixels in -1..1
 GRADIENT = 0.5
 KL = 1e-4
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the VAE is trained.
-
-    Attributes:
-        steps: Steps in total.
-        image_steps: The first of them, on single pictures.
-        images: Pictures per step.
-        clips: Clips per step after that.
-        clip_frames: Frames of each clip, 4n+1.
-        mouth_weight: Weight of the pixels around a mouth, relative to 1 elsewhere; only in clips.
-        learning_rate: Constant over pictures, then falling to zero along a cosine.
-        warmup: Steps of linear warm-up, of pictures and of clips.
-    """
-
-    steps: int
-    image_steps: int = 600
-    images: int = 16
-    clips: int = 2
-    clip_frames: int = 9
-    mouth_weight: float = 25.0
-    learning_rate: float = 1e-3
-    warmup: int = 50
 
 
 def learning_rate(recipe: Recipe) -> optax.Schedule:
@@ -70,7 +47,21 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
 
 def initial_state(parameters: dict, recipe: Recipe) -> TrainState:
     """The state before the first step."""
-    return TrainState(jnp.zeros((), jnp.int32), parameters, jax.jit(optimizer(recipe).init)(parameters), None)
+    moments = jax.jit(optimizer(recipe).init)(parameters)
+    return TrainState(jnp.zeros((), jnp.int32), parameters, moments, jax.tree.map(jnp.copy, parameters))
+
+
+def moving_average(before: dict | None, now: dict, step: Int[Array, ""], keep: float) -> dict:
+    """The moving average after `step` steps: over the last 1 / (1 - keep) of them, at first over a tenth of them."""
+    part = jnp.minimum(keep, (step + 1) / (step + 10))
+    return jax.tree.map(lambda old, new: part * old + (1 - part) * new, before, now)
+
+
+def region(mouths: Float[Array, "B F 4"], height: int, width: int) -> Bool[Array, "B F H W"]:
+    """The pixels of boxes (left, top, right, bottom), those on their borders included."""
+    left, top, right, bottom = jnp.moveaxis(jnp.trunc(mouths), -1, 0)[..., None, None]
+    rows, columns = jnp.arange(height)[:, None], jnp.arange(width)
+    return (rows >= top) & (rows <= bottom) & (columns >= left) & (columns <= right)
 
 
 def reconstruction_loss(
@@ -93,33 +84,47 @@ def kl_divergence(mean: Float[Array, "B T h w C"], log_variance: Float[Array, "B
 
 
 def loss(
-    parameters: dict, video: UInt8[Array, "B F H W 3"], region: Bool[Array, "B F H W"], key: Key[Array, ""],
-    sizes: VaeSizes, mouth_weight: Float[Array, ""],
+    parameters: dict, video: UInt8[Array, "B F H W 3"], mouths: Float[Array, "B F 4"], key: Key[Array, ""],
+    sizes: VaeSizes, mouth_weight: Float[Array, ""], dtype: DTypeLike,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:  # fmt: skip
-    """The loss of a batch, and its metrics. The latents are sampled with `key`."""
+    """The loss of a batch, and its metrics. The latents are sampled with `key`; convolutions compute in `dtype`."""
     true = video.astype(jnp.float32) / 127.5 - 1
-    mean, log_variance = encode_whole(parameters, true, sizes)
+    mean, log_variance = encode_whole(parameters, true, sizes, dtype)
     log_variance = jnp.clip(log_variance, -20, 5)
     z = mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape)
-    made = decode_whole(parameters, z, sizes)
-    reconstruction = reconstruction_loss(made, true, 1 + (mouth_weight - 1) * region)
+    made = decode_whole(parameters, z, sizes, dtype)
+    inside = region(mouths, *video.shape[2:4])
+    reconstruction = reconstruction_loss(made, true, 1 + (mouth_weight - 1) * inside)
     kl = kl_divergence(mean, log_variance)
-    squared = jnp.mean((jnp.clip(made, -1, 1) - true) ** 2)
-    metrics = {"reconstruction": reconstruction, "kl": kl, "psnr": 10 * jnp.log10(4 / squared)}
+    squared = jnp.mean((jnp.clip(made, -1, 1) - true) ** 2, axis=-1)
+    in_mouth = jnp.sum(squared * inside) / jnp.maximum(jnp.sum(inside), 1)
+    decibels = lambda error: 10 * jnp.log10(4 / error)
+    metrics = {
+        "reconstruction": reconstruction,
+        "kl": kl,
+        "psnr": decibels(squared.mean()),
+        "mouth_psnr": decibels(in_mouth),
+    }
     return reconstruction + KL * kl, metrics
 
 
+@functools.cache
 def compile_step(sizes: VaeSizes, recipe: Recipe, seed: int) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
-    """A jitted step(state, video, region, mouth_weight) -> (state, metrics); the state's buffers are reused."""
+    """A jitted step(state, video, mouths, mouth_weight) -> (state, metrics); the state's buffers are reused."""
     transform = optimizer(recipe)
 
-    def step(state: TrainState, video: Array, region: Array, mouth_weight: Array) -> tuple[TrainState, dict[str, Array]]:
+    def step(state: TrainState, video: Array, mouths: Array, mouth_weight: Array) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         value_and_grad = jax.value_and_grad(loss, has_aux=True)
-        (value, metrics), gradient = value_and_grad(state.trainable, video, region, key, sizes, mouth_weight)
+        (value, metrics), gradient = value_and_grad(
+            state.trainable, video, mouths, key, sizes, mouth_weight, jnp.dtype(recipe.dtype)
+        )
         updates, moments = transform.update(gradient, state.optimizer, state.trainable)
-        now = TrainState(state.step + 1, optax.apply_updates(state.trainable, updates), moments, None)
+        trainable = optax.apply_updates(state.trainable, updates)
+        average = moving_average(state.ema, trainable, state.step, recipe.average)
         metrics |= {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
-        return now, metrics | {"learning_rate": learning_rate(recipe)(state.step)}
+        return TrainState(state.step + 1, trainable, moments, average), metrics | {
+            "learning_rate": learning_rate(recipe)(state.step)
+        }
 
     return jax.jit(step, donate_argnums=0)

@@ -1,6 +1,6 @@
 """A training of the small VAE: the steps, its measurements, and the result."""
 
-import time
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,8 +11,8 @@ import numpy as np
 from itjax.config import VaeSizes
 from itjax.errors import UserError
 from itjax.media.containers import FRAME_RATE
+from itjax.pipeline.process import exact_float32
 from itjax.progress import Progress
-from itjax.synthetic.source import DrawnClips
 from itjax.training import curve, small_loop
 from itjax.training.card import provenance
 from itjax.training.curve import Panel
@@ -20,12 +20,12 @@ from itjax.training.run import End
 from itjax.training.small_loop import Ended, Metrics, Plan
 from itjax.training.state import TrainState
 from itjax.training.vae import fold, measure, objective, result
-from itjax.training.vae.frames import DrawnFrames
-from itjax.training.vae.objective import Recipe
+from itjax.training.vae.frames import SECONDS, DrawnFrames
+from itjax.training.vae.recipe import Recipe
 from itjax.training.vae.start import CHAIN, initial_parameters
+from itjax.training.workers import processes
 
-STATISTICS_SEED = 8
-STATISTICS_CLIPS, STATISTICS_FRAMES = 64, 33  # of training people, over which the latents are made standard
+STATISTICS_CLIPS = 32  # of training people, over which the latents are made standard
 VALIDATION_CLIPS, TEST_CLIPS = 6, 12
 GATE = {"psnr": 27.0, "mouth_r": 0.9}
 AIM = {"psnr": 30.0, "mouth_r": 0.95}
@@ -56,6 +56,13 @@ class Training:
         stride = self.sizes.spatial_stride
         if self.sizes.dim < CHAIN:
             raise UserError(f"--dim {self.sizes.dim}: must be at least {CHAIN}")
+        frames = self.recipe.clip_frames
+        if frames % self.sizes.time_stride != 1 or not 1 < frames <= SECONDS * FRAME_RATE:
+            raise UserError(
+                f"--clip_frames {frames}: must be 4n+1, from 5 to {int(SECONDS * FRAME_RATE)}, as {SECONDS:g} s are drawn"
+            )
+        if self.recipe.image_steps < 0 or not 0 < self.recipe.learning_rate < 1:
+            raise UserError("--image_steps must be at least 0, and --learning_rate between 0 and 1")
         if self.size < 2 * stride or self.size % stride:
             raise UserError(f"--size {self.size}: must be a multiple of {stride}, and at least {2 * stride}")
 
@@ -71,17 +78,18 @@ def train(training: Training, plan: Plan, progress: Progress) -> End:
     """
     curve.check_matplotlib()
     with ExitStack() as stack:
-        frames = stack.enter_context(DrawnFrames(training.seed, training.size))
-        work = _Work(training, frames)
+        workers = stack.enter_context(processes())
+        work = _Work(training, workers)
         settings = {"trainer": "vae", **asdict(training)}
         ended = small_loop.run(plan, settings, work.initial, work.step, work.measure, progress)
         if ended.end is not End.INTERRUPTED:
             curve.write(plan.out, CURVES)
         if ended.end is not End.DONE or (plan.out / "result").exists():
             return ended.end
-        parameters = work.folded(ended.state)
-        clips = measure.held_out(TEST_CLIPS, training.size, "test", measure.FRAMES)
-        figures, made = measure.evaluate(parameters, training.sizes, clips)
+        clips = measure.held_out(TEST_CLIPS, training.size, "test", measure.FRAMES, workers)
+        with exact_float32():
+            parameters = work.folded(ended.state)
+            figures, made = measure.evaluate(parameters, training.sizes, clips)
         card = _card(training, figures, ended)
         result.write_result(plan.out / "result", parameters, training.sizes, card, clips.video, made)
         progress.notice(f"{plan.out / 'result'}: {_verdict(figures)}")
@@ -91,46 +99,43 @@ def train(training: Training, plan: Plan, progress: Progress) -> End:
 class _Work:
     """The steps and measurements of a training."""
 
-    def __init__(self, training: Training, frames: DrawnFrames):
-        self._training, self._frames = training, frames
+    def __init__(self, training: Training, workers: Executor):
+        self._training, self._workers = training, workers
+        self._frames = DrawnFrames(training.seed, training.size, workers)
         self._step = objective.compile_step(training.sizes, training.recipe, training.seed)
         self._held_out: measure.HeldOut | None = None
-        self._statistics: list[np.ndarray] = []
 
     def initial(self) -> TrainState:
         parameters = initial_parameters(self._training.sizes, self._training.seed)
         return objective.initial_state(parameters, self._training.recipe)
 
-    def step(self, state: TrainState, done: int) -> tuple[TrainState, Metrics]:
+    def step(self, state: TrainState, done: int) -> tuple[TrainState, dict[str, Any]]:
         recipe, frames = self._training.recipe, self._frames
-        began, cpu, waited, drawing = time.perf_counter(), time.process_time(), frames.waited, frames.drawing
+        waited, drawing = frames.waited, frames.drawing
         pictures = done < recipe.image_steps
-        shape = (recipe.images, 1) if pictures else (recipe.clips, recipe.clip_frames)
-        batch = frames.batch(done, *shape)
+        batch = frames.batch(done, *((recipe.images, 1) if pictures else (recipe.clips, recipe.clip_frames)))
         weight = jnp.float32(1.0 if pictures else recipe.mouth_weight)
-        state, values = self._step(state, batch.video, batch.region, weight)
-        metrics = {name: float(value) for name, value in values.items()}  # waits for the step
+        state, metrics = self._step(state, batch.video, batch.mouths, weight)
         return state, metrics | {
-            "step/seconds": time.perf_counter() - began,
-            "step/core_seconds": time.process_time() - cpu,
             "step/waiting_for_data": frames.waited - waited,
             "step/drawing_core_seconds": frames.drawing - drawing,
         }
 
     def measure(self, state: TrainState) -> Metrics:
         if self._held_out is None:
-            self._held_out = measure.held_out(VALIDATION_CLIPS, self._training.size, "validation", measure.FRAMES)
-        figures, _ = measure.evaluate(self.folded(state), self._training.sizes, self._held_out)
+            self._held_out = measure.held_out(
+                VALIDATION_CLIPS, self._training.size, "validation", measure.FRAMES, self._workers
+            )
+        with exact_float32():
+            figures, _ = measure.evaluate(self.folded(state), self._training.sizes, self._held_out)
         return {f"validation/{name}": value for name, value in figures._asdict().items()}
 
     def folded(self, state: TrainState) -> dict[str, Any]:
-        """The parameters, with latents that are standard over training clips."""
-        if not self._statistics:
-            size, count = self._training.size, STATISTICS_CLIPS
-            clips = DrawnClips(STATISTICS_SEED, count, STATISTICS_FRAMES / FRAME_RATE, (size, size))
-            self._statistics = [clips[number]["video"][None] for number in range(count)]
-        sizes = self._training.sizes
-        return fold.folded(state.trainable, *fold.latent_statistics(state.trainable, self._statistics, sizes))
+        """The averaged parameters, with latents that are standard over training clips."""
+        if state.ema is None:
+            raise ValueError("the state has no average")
+        clips = self._frames.newest(int(state.step), STATISTICS_CLIPS, measure.FRAMES)
+        return fold.folded(state.ema, *fold.latent_statistics(state.ema, clips, self._training.sizes))
 
 
 def _card(training: Training, figures: measure.Figures, ended: Ended) -> dict[str, Any]:

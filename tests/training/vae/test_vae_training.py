@@ -3,7 +3,9 @@
 import json
 import os
 import signal
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
 
 import chex
 import jax
@@ -20,18 +22,20 @@ from itjax.progress import SILENT
 from itjax.synthetic import clip as drawn
 from itjax.synthetic import scene
 from itjax.synthetic.mouth import rest_track
-from itjax.training import curve, small_loop
+from itjax.synthetic.source import DrawnClips
+from itjax.training import curve, workers
 from itjax.training.run import End
 from itjax.training.small_loop import Plan
-from itjax.training.vae import fold, frames, measure, result, start, train
+from itjax.training.vae import fold, frames, measure, objective, result, start, train
 from itjax.training.vae.frames import DrawnFrames
-from itjax.training.vae.objective import Recipe, reconstruction_loss
+from itjax.training.vae.objective import reconstruction_loss
+from itjax.training.vae.recipe import Recipe
 from itjax.weights import mapping, store
 from itjax.weights.tables.vae import table
 
 TINY = VaeSizes(dim=8, multipliers=(1, 2), num_res_blocks=1, time_downsample=(True,))
 RECIPE = Recipe(steps=5, image_steps=2, images=2, clips=1, clip_frames=5)
-SETTINGS = train.Training(RECIPE, TINY, size=32, seed=3)
+SETTINGS = train.Training(RECIPE, TINY, size=32, seed=5)
 encode_whole = jax.jit(vae.encode_whole, static_argnums=2)
 decode_whole = jax.jit(vae.decode_whole, static_argnums=2)
 
@@ -54,37 +58,53 @@ def video():
 
 
 @pytest.fixture(scope="module")
-def work():
-    with pytest.MonkeyPatch.context() as patch, DrawnFrames(SETTINGS.seed, SETTINGS.size) as drawing:
-        patch.setattr(frames, "CLIPS", 2)
-        yield train._Work(SETTINGS, drawing)
+def thread():
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def few_frames():
+    """Short clips, and few of them; one process draws."""
+    values = {
+        train: {"VALIDATION_CLIPS": 1, "TEST_CLIPS": 1, "STATISTICS_CLIPS": 2},
+        measure: {"FRAMES": 13},
+        frames: {"SECONDS": 1.0, "FIRST": 2, "POOL": 3, "AHEAD": 1, "STEPS_PER_CLIP": 2},
+        workers: {"MOST": 1},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for module, names in values.items():
+            for name, value in names.items():
+                patch.setattr(module, name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(few_frames, tmp_path_factory):
+    """The folder of a whole run, whose clips were drawn by a process."""
+    folder = tmp_path_factory.mktemp("vae") / "run"
+    assert train.train(SETTINGS, Plan(folder, RECIPE.steps, log_every=2), SILENT) is End.DONE
+    return folder
 
 
 def test_all_frames_at_once_are_the_recurrence(random_parameters, video):
-    def whole(parameters, video):
+    def whole(parameters):
         mean, _ = vae.encode_whole(parameters, video, TINY)
-        return (mean - jnp.asarray(vae.LATENT_MEAN)) / jnp.asarray(vae.LATENT_STD), jnp.clip(
-            vae.decode_whole(parameters, mean, TINY), -1, 1
-        )
+        normalised = (mean - jnp.asarray(vae.LATENT_MEAN)) / jnp.asarray(vae.LATENT_STD)
+        return normalised, jnp.clip(vae.decode_whole(parameters, mean, TINY), -1, 1)
 
-    def scanned(parameters, video):
+    def scanned(parameters):
         latents = vae.encode(parameters, video, TINY)
         return latents, vae.decode(parameters, latents, TINY)
 
-    weigh = lambda outputs: sum(jnp.sum(jnp.sin(17 * jnp.arange(x.size)).reshape(x.shape) * x) for x in outputs)
-
-    def outputs_and_gradients(function):
-        def weighed(parameters, video):
-            outputs = function(parameters, video)
-            return weigh(outputs), outputs
-
-        return jax.jit(jax.grad(weighed, has_aux=True))(random_parameters, video)
-
-    (gradients, outputs), (expected_gradients, expected) = outputs_and_gradients(whole), outputs_and_gradients(scanned)
+    # outputs, and their derivatives by all parameters at once, in a direction
+    direction = jax.tree.map(lambda leaf: jnp.cos(17.0 * jnp.arange(leaf.size)).reshape(leaf.shape), random_parameters)
+    both = lambda function: jax.jit(lambda at: jax.jvp(function, (at,), (direction,)))(random_parameters)
+    (outputs, derivatives), (expected, expected_derivatives) = both(whole), both(scanned)
     # float32; the order of sums differs
     chex.assert_trees_all_close(outputs, expected, atol=1e-5)
-    scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected_gradients))
-    chex.assert_trees_all_close(gradients, expected_gradients, atol=1e-5 * scale)
+    for made, true in zip(derivatives, expected_derivatives, strict=True):
+        chex.assert_trees_all_close(made, true, atol=1e-5 * float(jnp.abs(true).max()))
 
 
 def test_the_initial_network_carries_colours(initial):
@@ -105,9 +125,9 @@ def test_the_initial_network_carries_colours(initial):
 
 
 def test_folding_standardises_latents_and_keeps_pictures(random_parameters):
-    videos = [np.random.default_rng(n).integers(0, 256, (2, 5, 16, 16, 3), np.uint8) for n in range(2)]
+    videos = [np.random.default_rng(n).integers(0, 256, (5, 16, 16, 3), np.uint8) for n in range(4)]
     folded = fold.folded(random_parameters, *fold.latent_statistics(random_parameters, videos, TINY))
-    pixels = jnp.asarray(np.concatenate(videos)) / 127.5 - 1
+    pixels = jnp.asarray(np.stack(videos)) / 127.5 - 1
     latents = jax.jit(vae.encode, static_argnums=2)(folded, pixels, TINY)
     chex.assert_trees_all_close(np.mean(latents, (0, 1, 2, 3)), np.zeros(16), atol=1e-4)
     chex.assert_trees_all_close(np.std(latents, (0, 1, 2, 3)), np.ones(16), atol=1e-4)
@@ -129,8 +149,36 @@ def test_a_mouth_weighs_as_much_as_it_is_said(video):
     assert unequal[1] > 4 * unequal[0]
 
 
-def test_the_reader_reads_mouths_and_only_mouths():
-    clips = measure.held_out(1, 64, "validation", 49)
+def test_a_mouths_region_is_that_of_the_drawing():
+    clip = DrawnClips(2, 1, 0.4, (32, 32))[0]
+    region = objective.region(jnp.asarray(clip["mouth_boxes"]), 32, 32)[0]
+    assert clip["region"].any() and np.array_equal(region, clip["region"])
+    assert not objective.region(jnp.asarray([[[-9.0, -9.0, -5.0, -5.0]]]), 32, 32).any()
+
+
+def test_the_average_is_that_of_the_weights():
+    average = {"w": jnp.zeros(())}
+    for step in range(300):
+        average = objective.moving_average(average, {"w": jnp.float32(step % 2)}, jnp.int32(step), 0.98)
+    assert average["w"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_batches_are_those_of_the_step_in_any_order(thread, few_frames):
+    assert frames.POOL == 3
+    forward = DrawnFrames(1, 32, thread)
+    batches = [forward.batch(step, 2, 5) for step in range(7)]
+    later = DrawnFrames(1, 32, thread).batch(6, 2, 5)
+    chex.assert_trees_all_equal(later, batches[6])
+    assert batches[0].video.tobytes() != batches[1].video.tobytes()
+    # clips 2 to 4 are the pool of step 6; two of the batch are different ones
+    starts = {number: clip.result().video[0].tobytes() for number, clip in forward._pool.items()}
+    assert sorted(starts) == [2, 3, 4, 5] and len(set(starts.values())) == 4
+    assert later.video[0].tobytes() != later.video[1].tobytes()
+    assert [len(list(forward.newest(6, count, 5))) for count in (1, 9)] == [1, 3]
+
+
+def test_the_reader_reads_mouths_and_only_mouths(thread):
+    clips = measure.held_out(1, 64, "validation", 49, thread)
     assert np.corrcoef(clips.readers[0](clips.video[0]), clips.jaw[0])[0, 1] > 0.97
     clip = drawn.make((measure.SEED, 0), 49 / 25, 64, 64, split="validation")
     shut = np.stack([picture for picture, _ in scene.frames(clip.scene, (rest_track(49),), 64, 64)])
@@ -138,61 +186,69 @@ def test_the_reader_reads_mouths_and_only_mouths():
 
 
 @pytest.mark.slow
-def test_a_resumed_run_is_bit_equal(work, tmp_path):
-    losses = []
+def test_a_resumed_run_is_bit_equal(trained, thread, tmp_path, monkeypatch):
+    plan = Plan(tmp_path / "parts", RECIPE.steps, log_every=2)
+    draw = DrawnFrames.batch
 
-    def step(state, done, stop_after=None):
-        state, metrics = work.step(state, done)
-        losses.append(metrics["loss"])
-        if done + 1 == stop_after:
+    def stopped(self, step, *shape):
+        if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return state, metrics
+        return draw(self, step, *shape)
 
-    run = lambda name, **kinds: small_loop.run(
-        Plan(tmp_path / name, RECIPE.steps, log_every=2), {"a": 1}, work.initial, partial(step, **kinds), lambda state: {},
-        SILENT,
-    )  # fmt: skip
-    whole = run("whole")
-    assert whole.end is End.DONE
-    assert run("parts", stop_after=3).end is End.PREEMPTED
-    parts = run("parts")
-    assert parts.end is End.DONE and len(losses) == 2 * RECIPE.steps
-    chex.assert_trees_all_equal(parts.state, whole.state)
-    logs = [
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("whole", "parts")
-    ]
-    assert [(x["step"], x.get("loss")) for x in logs[0]] == [(x["step"], x.get("loss")) for x in logs[1]]
-    batch, state, repeated = work._frames.batch(0, 2, 1), work.initial(), []
-    for _ in range(2):  # on the same pictures
-        state, metrics = work._step(state, batch.video, batch.region, jnp.float32(1))
-        repeated.append(float(metrics["reconstruction"]))
-    assert repeated[1] < repeated[0]
-    with pytest.raises(UserError, match="a: was 1, now 2"):
-        small_loop.run(Plan(tmp_path / "parts", 5), {"a": 2}, work.initial, step, lambda state: {}, SILENT)
+    monkeypatch.setattr(train, "processes", lambda: nullcontext(thread))  # the whole run's clips are from a process
+    with monkeypatch.context() as patch:
+        patch.setattr(DrawnFrames, "batch", stopped)
+        assert train.train(SETTINGS, plan, SILENT) is End.PREEMPTED
+    assert not (plan.out / "result").exists()
+    with pytest.raises(UserError, match="seed: was 5, now 4"):
+        train.train(replace(SETTINGS, seed=4), plan, SILENT)
+    assert train.train(SETTINGS, plan, SILENT) is End.DONE
+    logs = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (trained, plan.out)]
+    known = lambda line: {name: value for name, value in line.items() if "seconds" not in name and "waiting" not in name}
+    assert [known(line) for line in logs[1]] == [known(line) for line in logs[0]]
+    chex.assert_trees_all_equal(_weights(plan.out), _weights(trained))
+
+
+def _weights(run):
+    stored = store.open_checkpoint(run / "result" / result.WEIGHTS).tensors
+    return {path.removeprefix("vae/"): tensor.read(()) for path, tensor in stored.items()}
 
 
 @pytest.mark.slow
-def test_a_training_leaves_weights_a_card_and_pictures(tmp_path, monkeypatch):
-    for name, value in (("VALIDATION_CLIPS", 1), ("TEST_CLIPS", 1), ("STATISTICS_CLIPS", 2), ("STATISTICS_FRAMES", 5)):
-        monkeypatch.setattr(train, name, value)
-    monkeypatch.setattr(measure, "FRAMES", 25)
-    monkeypatch.setattr(frames, "CLIPS", 2)
-    plan = Plan(tmp_path / "run", RECIPE.steps)
-    assert train.train(SETTINGS, plan, SILENT) is End.DONE
-    folder = tmp_path / "run/result"
-    stored = store.open_checkpoint(folder / result.WEIGHTS).tensors
-    arrays = {path.removeprefix("vae/"): tensor.read(()) for path, tensor in stored.items()}
+def test_steps_on_the_same_pictures_lower_the_loss(trained, thread):
+    step = objective.compile_step(TINY, RECIPE, SETTINGS.seed)
+    state, losses = objective.initial_state(start.initial_parameters(TINY, 3), RECIPE), []
+    batch = DrawnFrames(SETTINGS.seed, SETTINGS.size, thread).batch(0, 2, 1)
+    for _ in range(10):
+        state, metrics = step(state, *batch, jnp.float32(1))
+        losses.append(float(metrics["reconstruction"]))
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.slow
+def test_a_training_leaves_weights_a_card_and_pictures(trained):
+    folder, arrays = trained / "result", _weights(trained)
     expected = mapping.torch_shapes(table(TINY), vae.abstract_parameters(TINY))
-    parameters = {}
-    for path, leaf in flatten_dict(vae.abstract_parameters(TINY), sep="/").items():
-        assert arrays[path].shape == leaf.shape
-        parameters[tuple(path.split("/"))] = arrays[path]
-    assert len(arrays) == len(parameters) == len(expected)
+    shapes = {path: leaf.shape for path, leaf in flatten_dict(vae.abstract_parameters(TINY), sep="/").items()}
+    assert {path: array.shape for path, array in arrays.items()} == shapes and len(arrays) == len(expected)
     card = json.loads((folder / result.CARD).read_text())
-    assert card["passed"] is False and card["training"]["seed"] == 3 and card["vae"]["dim"] == 8
+    assert card["passed"] is False and card["training"]["seed"] == 5 and card["vae"]["dim"] == 8
     # five steps from the start, all of a face is still grey: but it is a picture
     assert 8 < card["figures"]["psnr"] < 25
     assert Image.open(folder / result.PICTURE).size == (32 * 8 * 2, 32 * 2 * 2)
-    assert Image.open(tmp_path / "run" / curve.FILE).size[0] > 300
-    assert train.train(SETTINGS, plan, SILENT) is End.DONE  # nothing is left to do
+    assert Image.open(trained / curve.FILE).size[0] > 300
+    assert train.train(SETTINGS, Plan(trained, RECIPE.steps), SILENT) is End.DONE  # nothing is left to do
+
+
+@pytest.mark.parametrize(
+    ("flag", "wrong"),
+    [
+        ("--dim 4", {"sizes": replace(TINY, dim=4)}),
+        ("--size 31", {"size": 31}),
+        ("--clip_frames 6", {"recipe": replace(RECIPE, clip_frames=6)}),
+        ("--learning_rate", {"recipe": replace(RECIPE, learning_rate=0.0)}),
+    ],
+)
+def test_wrong_settings_are_refused(flag, wrong):
+    with pytest.raises(UserError, match=flag):
+        replace(SETTINGS, **wrong)
