@@ -44,7 +44,7 @@ def test_the_configuration_of_a_run(content, tmp_path):
     with pytest.raises(UserError, match=r"config\.json"):
         open_result(tmp_path)
     with pytest.raises(UserError, match=r"config\.json"):
-        write_or_compare(epath.Path(tmp_path), {"identity": ""})
+        write_or_compare(epath.Path(tmp_path), {"identity": ""}, "--run")
 
 
 def test_a_record():

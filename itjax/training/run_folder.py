@@ -52,9 +52,9 @@ def create_or_check(settings: Training, weights: Weights) -> None:
         OutputError: If the file cannot be written.
     """
     current = as_stored(config_content(settings, weights))
-    write_or_compare(epath.Path(settings.run), current)
+    write_or_compare(epath.Path(settings.run), current, "--run")
     if settings.checkpoints.folder:
-        write_or_compare(folder_of(settings), current)
+        write_or_compare(folder_of(settings), current, "--run")
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -66,8 +66,10 @@ def is_run_folder(folder: Path) -> bool:
     return isinstance(content, dict) and "training" in content
 
 
-def write_or_compare(folder: epath.Path, current: dict[str, Any]) -> None:
+def write_or_compare(folder: epath.Path, current: dict[str, Any], flag: str) -> None:
     """Writes config.json with `current`, its "training" and "identity", or compares these with those that are there.
+
+    `flag`: the one that names the folder, for messages.
 
     Raises:
         UserError: If they differ (lists each), or the existing config.json cannot be read.
@@ -85,13 +87,13 @@ def write_or_compare(folder: epath.Path, current: dict[str, Any]) -> None:
     try:
         stored = parse_json(path.read_bytes(), path) if "://" in os.fspath(path) else read_json(path)
     except (OSError, UserError) as error:
-        raise UserError(f"{path} cannot be read ({error}); repair it, or choose another --run folder") from error
+        raise UserError(f"{path} cannot be read ({error}); repair it, or choose another {flag} folder") from error
     if not isinstance(stored, dict) or not isinstance(stored.get("training", {}), dict):
-        raise UserError(f"{path} is not the configuration of a run; repair it, or choose another --run folder")
+        raise UserError(f"{path} is not the configuration of a run; repair it, or choose another {flag} folder")
     differences = _differences(stored, current)
     if differences:
         raise UserError(
-            f"{folder} holds a run with other settings. Use the same settings, or another --run folder:{differences}"
+            f"{folder} holds a run with other settings. Use the same settings, or another {flag} folder:{differences}"
         )
 
 
@@ -104,7 +106,9 @@ def _differences(stored: dict[str, Any], current: dict[str, Any]) -> str:
         f"\n  {k}: was {old.get(k)}, now {new.get(k)}" for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)
     ]
     if stored.get("identity") != current["identity"]:
-        lines.append(f"\n  checkpoint: was {stored.get('checkpoint')}, now {current['checkpoint']}, with different content")
+        lines.append(
+            f"\n  checkpoint: was {stored.get('checkpoint')}, now {current.get('checkpoint')}, with different content"
+        )
     return "".join(lines)
 
 

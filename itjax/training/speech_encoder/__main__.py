@@ -1,9 +1,10 @@
 """Trains the small wav2vec2 speech encoder on the drawn world's speech.
 
-    python -m itjax.training.speech_encoder --out runs/speech --minutes 60
+    python -m itjax.training.speech_encoder --out runs/speech
 
-The run's folder OUT has metrics.jsonl, curve.png, checkpoints, and at the end export/checkpoint (weights in bfloat16) and
-export/card.json (figures on voices and sentences that were not trained on). The same command resumes an interrupted run.
+A run that was interrupted continues with the same command. OUT/metrics.jsonl and curve.png hold losses and figures; after
+the last step, OUT/export holds the weights in bfloat16, and card.json with the figures on voices and sentences kept out of
+training.
 """
 
 import argparse
@@ -20,18 +21,22 @@ from itjax.training.speech_encoder.settings import SpeechTraining
 def main(arguments: list[str] | None = None, program: str = "python -m itjax.training.speech_encoder") -> int:
     """Returns the exit status.
 
-    0 for success, 2 for a user error, 3 if a file cannot be written, 75 if preempted (the state is saved), 130 if
-    interrupted.
+    0 for success, 2 for a user error, 3 if a file cannot be written, 75 if steps are left to do after SIGTERM or at the end
+    of the minutes, 130 if interrupted.
     """
     args = _parser(program).parse_args(arguments)
-    return run_command(program, lambda: start(args), "stopped; run the same command to continue from the last checkpoint")
+    return run_command(program, lambda: start(args), "stopped; run the same command again to continue")
 
 
 def start(args: argparse.Namespace) -> int:
-    """Trains as the flags say; returns the exit status."""
+    """Trains as the flags say; returns the exit status.
+
+    Raises:
+        UserError: As `train`.
+    """
     keep_compiled_programs()
-    settings = SpeechTraining(steps=args.steps, minutes=args.minutes, seed=args.seed)
-    return STATUS[train(settings, args.out, Terminal())]
+    settings = SpeechTraining(steps=args.steps, batch=args.batch, seed=args.seed)
+    return STATUS[train(settings, args.out, args.minutes, Terminal())]
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
@@ -40,11 +45,18 @@ def _parser(program: str) -> argparse.ArgumentParser:
         program, description=description, epilog=more, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
-    parser.add_argument("--steps", type=int, default=0, metavar="N", help="end after N steps")
+    default = SpeechTraining()
+    parser.add_argument("--steps", type=int, default=default.steps, metavar="N", help="steps in total (default %(default)s)")
     parser.add_argument(
-        "--minutes", type=float, default=0.0, metavar="M", help="end after M minutes; with --steps, whichever comes first"
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="end after so many minutes; the same command continues (default: no limit)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default %(default)s)")
+    parser.add_argument(
+        "--batch", type=int, default=default.batch, metavar="N", help="examples per step (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=default.seed, help="random seed (default %(default)s)")
     return parser
 
 

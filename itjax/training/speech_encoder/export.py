@@ -1,6 +1,5 @@
 """The result of a run: the encoder's weights in the package's own format, and a card that says what they are."""
 
-import importlib.metadata
 import json
 from dataclasses import asdict
 from functools import partial
@@ -14,39 +13,38 @@ import numpy as np
 from itjax.config import Networks, Preset, to_json
 from itjax.disk import output_errors, write_text
 from itjax.progress import Progress
+from itjax.training.card import provenance
+from itjax.training.small_loop import Ended
 from itjax.training.speech_encoder import readout, speech
 from itjax.training.speech_encoder.settings import SpeechTraining
 from itjax.training.speech_encoder.speech import Spoken
-from itjax.version import __version__
 from itjax.weights import store
 from itjax.weights.lazy import LazyTensor
 
 FOLDER, CHECKPOINT, CARD = "export", "checkpoint", "card.json"
-PACKAGES = ("jax", "flax", "optax", "numpy", "librosa", "espeakng-loader")
 
 
 def write(
-    folder: Path, settings: SpeechTraining, parameters: dict, fit: Spoken, steps: int, spent: tuple[float, float],
-    progress: Progress,
-) -> dict[str, Any]:  # fmt: skip
-    """Writes export/checkpoint (weights in bfloat16) and export/card.json into the run's folder; returns the card.
+    folder: Path, settings: SpeechTraining, ended: Ended, fit: Spoken, progress: Progress
+) -> None:  # fmt: skip
+    """Writes export/checkpoint (weights in bfloat16) and export/card.json into the run's folder.
 
-    Existing weights are kept: those of a finished run do not change. The card's figures are those of the rounded weights.
+    What exists is kept: a finished run does not change. The card's figures are those of the rounded weights.
 
     Args:
         folder: The run's folder.
         settings: Those of the run.
-        parameters: Of `step.Listener`.
+        ended: The finished run of `step.Listener`.
         fit: Speech on which read-outs are fitted.
-        steps: Number of finished steps.
-        spent: Seconds and core-seconds.
         progress: Is told the figures.
 
     Raises:
         OutputError: If a file cannot be written.
     """
-    rounded = jax.tree.map(lambda leaf: np.asarray(leaf).astype(ml_dtypes.bfloat16), parameters)
     target = folder / FOLDER
+    if (target / CARD).exists():
+        return
+    rounded = jax.tree.map(lambda leaf: np.asarray(leaf).astype(ml_dtypes.bfloat16), ended.state.trainable)
     with output_errors(target):
         target.mkdir(exist_ok=True)
     if not (target / CHECKPOINT).exists():
@@ -54,22 +52,19 @@ def write(
         preset = Preset("speech-encoder", Networks(wav2vec2=settings.sizes), {})
         store.save(target / CHECKPOINT, {"wav2vec2": jax.tree.map(lazy, rounded["encoder"])}, to_json(preset))
     as_read = jax.tree.map(lambda leaf: leaf.astype(np.float32), rounded)
-    card = _card(settings, as_read, fit, steps, spent)
+    card = _card(settings, as_read, fit, ended)
     write_text(target / CARD, json.dumps(card, indent=1) + "\n")
     for split, found in card["figures"].items():
         read = ", ".join(f"{name} {value:.3f}" for name, value in found["features"].items())
         progress.notice(f"{split}: {read}")
     progress.notice(f"{target}: {card['parameters']} parameters; gate {'passed' if card['gate']['passed'] else 'missed'}")
-    return card
 
 
 def _part(leaf: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
     return leaf[index]
 
 
-def _card(
-    settings: SpeechTraining, parameters: dict, fit: Spoken, steps: int, spent: tuple[float, float]
-) -> dict[str, Any]:  # fmt: skip
+def _card(settings: SpeechTraining, parameters: dict, fit: Spoken, ended: Ended) -> dict[str, Any]:
     make = partial(speech.make_many, speech.HELD_OUT_SEED, settings.held_out_clips, settings.held_out_seconds)
     figures = {split: readout.evaluate(settings.sizes, parameters, fit, make(split)) for split in ("validation", "test")}
     jaw = figures["test"]["features"]["jaw"]
@@ -78,11 +73,6 @@ def _card(
         "trained_on": "speech of the drawn world (itjax.synthetic, espeak-ng), split train; mouth and phonemes are known",
         "cannot": "hear real recordings or other languages than English reliably: it has heard synthetic voices only",
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters["encoder"])),
-        "steps": steps,
-        "seconds": round(spent[0], 1),
-        "core_seconds": round(spent[1], 1),
-        "settings": asdict(settings),
         "figures": figures,
         "gate": {"figure": "test, features, jaw", "least": readout.GATE, "passed": jaw >= readout.GATE},
-        "versions": {"itjax": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
+    } | provenance(asdict(settings), ended, ("librosa", "espeakng-loader"))

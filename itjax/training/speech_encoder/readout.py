@@ -17,7 +17,7 @@ from itjax.training.speech_encoder.step import Listener
 
 GATE = 0.85  # correlation of the jaw
 RIDGE = 1e-3  # weight of the penalty, for features of deviation 1
-BATCH = 8  # clips encoded at a time
+BATCH = 32  # clips encoded at a time
 
 Figures = dict[str, float]  # the correlation of each of the mouth's numbers, and the share of right phonemes
 

@@ -1,139 +1,79 @@
-"""A training run of the speech encoder: the loop, its reports and checkpoints, and the result at the end."""
+"""A training of the speech encoder: the steps, their validation, and the result at the end."""
 
-import contextlib
-import math
-import time
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import jax
-import numpy as np
-from etils import epath
-from jax.sharding import SingleDeviceSharding
-
-from itjax.errors import UserError
 from itjax.pipeline.process import exact_float32
 from itjax.progress import SILENT, Progress
-from itjax.training import run_folder
-from itjax.training.checkpoints import RunCheckpoints
-from itjax.training.config import Checkpoints, Training
-from itjax.training.metrics import MetricLog
-from itjax.training.preemption import Preemption
-from itjax.training.run import End, stopped_by
-from itjax.training.speech_encoder import curve, export, readout, speech, step
+from itjax.synthetic.mouth import Mouth
+from itjax.training import curve, small_loop
+from itjax.training.curve import Panel
+from itjax.training.run import End
+from itjax.training.small_loop import Metrics, Plan
+from itjax.training.speech_encoder import export, readout, speech, step
 from itjax.training.speech_encoder.settings import SpeechTraining
-from itjax.training.speech_encoder.step import StepReport
+from itjax.training.speech_encoder.speech import Batches, Spoken
 from itjax.training.state import TrainState
 
+READ = tuple(f"features/{name}" for name in (*Mouth._fields, "phonemes"))
+CURVES = (
+    Panel("loss of training examples", ("loss", "mouth", "phonemes"), log=True),
+    Panel("held-out voices: r, share of phonemes", READ, level=readout.GATE),
+)
 
-def train(settings: SpeechTraining, folder: Path, progress: Progress = SILENT) -> End:
-    """Starts or resumes the run in `folder`; at its end writes the curve and the folder "export" there.
+
+def train(
+    settings: SpeechTraining, folder: Path, minutes: float | None = None, progress: Progress = SILENT
+) -> End:  # fmt: skip
+    """Starts or continues the run in `folder`; writes curve.png, and after the last step the folder "export" there.
+
+    This call ends after `minutes`; the next one continues.
 
     Raises:
         UserError: If the folder holds another run, espeak-ng or matplotlib is not installed, or the loss is not finite.
         OutputError: If a file cannot be written.
     """
     curve.check_matplotlib()
-    with contextlib.ExitStack() as stack:
-        preemption = stack.enter_context(Preemption())
-        stack.enter_context(run_folder.locked(folder))
-        content = {"version": 1, "identity": "speech encoder", "training": {"speech_encoder": asdict(settings)}}
-        run_folder.write_or_compare(epath.Path(folder), run_folder.as_stored(content))
-        stack.enter_context(exact_float32())
-        place = Training(run=str(folder), checkpoints=Checkpoints(every=settings.save_every))
-        checkpoints = stack.enter_context(RunCheckpoints(place))
-        loop = SpeechLoop(settings, folder, checkpoints, progress)
-        stack.enter_context(loop.log)
-        loop.run(preemption)
-        if loop.spent < 1:
-            progress.notice(f"step {loop.done} is saved; run the same command to continue")
-            return stopped_by(preemption)
-    curve.write(folder)
-    export.write(folder, settings, loop.now.trainable, loop.fit, loop.done, loop.spent_time(), progress)
-    return End.DONE
+    plan = Plan(folder, settings.steps, minutes, settings.log_every, settings.validate_every, settings.save_every)
+    content = {"trainer": "speech_encoder", **asdict(settings)}
+    with exact_float32():
+        with Batches(settings, speech.workers_here()) as batches:
+            work = _Work(settings, batches)
+            spent = lambda: batches.core_seconds
+            ended = small_loop.run(plan, content, work.initial, work.step, work.measure, progress, spent)
+        if ended.end is not End.INTERRUPTED:
+            curve.write(folder, CURVES)
+        if ended.end is End.DONE:
+            export.write(folder, settings, ended, work.fit, progress)
+    return ended.end
 
 
-class SpeechLoop:
-    """The state after `done` steps, which spent `spent` of the budget, and what the next report needs.
+class _Work:
+    """The steps and validations of a training."""
 
-    Made from the last checkpoint if there is one.
-    """
+    def __init__(self, settings: SpeechTraining, batches: Batches):
+        self._settings, self._batches, self._step = settings, batches, step.compile_step(settings)
 
-    def __init__(self, settings: SpeechTraining, folder: Path, checkpoints: RunCheckpoints, progress: Progress):
-        self._settings, self._checkpoints, self._progress = settings, checkpoints, progress
-        last = checkpoints.last()
-        position: dict[str, Any] = {"seconds": 0.0, "core_seconds": 0.0, "unreported": []}
-        if last is None:
-            self.now: TrainState = step.initial_state(settings)
-        else:
-            device = SingleDeviceSharding(jax.devices()[0])
-            placed = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
-            self.now, position = checkpoints.restore(
-                last, jax.tree.map(placed, jax.eval_shape(lambda: step.initial_state(settings)))
-            )
-            progress.notice(f"resuming after step {last}")
-        self.done, self._unreported = int(self.now.step), position["unreported"]
-        # taken once after each step: with a budget of minutes, the next step and the report must agree on it
-        self.spent = settings.spent(self.done, position["seconds"])
-        self._before = position["seconds"] - time.monotonic(), position["core_seconds"] - time.process_time()
-        seconds = settings.held_out_seconds
-        self.fit = speech.make_many(speech.FIT_SEED, settings.fit_clips, seconds, "train")
-        self._validation = speech.make_many(speech.HELD_OUT_SEED, settings.held_out_clips, seconds, "validation")
-        self.log = MetricLog(folder, self.done)
+    def initial(self) -> TrainState:
+        return step.initial_state(self._settings)
 
-    def spent_time(self) -> tuple[float, float]:
-        """Seconds and core-seconds of the whole run, interruptions excluded."""
-        return self._before[0] + time.monotonic(), self._before[1] + time.process_time()
+    def step(self, state: TrainState, done: int) -> tuple[TrainState, dict]:
+        waited = self._batches.waited
+        batch = self._batches.batch(done)
+        state, metrics = self._step(state, batch)
+        return state, metrics | {"step/waiting_for_data": self._batches.waited - waited}
 
-    def run(self, preemption: Preemption) -> None:
-        """Trains until the budget is spent or a signal comes; the state is saved then.
+    def measure(self, state: TrainState) -> Metrics:
+        found = readout.evaluate(self._settings.sizes, state.trainable, self.fit, self._validation)
+        return {f"{kind}/{name}": value for kind, read in found.items() for name, value in read.items()}
 
-        Raises:
-            UserError: If the loss is not finite, or speech cannot be made.
-        """
+    @cached_property
+    def fit(self) -> Spoken:
+        """Speech on which read-outs are fitted."""
+        return speech.make_many(speech.FIT_SEED, self._settings.fit_clips, self._settings.held_out_seconds, "train")
+
+    @cached_property
+    def _validation(self) -> Spoken:
         settings = self._settings
-        batches, program = speech.stream(settings, self.done), step.compile_step(settings)
-        with self._progress.bar(settings.steps or 0, "step", self.done) as bar:
-            while self.spent < 1 and not preemption.reached(self.done):
-                rate = step.learning_rate(settings, self.done + 1, self.spent)
-                self.now, report = program(self.now, next(batches), rate)
-                self._collect(jax.device_get(report), rate)
-                bar.advance()
-                self._report()
-                if self.done % settings.save_every == 0:
-                    self._save()
-        if self._checkpoints.last() != self.done:
-            self._save()
-        self._checkpoints.wait()
-
-    def _collect(self, report: StepReport, rate: float) -> None:
-        values = {name: float(value) for name, value in report._asdict().items()}
-        if not all(map(math.isfinite, values.values())):
-            raise UserError(
-                f"step {self.done + 1}: the loss is {values['loss']} and the gradient norm {values['gradient_norm']}; the "
-                f"last saved step is {self._checkpoints.last() or 0}. Another --seed in another folder may help."
-            )
-        self.done += 1
-        self.spent = self._settings.spent(self.done, self.spent_time()[0])
-        self._unreported.append(values | {"learning_rate": rate})
-
-    def _report(self) -> None:
-        settings, values = self._settings, dict[str, float]()
-        if self.done % settings.log_every == 0:
-            values |= {name: float(np.mean([step[name] for step in self._unreported])) for name in self._unreported[0]}
-            self._unreported = []
-        if self.done % settings.validate_every == 0 or self.spent == 1:
-            found = readout.evaluate(settings.sizes, self.now.trainable, self.fit, self._validation)
-            values |= {f"{kind}/{name}": value for kind, read in found.items() for name, value in read.items()}
-            seconds, core_seconds = self.spent_time()
-            read = ", ".join(f"{name} {value:.3f}" for name, value in found["features"].items())
-            self._progress.notice(f"step {self.done}, {seconds:.0f} s, {core_seconds:.0f} core-s: {read}")
-        if values:
-            seconds, core_seconds = self.spent_time()
-            self.log.write(self.done, values | {"seconds": seconds, "core_seconds": core_seconds})
-
-    def _save(self) -> None:
-        seconds, core_seconds = self.spent_time()
-        position = {"seconds": seconds, "core_seconds": core_seconds, "unreported": self._unreported}
-        self._checkpoints.save(self.done, self.now, position)
+        return speech.make_many(speech.HELD_OUT_SEED, settings.held_out_clips, settings.held_out_seconds, "validation")

@@ -1,14 +1,19 @@
-"""Labelled speech of the drawn world: examples cut from clips that are kept in memory, with noise and a tilted spectrum."""
+"""Labelled speech of the drawn world, and examples cut from clips that processes make ahead and this one keeps in memory."""
 
-import sys
+import multiprocessing
+import os
+import signal
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
-import grain
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int16, Int32
 
+from itjax.errors import UserError
 from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
 from itjax.synthetic import clip, mouth
 from itjax.synthetic.phonemes import numbers
@@ -18,17 +23,17 @@ from itjax.training.speech_encoder.settings import SpeechTraining
 # B examples · n samples · F video frames, n / 640
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // FRAME_RATE
-NOISY, NOISE_DB = 0.8, (0.0, 40.0)  # the share of noisy examples, and their ratio of signal to noise
-MAX_COLOR = 2.0  # of noise, whose power falls with frequency to the power of 0 (white) to this
-TILTED, TILT_DB = 0.8, 2.0  # the share of tilted examples, and the standard deviation of the tilt per octave
+FULL_SCALE = 32767  # of samples in 16 bits
 # clips for reports have seeds of their own: no training example is cut from those that read-outs are fitted on
 FIT_SEED, HELD_OUT_SEED = 10**6, 10**6 + 1
+BLOCK = 16  # clips that a process makes at a time
+MAX_WORKERS = 16
 
 
 class Spoken(NamedTuple):
     """Speech with its truth in each frame: mouth (jaw, width, rounding, teeth, tongue) and index of the phoneme."""
 
-    samples: Float32[np.ndarray, "*B n"]
+    samples: Float32[np.ndarray, "*B n"] | Int16[np.ndarray, "*B n"]  # -1..1, or as many of `FULL_SCALE`
     mouth: Float32[np.ndarray, "*B F 5"]
     phonemes: Int32[np.ndarray, "*B F"]
 
@@ -62,54 +67,93 @@ def cut(spoken: Spoken, start: int, num_frames: int) -> Spoken:
     return Spoken(spoken.samples[samples], spoken.mouth[frames], spoken.phonemes[frames])
 
 
-def disturbed(rng: np.random.Generator, samples: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
-    """Most samples with a tilted spectrum and with noise of a random colour, neither of which has a delay."""
-    tilt = rng.normal(0, TILT_DB) * (rng.random() < TILTED)
-    noisy, color, ratio = rng.random() < NOISY, rng.uniform(0, MAX_COLOR), rng.uniform(*NOISE_DB)
-    octaves = np.log2(np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE).clip(60) / 1000)
-    spectrum = np.fft.rfft(samples) * 10 ** (tilt * octaves / 20)
-    if noisy:
-        noise = (rng.normal(size=len(octaves)) + 1j * rng.normal(size=len(octaves))) * 2 ** (-color / 2 * octaves)
-        power = lambda x: float(np.sum(np.abs(x) ** 2))
-        spectrum = spectrum + noise * np.sqrt(power(spectrum) / power(noise) * 10 ** (-ratio / 10))
-    return np.fft.irfft(spectrum, len(samples)).astype(np.float32)
+def workers_here() -> int:
+    """Processes that make clips: none where the training itself needs the one or two cores there are."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MAX_WORKERS, cores - 1) if cores > 2 else 0
 
 
 class Batches:
-    """The endless batches of a run, as a data source for grain. Batch i depends on the seed and i only.
+    """The batches of a run. They depend on the settings and the step only, not on the number of `workers`.
 
-    Clips are made when they are first needed, and kept in memory at 16 bits.
+    Clips are kept in memory at 16 bits (1.6 GB of the default settings). Workers make them in the order in which they come
+    into use; without workers, each is made when it is first needed.
+
+    `waited`: seconds that `batch` waited for clips. `core_seconds`: those of the workers.
     """
 
-    def __init__(self, settings: SpeechTraining):
-        self._settings = settings
-        self._kept: dict[int, Spoken] = {}
-        self._lock = threading.Lock()
+    def __init__(self, settings: SpeechTraining, workers: int):
+        self._settings, self._kept = settings, dict[int, Spoken]()
+        self._made: list[Future[tuple[list[Spoken], float]]] = []
+        self.waited = self.core_seconds = 0.0
+        self._pool = None
+        if workers:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(workers, context, initializer=_ends_with_its_parent)
+            blocks = [range(at, min(at + BLOCK, settings.clips)) for at in range(0, settings.clips, BLOCK)]
+            self._made = [self._pool.submit(_make_block, settings.seed, block, settings.clip_seconds) for block in blocks]
 
-    def __len__(self) -> int:
-        return sys.maxsize
+    def batch(self, done: int) -> Spoken:
+        """The examples of the step after `done` steps, with samples in 16 bits.
 
-    def __getitem__(self, number: int) -> Spoken:
-        """Batch `number`, used by step `number` + 1."""
-        return stack([self._example(number, place) for place in range(self._settings.batch)])
-
-    def _example(self, batch: int, place: int) -> Spoken:
+        Raises:
+            UserError: If espeak-ng is not installed, or a worker was killed.
+        """
         settings = self._settings
-        rng = np.random.default_rng((settings.seed, 0, batch, place))
-        spoken = self._clip(int(rng.integers(min(settings.clips, settings.first_clips + batch))))
-        num_frames = round(settings.seconds * FRAME_RATE)
-        part = cut(spoken, int(rng.integers(len(spoken.phonemes) - num_frames + 1)), num_frames)
-        return part._replace(samples=disturbed(rng, part.samples.astype(np.float32) / 32767))
+        rng = np.random.default_rng((settings.seed, 0, done))
+        in_use = min(settings.clips, settings.first_clips + settings.more_clips * done)
+        clip_frames, num_frames = (round(x * FRAME_RATE) for x in (settings.clip_seconds, settings.seconds))
+        chosen = rng.integers(in_use, size=settings.batch)
+        starts = rng.integers(clip_frames - num_frames + 1, size=settings.batch)
+        began = time.perf_counter()
+        clips = [self._clip(int(number)) for number in chosen]
+        self.waited += time.perf_counter() - began
+        return stack([cut(spoken, int(start), num_frames) for spoken, start in zip(clips, starts, strict=True)])
 
     def _clip(self, number: int) -> Spoken:
-        with self._lock:
-            if number not in self._kept:
-                made = make((self._settings.seed, number), self._settings.clip_seconds, "train")
-                self._kept[number] = made._replace(samples=np.round(made.samples * 32767).astype(np.int16))
-            return self._kept[number]
+        if number not in self._kept:
+            if self._made:
+                self._take(number // BLOCK)
+            else:
+                self._kept[number] = _in_16_bits((self._settings.seed, number), self._settings.clip_seconds)
+        return self._kept[number]
+
+    def _take(self, block: int) -> None:
+        try:
+            made, core_seconds = self._made[block].result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a process that makes speech was killed (is there too little memory?): run the same command to continue"
+            ) from error
+        self._kept |= {block * BLOCK + place: spoken for place, spoken in enumerate(made)}
+        self.core_seconds += core_seconds
+
+    def __enter__(self) -> "Batches":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
 
 
-def stream(settings: SpeechTraining, done: int) -> Iterator[Spoken]:
-    """The batches after step `done`, made ahead in a thread."""
-    batches = grain.MapDataset.source(Batches(settings))[done:]
-    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)))
+def _make_block(seed: int, block: range, seconds: float) -> tuple[list[Spoken], float]:
+    began = time.process_time()
+    return [_in_16_bits((seed, number), seconds) for number in block], time.process_time() - began
+
+
+def _in_16_bits(seed: tuple[int, ...], seconds: float) -> Spoken:
+    made = make(seed, seconds, "train")
+    return made._replace(samples=np.round(made.samples * FULL_SCALE).astype(np.int16))
+
+
+def _ends_with_its_parent() -> None:
+    """In a worker: Ctrl-C is the parent's to handle, and a worker whose parent was killed would wait for it for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import path_aware_map
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from itjax.config import Wav2Vec2Sizes
 from itjax.media.containers import FRAME_RATE
-from itjax.models.wav2vec2 import Wav2Vec2
+from itjax.models.wav2vec2 import Wav2Vec2, frame_grid, resample
 from itjax.synthetic.mouth import Mouth
 from itjax.synthetic.phonemes import PHONEMES
+from itjax.training.speech_encoder import disturb
 from itjax.training.speech_encoder.settings import SpeechTraining
-from itjax.training.speech_encoder.speech import SAMPLES_PER_FRAME, Spoken
+from itjax.training.speech_encoder.speech import FULL_SCALE, SAMPLES_PER_FRAME, Spoken
 from itjax.training.state import TrainState
 
 # B examples · n samples · F video frames, n / 640 · D width
@@ -26,6 +27,8 @@ from itjax.training.state import TrainState
 # of the mouth's five numbers in the drawn world: the squared error counts in units of their deviation
 MEAN = Mouth(0.26, 0.48, 0.11, 0.29, 0.20)
 DEVIATION = Mouth(0.24, 0.15, 0.23, 0.26, 0.21)
+
+Metrics = dict[str, Array]
 
 
 class ReadOut(NamedTuple):
@@ -46,48 +49,59 @@ class Listener(nn.Module):
         self.mouth = nn.Dense(len(Mouth._fields))
         self.phonemes = nn.Dense(len(PHONEMES))
 
-    def encode(self, samples: Float[Array, "B n"]) -> Float[Array, "B F layers D"]:
-        """The features of all layers. Samples of any loudness: they are normalised to mean 0 and variance 1."""
+    def encode(
+        self, samples: Float[Array, "B n"], heard: Bool[Array, "B F"] | None = None
+    ) -> Float[Array, "B F layers D"]:  # fmt: skip
+        """The features of all layers. Samples of any loudness: they are normalised to mean 0 and variance 1.
+
+        Where `heard` is False, the features of the convolutions are zero.
+        """
+        num_frames = samples.shape[1] // SAMPLES_PER_FRAME
         centred = samples - samples.mean(1, keepdims=True)
         normal = centred * jax.lax.rsqrt(jnp.mean(centred**2, 1, keepdims=True) + 1e-7)
-        return self.encoder(normal, samples.shape[1] // SAMPLES_PER_FRAME)
+        if heard is None:
+            return self.encoder(normal, num_frames)
+        features = self.encoder.convolve(normal)
+        features = resample(features, frame_grid(np.arange(num_frames), num_frames, features.shape[1]))
+        return self.encoder.encode(jnp.where(heard[..., None], features, 0))
 
-    def __call__(self, samples: Float[Array, "B n"]) -> ReadOut:
+    def __call__(self, samples: Float[Array, "B n"], heard: Bool[Array, "B F"] | None = None) -> ReadOut:
         """Reads mouth and phonemes out from the last layer."""
-        return self.read(self.encode(samples)[:, :, -1])
+        return self.read(self.encode(samples, heard)[:, :, -1])
 
     def read(self, last: Float[Array, "B F D"]) -> ReadOut:
         """Reads mouth and phonemes out from the features of the last layer."""
         return ReadOut(self.mouth(last), self.phonemes(last))
 
 
-class StepReport(NamedTuple):
-    """Numbers of one step: the loss and its parts, and the norm of the gradient before clipping."""
+def loss(network: Listener, phoneme_weight: float, parameters: dict, batch: Spoken, key: Array) -> tuple[Array, Metrics]:
+    """Mean squared error of the mouth + `phoneme_weight` times the cross-entropy of the phonemes, of a disturbed batch.
 
-    loss: Float[Array, ""]
-    mouth: Float[Array, ""]
-    phonemes: Float[Array, ""]
-    gradient_norm: Float[Array, ""]
-
-
-def loss(network: Listener, phoneme_weight: float, parameters: dict, batch: Spoken) -> tuple[Array, tuple[Array, Array]]:
-    """Mean squared error of the mouth + `phoneme_weight` times the cross-entropy of the phonemes; and both parts."""
-    read = network.apply({"params": parameters}, batch.samples)
+    Returns:
+        The loss; and both parts.
+    """
+    for_sound, for_spans = jax.random.split(key)
+    samples = disturb.disturbed(for_sound, jnp.asarray(batch.samples, jnp.float32) / FULL_SCALE)
+    read = network.apply({"params": parameters}, samples, disturb.heard(for_spans, *batch.phonemes.shape))
     assert isinstance(read, ReadOut)
     target = (batch.mouth - jnp.asarray(MEAN)) / jnp.asarray(DEVIATION)
     mouth = jnp.mean((read.mouth - target) ** 2)
     phonemes = optax.softmax_cross_entropy_with_integer_labels(read.phonemes, batch.phonemes).mean()
-    return mouth + phoneme_weight * phonemes, (mouth, phonemes)
+    return mouth + phoneme_weight * phonemes, {"mouth": mouth, "phonemes": phonemes}
+
+
+def learning_rate(settings: SpeechTraining) -> optax.Schedule:
+    """Linear warm-up, from above zero at the first step, times a cosine that ends with zero after the last step."""
+    warm, rate = max(1, settings.warmup_steps), settings.learning_rate
+    cosine = lambda count: 0.5 * (1 + jnp.cos(jnp.pi * count / settings.steps))
+    return lambda count: rate * jnp.minimum(1.0, (count + 1) / warm) * cosine(count)
 
 
 def optimizer(settings: SpeechTraining) -> optax.GradientTransformation:
-    """AdamW (arXiv 1711.05101) with clipping of the gradient, without the learning rate, which each step is given."""
+    """AdamW (arXiv 1711.05101) with clipping of the gradient."""
     matrices = partial(path_aware_map, lambda path, leaf: path[-1] in ("kernel", "direction"))
-    return optax.chain(
-        optax.clip_by_global_norm(settings.clip_norm),
-        optax.scale_by_adam(),
-        optax.add_decayed_weights(settings.weight_decay, matrices),
-    )
+    adamw = optax.adamw(learning_rate(settings), weight_decay=settings.weight_decay, mask=matrices)
+    return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -98,27 +112,21 @@ def initial_state(settings: SpeechTraining) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), parameters, optimizer(settings).init(parameters), None)
 
 
-def learning_rate(settings: SpeechTraining, step: int, spent: float) -> float:
-    """Of step `step`, from 1: linear warm-up over steps, times a cosine over the budget, of which `spent` is spent."""
-    warm = min(1.0, step / max(1, settings.warmup_steps))
-    return settings.learning_rate * warm * 0.5 * (1 + float(np.cos(np.pi * spent)))
-
-
-Step = Callable[[TrainState, Spoken, float], tuple[TrainState, StepReport]]
-
-
 @lru_cache(maxsize=1)  # two runs of one process with the same settings compile it once
-def compile_step(settings: SpeechTraining) -> Step:
-    """(state, batch, learning rate) -> (state, report). The state is donated."""
+def compile_step(settings: SpeechTraining) -> Callable[[TrainState, Spoken], tuple[TrainState, Metrics]]:
+    """(state, batch with samples in 16 bits) -> (state, metrics). The state is donated.
+
+    What is random depends on the seed and on the state's step.
+    """
     network, transform = Listener(settings.sizes), optimizer(settings)
 
-    def step(state: TrainState, batch: Spoken, rate: Float[Array, ""] | float) -> tuple[TrainState, StepReport]:
-        (total, (mouth, phonemes)), gradients = jax.value_and_grad(
-            partial(loss, network, settings.phoneme_weight), has_aux=True
-        )(state.trainable, batch)
+    def step(state: TrainState, batch: Spoken) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
+        objective = partial(loss, network, settings.phoneme_weight, batch=batch, key=key)
+        (total, parts), gradients = jax.value_and_grad(objective, has_aux=True)(state.trainable)
         updates, moments = transform.update(gradients, state.optimizer, state.trainable)
-        trained = jax.tree.map(lambda old, update: old - rate * update, state.trainable, updates)
-        report = StepReport(total, mouth, phonemes, optax.tree.norm(gradients))
-        return TrainState(state.step + 1, trained, moments, None), report
+        now = TrainState(state.step + 1, optax.apply_updates(state.trainable, updates), moments, None)
+        norm, rate = optax.tree.norm(gradients), learning_rate(settings)(state.step)
+        return now, {"loss": total, **parts, "gradient_norm": norm, "learning_rate": rate}
 
     return jax.jit(step, donate_argnums=0)

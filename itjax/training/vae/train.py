@@ -13,9 +13,11 @@ from itjax.errors import UserError
 from itjax.media.containers import FRAME_RATE
 from itjax.pipeline.process import exact_float32
 from itjax.progress import Progress
-from itjax.training import small_loop
+from itjax.training import curve, small_loop
+from itjax.training.card import provenance
+from itjax.training.curve import Panel
 from itjax.training.run import End
-from itjax.training.small_loop import Metrics, Plan
+from itjax.training.small_loop import Ended, Metrics, Plan
 from itjax.training.state import TrainState
 from itjax.training.vae import fold, measure, objective, result
 from itjax.training.vae.frames import SECONDS, DrawnFrames
@@ -27,7 +29,11 @@ STATISTICS_CLIPS = 32  # of training people, over which the latents are made sta
 VALIDATION_CLIPS, TEST_CLIPS = 6, 12
 GATE = {"psnr": 27.0, "mouth_r": 0.9}
 AIM = {"psnr": 30.0, "mouth_r": 0.95}
-CURVES = ("loss", "validation/psnr", "validation/mouth_psnr", "validation/mouth_r")
+CURVES = (
+    Panel("loss", ("loss",), log=True),
+    Panel("people kept out: PSNR, dB", ("validation/psnr", "validation/mouth_psnr"), level=GATE["psnr"]),
+    Panel("people kept out: r of the mouth's opening", ("validation/mouth_r",), level=GATE["mouth_r"]),
+)
 
 
 @dataclass(frozen=True)
@@ -70,21 +76,23 @@ def train(training: Training, plan: Plan, progress: Progress) -> End:
         UserError: If the settings, the folder or the installation do not permit it, or the loss is not finite.
         OutputError: If a file cannot be written.
     """
-    result.check_matplotlib()
+    curve.check_matplotlib()
     with ExitStack() as stack:
         workers = stack.enter_context(processes())
         work = _Work(training, workers)
         settings = {"trainer": "vae", **asdict(training)}
-        ended = small_loop.run(plan, settings, work.initial, work.step, work.measure, progress)
+        ended = small_loop.run(
+            plan, settings, work.initial, work.step, work.measure, progress, elsewhere=lambda: work.drawing_core_seconds
+        )
         if ended.end is not End.INTERRUPTED:
-            result.write_curve(plan.out, CURVES, plan.out / result.CURVE)
+            curve.write(plan.out, CURVES)
         if ended.end is not End.DONE or (plan.out / "result").exists():
             return ended.end
         clips = measure.held_out(TEST_CLIPS, training.size, "test", measure.FRAMES, workers)
         with exact_float32():
             parameters = work.folded(ended.state)
             figures, made = measure.evaluate(parameters, training.sizes, clips)
-        card = _card(training, figures, ended.core_seconds)
+        card = _card(training, figures, ended)
         result.write_result(plan.out / "result", parameters, training.sizes, card, clips.video, made)
         progress.notice(f"{plan.out / 'result'}: {_verdict(figures)}")
     return ended.end
@@ -99,21 +107,22 @@ class _Work:
         self._step = objective.compile_step(training.sizes, training.recipe, training.seed)
         self._held_out: measure.HeldOut | None = None
 
+    @property
+    def drawing_core_seconds(self) -> float:
+        return self._frames.drawing
+
     def initial(self) -> TrainState:
         parameters = initial_parameters(self._training.sizes, self._training.seed)
         return objective.initial_state(parameters, self._training.recipe)
 
     def step(self, state: TrainState, done: int) -> tuple[TrainState, dict[str, Any]]:
         recipe, frames = self._training.recipe, self._frames
-        waited, drawing = frames.waited, frames.drawing
+        waited = frames.waited
         pictures = done < recipe.image_steps
         batch = frames.batch(done, *((recipe.images, 1) if pictures else (recipe.clips, recipe.clip_frames)))
         weight = jnp.float32(1.0 if pictures else recipe.mouth_weight)
         state, metrics = self._step(state, batch.video, batch.mouths, weight)
-        return state, metrics | {
-            "step/waiting_for_data": frames.waited - waited,
-            "step/drawing_core_seconds": frames.drawing - drawing,
-        }
+        return state, metrics | {"step/waiting_for_data": frames.waited - waited}
 
     def measure(self, state: TrainState) -> Metrics:
         if self._held_out is None:
@@ -132,7 +141,8 @@ class _Work:
         return fold.folded(state.ema, *fold.latent_statistics(state.ema, clips, self._training.sizes))
 
 
-def _card(training: Training, figures: measure.Figures, core_seconds: float) -> dict[str, Any]:
+def _card(training: Training, figures: measure.Figures, ended: Ended) -> dict[str, Any]:
+    settings = {name: value for name, value in asdict(training).items() if name != "sizes"}
     passed = all(getattr(figures, name) >= value for name, value in GATE.items())
     return {
         "what": "causal video VAE, trained on drawn talking faces by python -m itjax.training.vae",
@@ -141,9 +151,7 @@ def _card(training: Training, figures: measure.Figures, core_seconds: float) -> 
         "gate": GATE,
         "aim": AIM,
         "passed": passed,
-        "core_seconds": round(core_seconds),
-        "training": {name: value for name, value in asdict(training).items() if name != "sizes"},
-    }
+    } | provenance(settings, ended, ("opencv-python", "espeakng-loader"))
 
 
 def _verdict(figures: measure.Figures) -> str:

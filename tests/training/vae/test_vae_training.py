@@ -23,7 +23,7 @@ from itjax.synthetic import clip as drawn
 from itjax.synthetic import scene
 from itjax.synthetic.mouth import rest_track
 from itjax.synthetic.source import DrawnClips
-from itjax.training import workers
+from itjax.training import curve, workers
 from itjax.training.run import End
 from itjax.training.small_loop import Plan
 from itjax.training.vae import fold, frames, measure, objective, result, start, train
@@ -236,7 +236,7 @@ def test_a_training_leaves_weights_a_card_and_pictures(trained):
     # five steps from the start, all of a face is still grey: but it is a picture
     assert 8 < card["figures"]["psnr"] < 25
     assert Image.open(folder / result.PICTURE).size == (32 * 8 * 2, 32 * 2 * 2)
-    assert Image.open(trained / result.CURVE).size[0] > 300
+    assert Image.open(trained / curve.FILE).size[0] > 300
     assert train.train(SETTINGS, Plan(trained, RECIPE.steps), SILENT) is End.DONE  # nothing is left to do
 
 
