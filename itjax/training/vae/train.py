@@ -81,7 +81,9 @@ def train(training: Training, plan: Plan, progress: Progress) -> End:
         workers = stack.enter_context(processes())
         work = _Work(training, workers)
         settings = {"trainer": "vae", **asdict(training)}
-        ended = small_loop.run(plan, settings, work.initial, work.step, work.measure, progress)
+        ended = small_loop.run(
+            plan, settings, work.initial, work.step, work.measure, progress, elsewhere=lambda: work.drawing_core_seconds
+        )
         if ended.end is not End.INTERRUPTED:
             curve.write(plan.out, CURVES)
         if ended.end is not End.DONE or (plan.out / "result").exists():
@@ -105,21 +107,22 @@ class _Work:
         self._step = objective.compile_step(training.sizes, training.recipe, training.seed)
         self._held_out: measure.HeldOut | None = None
 
+    @property
+    def drawing_core_seconds(self) -> float:
+        return self._frames.drawing
+
     def initial(self) -> TrainState:
         parameters = initial_parameters(self._training.sizes, self._training.seed)
         return objective.initial_state(parameters, self._training.recipe)
 
     def step(self, state: TrainState, done: int) -> tuple[TrainState, dict[str, Any]]:
         recipe, frames = self._training.recipe, self._frames
-        waited, drawing = frames.waited, frames.drawing
+        waited = frames.waited
         pictures = done < recipe.image_steps
         batch = frames.batch(done, *((recipe.images, 1) if pictures else (recipe.clips, recipe.clip_frames)))
         weight = jnp.float32(1.0 if pictures else recipe.mouth_weight)
         state, metrics = self._step(state, batch.video, batch.mouths, weight)
-        return state, metrics | {
-            "step/waiting_for_data": frames.waited - waited,
-            "step/drawing_core_seconds": frames.drawing - drawing,
-        }
+        return state, metrics | {"step/waiting_for_data": frames.waited - waited}
 
     def measure(self, state: TrainState) -> Metrics:
         if self._held_out is None:
