@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array
 
 from itjax.config import Networks, Preset, to_json
 from itjax.errors import UserError, first_ten
-from itjax.models import dit
 from itjax.models.clip import Clip
 from itjax.models.umt5 import Umt5
 from itjax.models.wav2vec2 import Wav2Vec2
 from itjax.preset_json import preset_from_json
 from itjax.progress import SILENT, Progress
+from itjax.training import dit_start
 from itjax.training.contrastive.tokenizer import drawn_tokenizer
 from itjax.training.vae.start import initial_parameters
 from itjax.weights import store
@@ -53,17 +54,14 @@ def assemble(
     folders = {network: checkpoint_in(folder, network) for network, folder in given.items()}
     preset = with_sizes(preset, folders)
     specs = network_specs(preset.networks)
-    arrays: dict[str, LazyTensor] = {}
+    trees = {network: _stored(folder, network, specs[network].abstract) for network, folder in folders.items()}
+    for network in specs.keys() - folders.keys():  # last, as it takes longer than to find that something does not fit
+        made = flatten_dict(initial(preset.networks, network, seed), sep="/")
+        trees[network] = {path: lazy(leaf) for path, leaf in made.items()}
     for network in specs:
-        if network in folders:
-            tree = _stored(folders[network], network, specs[network].abstract)
-        else:
-            tree = {
-                path: lazy(leaf) for path, leaf in flatten_dict(initial(preset.networks, network, seed), sep="/").items()
-            }
-        arrays |= {f"{network}/{path}": leaf for path, leaf in tree.items()}
-        count = sum(int(np.prod(leaf.shape)) for leaf in tree.values())
+        count = sum(int(np.prod(leaf.shape)) for leaf in trees[network].values())
         progress.notice(f"{network}: {count:,} parameters, {folders.get(network, 'initial values')}")
+    arrays = {f"{network}/{path}": leaf for network, tree in trees.items() for path, leaf in tree.items()}
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer = _tokenizer(folders, Path(temporary))
         store.save(output, unflatten_dict(arrays, sep="/"), to_json(preset), {TOKENIZER_FILE: tokenizer})
@@ -141,14 +139,12 @@ def initial(networks: Networks, network: str, seed: int) -> dict:
     if network == "vae":
         return initial_parameters(networks.vae, seed)
     side, sound = networks.clip.image, networks.wav2vec2.receptive_field
-    ids = np.zeros((1, 4), np.int32)
+    ids = jnp.zeros((1, 4), jnp.int32)
     makers: dict[str, Callable[[Array], dict]] = {
-        "dit": partial(dit.init, networks.dit),
+        "dit": partial(dit_start.initial_parameters, networks.dit),
         "umt5": lambda key: Umt5(networks.umt5).init(key, ids, ids)["params"],
-        "clip": lambda key: Clip(networks.clip).init(key, np.zeros((1, side, side, 3), np.float32))["params"],
-        "wav2vec2": lambda key: Wav2Vec2(networks.wav2vec2).init(key, np.zeros((1, sound), np.float32), num_frames=1)[
-            "params"
-        ],
+        "clip": lambda key: Clip(networks.clip).init(key, jnp.zeros((1, side, side, 3)))["params"],
+        "wav2vec2": lambda key: Wav2Vec2(networks.wav2vec2).init(key, jnp.zeros((1, sound)), num_frames=1)["params"],
     }
     return jax.jit(makers[network])(jax.random.key(seed))
 
