@@ -8,6 +8,7 @@ COMMANDS = {
     "train": ("itjax.commands.train:run", "train on a prepared dataset"),
     "convert": ("itjax.commands.convert:run", "convert official weights to a checkpoint, or back"),
     "assemble": ("itjax.commands.assemble:run", "put separately trained networks together into a checkpoint"),
+    "pack": ("itjax.commands.pack:run", "pack a small model into few files, to come with the package"),
     "prepare": ("itjax.preparation.__main__:main", "make a training dataset from a folder of videos"),
     "draw": ("itjax.synthetic.__main__:main", "draw videos of talking faces, with ground truth"),
     "evaluate": ("itjax.evaluation.__main__:main", "measure lips, body, identity, drift and following of videos"),
