@@ -5,6 +5,7 @@ import sys
 
 COMMANDS = {
     "infer": ("itjax.commands.infer:main", "generate a talking video from an image or video and speech"),
+    "demo": ("itjax.demo.__main__:main", "let the small model that comes with the package talk and dub, and measure it"),
     "train": ("itjax.commands.train:run", "train on a prepared dataset"),
     "convert": ("itjax.commands.convert:run", "convert official weights to a checkpoint, or back"),
     "assemble": ("itjax.commands.assemble:run", "put separately trained networks together into a checkpoint"),
