@@ -23,7 +23,7 @@ from itjax.weights.official import INFINITETALK, WAN, WAV2VEC2
 LIPS = 0.4  # the least correlation of the lips with their truth: well below the model card's figure, as it is one short clip
 LATEST = 2  # frames by which the lips may be late or early
 LONG = 3000  # frames: two minutes
-MEGABYTES = 30  # by which two minutes may add to the memory; their frames in float32 are 147 MB
+MEGABYTES = 15  # by which two minutes may add to the memory; their frames in uint8 are 37 MB
 
 
 def is_shipped() -> bool:
