@@ -2,9 +2,9 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+DEMO_VENV ?= .venv-demo
 TORCH ?= torch
 BIN = $(VENV)/bin
-RECORDINGS = tests/recordings
 
 .PHONY: demo test lint install
 
@@ -17,15 +17,15 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
 	touch $@
 
-# the checkpoint is a toy with random weights: every part runs, and the picture is noise
-demo: install
-	$(BIN)/python infer.py \
-		--ckpt_dir $(RECORDINGS)/checkpoint/Wan2.1-I2V-14B-480P \
-		--wav2vec_dir $(RECORDINGS)/checkpoint/chinese-wav2vec2-base \
-		--infinitetalk_dir $(RECORDINGS)/checkpoint/InfiniteTalk/single/infinitetalk.safetensors \
-		--image $(RECORDINGS)/media/face.png --audio $(RECORDINGS)/media/b44100.wav --prompt "a man is talking" \
-		--mode streaming --frame_num 33 --sample_steps 4 --save_file demo.mp4
-	@echo "demo.mp4 has the speech in it. Its picture is noise: the demo's tiny checkpoint has random weights."
+# the small model, which comes with the package: a drawn portrait talks, a drawn video is dubbed, and both are measured
+demo: $(DEMO_VENV)/installed
+	$(DEMO_VENV)/bin/python -m itjax.demo demo
+
+# neither torch nor the tools of the tests
+$(DEMO_VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --editable .
+	touch $@
 
 test: install lint
 	$(BIN)/python -m pytest -n auto --dist loadgroup

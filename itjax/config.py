@@ -160,20 +160,6 @@ class PictureSize:
     teacache: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Preset:
-    """Network sizes, and the picture sizes they are used with."""
-
-    name: str
-    networks: Networks
-    sizes: dict[str, PictureSize]
-
-
-def to_json(preset: Preset) -> dict:
-    """The preset as JSON-serialisable values; `preset_json.preset_from_json` is the inverse."""
-    return dataclasses.asdict(preset)
-
-
 def _check_range(name: str, value: int | float, least: int | float, most: int | float) -> None:
     """Raises SettingError unless `value` is a number from `least` to `most`: with others, frames become NaN."""
     if not least <= value <= most:  # NaN is in no range
@@ -282,3 +268,21 @@ class Sampler:
     def branches(self) -> int:
         """Guidance branches (forward passes) per step: text scale 1 needs no negative prompt."""
         return 2 if self.text_scale == 1 else 3
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Network sizes, the picture sizes they are used with, and the default sampling settings.
+
+    The timestep shift is that of the picture size, not the sampler's.
+    """
+
+    name: str
+    networks: Networks
+    sizes: dict[str, PictureSize]
+    sampler: Sampler = Sampler()
+
+
+def to_json(preset: Preset) -> dict:
+    """The preset as JSON-serialisable values; `preset_json.preset_from_json` is the inverse."""
+    return dataclasses.asdict(preset)

@@ -4,7 +4,8 @@ import dataclasses
 import math
 from typing import Any, get_args, get_origin, get_type_hints
 
-from itjax.config import Networks, PictureSize, Preset, SizeTable
+from itjax.config import Apg, Networks, PictureSize, Preset, Sampler, SizeTable
+from itjax.errors import SettingError
 
 MAX_SIZE = 2**20  # of any size; the largest published one is the vocabulary, 256384
 MAX_SIZES = {"layers": 1000, "num_layers": 1000, "num_res_blocks": 100, "image": 4096, "text_len": 8192}  # of these fields
@@ -24,7 +25,8 @@ def preset_from_json(content: Any) -> Preset:
     _check(isinstance(sizes, dict), "sizes", sizes, "an object")
     networks = _read(Networks, content.get("networks"), "networks")
     _check_relations(networks)
-    return Preset(name, networks, {size: _picture_size(value, f"sizes.{size}") for size, value in sizes.items()})
+    pictures = {size: _picture_size(value, f"sizes.{size}") for size, value in sizes.items()}
+    return Preset(name, networks, pictures, _settings(Sampler, content.get("sampler", {}), "sampler"))
 
 
 def _check(condition: bool, key: str, value: Any, expected: str) -> None:
@@ -71,6 +73,26 @@ def _picture_size(value: Any, key: str) -> PictureSize:
     for i, coefficient in enumerate(teacache):
         _check(_is_number(coefficient), f"{key}.teacache.{i}", coefficient, "a number")
     return PictureSize(_table(table, f"{key}.table"), shift, tuple(teacache))
+
+
+def _settings(kind: type[Any], value: Any, key: str) -> Any:
+    """Sampling settings; those that are missing, as in older files, have their defaults."""
+    _check(isinstance(value, dict), key, value, "an object")
+    kinds, given = get_type_hints(kind), dict(value)
+    for field, item in value.items():
+        if field not in kinds:
+            raise ValueError(f"{key}.{field} is no setting that this program knows")
+        options = get_args(kinds[field]) or (kinds[field],)
+        if Apg in options and item is not None:
+            given[field] = _settings(Apg, item, f"{key}.{field}")
+            continue
+        if float in options and type(item) is int and _is_number(item):
+            given[field] = item = float(item)
+        _check(type(item) in options, f"{key}.{field}", item, "a setting")
+    try:
+        return kind(**given)
+    except SettingError as error:  # says the field and its range
+        raise ValueError(f"{key}: {error}") from error
 
 
 def _table(table: dict[str, Any], key: str) -> SizeTable:

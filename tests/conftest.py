@@ -22,9 +22,9 @@ RECORDINGS = Path(__file__).parent / "recordings"
 # folders whose tests go to one worker of a parallel run, for the sake of a fixture
 TOGETHER = ("preparation",)
 LONGEST = (
-    "test_kills.py", "test_step.py", "test_processes.py", "test_memory.py", "test_run.py", "test_run_refusals.py",
-    "test_vae_training.py", "test_request.py", "test_odd_inputs.py", "test_sharded_step.py", "test_sharded.py",
-    "test_report.py",
+    "test_kills.py", "test_small_model.py", "test_step.py", "test_processes.py", "test_memory.py", "test_run.py",
+    "test_run_refusals.py", "test_vae_training.py", "test_request.py", "test_odd_inputs.py", "test_sharded_step.py",
+    "test_sharded.py", "test_report.py",
 )  # fmt: skip
 # Many tests compile the same programs: the second one finds them here, in processes of its own, and in the other workers of
 # a parallel run (which have the variable from the process that started them). Set before JAX runs anything, which is when it

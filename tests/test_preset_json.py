@@ -3,11 +3,12 @@
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
-from itjax.config import to_json
+from itjax.config import Apg, Sampler, to_json
 from itjax.configs import PRESETS
 from itjax.configs.tiny import PRESET
 from itjax.preset_json import preset_from_json
@@ -113,3 +114,35 @@ def test_a_size_that_is_missing_has_its_default():
     content = copy.deepcopy(CONTENT)
     del content["networks"]["dit"]["eps"]
     assert preset_from_json(content) == PRESET
+
+
+def test_sampling_settings_are_kept_and_those_of_older_files_are_the_default_ones():
+    sampler = Sampler(steps=3, apg=Apg(-0.5, 20.0), teacache_threshold=0.1)
+    assert preset_from_json(changed(("sampler",), json.loads(json.dumps(asdict(sampler))))).sampler == sampler
+    content = copy.deepcopy(CONTENT)
+    del content["sampler"]
+    assert preset_from_json(content) == PRESET
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        (None, "sampler"),
+        ([], "sampler"),
+        ({"step": 3}, r"sampler\.step is no setting"),
+        ({"steps": "x"}, r"sampler\.steps"),
+        ({"steps": 1.5}, r"sampler\.steps"),
+        ({"steps": True}, r"sampler\.steps"),
+        ({"steps": 10**30}, "sampler: steps"),
+        ({"text_scale": float("nan")}, "sampler: text_scale"),
+        ({"text_scale": None}, r"sampler\.text_scale"),
+        ({"strategy": 3}, r"sampler\.strategy"),
+        ({"strategy": "x"}, "sampler: strategy"),
+        ({"apg": 3}, r"sampler\.apg"),
+        ({"apg": {"momentum": 7}}, r"sampler\.apg: apg\.momentum"),
+    ],
+    ids=str,
+)
+def test_a_strange_sampling_setting_is_named(value, key):
+    with pytest.raises(ValueError, match=key):
+        preset_from_json(changed(("sampler",), value))

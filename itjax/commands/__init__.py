@@ -5,9 +5,11 @@ import sys
 
 COMMANDS = {
     "infer": ("itjax.commands.infer:main", "generate a talking video from an image or video and speech"),
+    "demo": ("itjax.demo.__main__:main", "let the small model that comes with the package talk and dub, and measure it"),
     "train": ("itjax.commands.train:run", "train on a prepared dataset"),
     "convert": ("itjax.commands.convert:run", "convert official weights to a checkpoint, or back"),
     "assemble": ("itjax.commands.assemble:run", "put separately trained networks together into a checkpoint"),
+    "pack": ("itjax.commands.pack:run", "pack a small model into few files, to come with the package"),
     "prepare": ("itjax.preparation.__main__:main", "make a training dataset from a folder of videos"),
     "draw": ("itjax.synthetic.__main__:main", "draw videos of talking faces, with ground truth"),
     "evaluate": ("itjax.evaluation.__main__:main", "measure lips, body, identity, drift and following of videos"),

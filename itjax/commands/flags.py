@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 from itjax.config import STRATEGIES
+from itjax.configs import PRESETS
 
 TASK = "infinitetalk-14B"
 # official flags that have no effect, because their behaviour is always on or not supported: {flag: what happens instead}
@@ -27,7 +28,7 @@ def parser(program: str) -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         program,
         usage="%(prog)s WEIGHTS INPUT --mode streaming --save_file FILE [options]\n"
-        "  WEIGHTS: --checkpoint DIR, or --ckpt_dir DIR --wav2vec_dir DIR --infinitetalk_dir FILE\n"
+        "  WEIGHTS: --checkpoint DIR, or --ckpt_dir DIR --wav2vec_dir DIR --infinitetalk_dir FILE, or --preset small\n"
         "  INPUT:   --input_json FILE, or --image FILE (--video FILE) --audio FILE [FILE] --prompt TEXT",
         description="Generates a talking video from an image or video and speech.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=36, width=110),
@@ -69,7 +70,9 @@ def add_official_files(group) -> None:
         "published ones of files downloaded with Hugging Face's tool (no others are known)",
     )
     group.add_argument(
-        "--preset", help="preset for other network sizes: a name, or a Python file, which is run and defines PRESET"
+        "--preset",
+        help="preset for other network sizes: a name, or a Python file, which is run and defines PRESET; infer.py with the "
+        "name of a preset whose weights come with the package (small) needs no other weights",
     )
 
 
@@ -94,6 +97,12 @@ def _add_inputs(group) -> None:
     group.add_argument("--scene_seg", action="store_true", default=None, help=NOTHING)
 
 
+def _default(setting: str) -> str:
+    """How a help text says that a setting is the preset's by default."""
+    published, small = (getattr(PRESETS[name].sampler, setting) for name in ("infinitetalk-14b", "small"))
+    return f"default: the preset's, {published}" + (f"; small: {small}" if small != published else "")
+
+
 def _add_sampling(group) -> None:
     number = {"type": int, "metavar": "N"}
     real = {"type": float, "metavar": "X"}
@@ -108,7 +117,7 @@ def _add_sampling(group) -> None:
         choices=("clip", "streaming"),
         help="generate one chunk (clip, default) or the whole video (streaming)",
     )
-    group.add_argument("--frame_num", **number, default=81, help="frames per chunk, 4n+1 (default %(default)s)")
+    group.add_argument("--frame_num", **number, help=f"frames per chunk, 4n+1 ({_default('frame_num')})")
     group.add_argument(
         "--max_frame_num",
         **number,
@@ -118,34 +127,34 @@ def _add_sampling(group) -> None:
     group.add_argument(
         "--motion_frame",
         **number,
-        help="last frames of a chunk that the next one continues from, 4n+1 (default 9; 1 with i2v and fl2v)",
+        help="last frames of a chunk that the next one continues from, 4n+1 "
+        f"({_default('motion_frames')}; 1 with i2v and fl2v)",
     )
     group.add_argument(
         "--strategy",
-        default="soft",
         choices=STRATEGIES,
-        help="which frames condition a chunk: the source frame at its start and the previous frames (soft, the default); or "
-        "the paper's baselines: only the last generated frame (i2v), or the source frames at its start and end (fl2v)",
+        help="which frames condition a chunk: the source frame at its start and the previous frames (soft); or the "
+        "paper's baselines: only the last generated frame (i2v), or the source frames at its start and end (fl2v); "
+        f"{_default('strategy')}",
     )
-    group.add_argument("--sample_steps", **number, default=40, help="Euler steps per chunk (default %(default)s)")
-    group.add_argument("--sample_shift", **real, help="timestep shift (default 7 at 480, 11 at 720)")
+    group.add_argument("--sample_steps", **number, help=f"Euler steps per chunk ({_default('steps')})")
+    group.add_argument(
+        "--sample_shift", **real, help="timestep shift (default: the preset's; 7 at 480, 11 at 720, small: 3)"
+    )
     group.add_argument(
         "--sample_text_guide_scale",
         **real,
-        default=5.0,
-        help="guidance scale of the prompt (default %(default)s; 1.0 with a distilled LoRA)",
+        help=f"guidance scale of the prompt ({_default('text_scale')}; 1.0 with a distilled LoRA)",
     )
     group.add_argument(
         "--sample_audio_guide_scale",
         **real,
-        default=4.0,
-        help="guidance scale of the speech (default %(default)s; 2.0 with a distilled LoRA)",
+        help=f"guidance scale of the speech ({_default('audio_scale')}; 2.0 with a distilled LoRA)",
     )
     group.add_argument(
         "--color_correction_strength",
         **real,
-        default=1.0,
-        help="colour correction towards the source, 0..1 (default %(default)s)",
+        help=f"colour correction towards the source, 0..1 ({_default('color_strength')})",
     )
     group.add_argument("--use_teacache", action="store_true", help="skip the blocks in steps that would change little")
     group.add_argument("--teacache_thresh", **real, default=0.2, help="higher skips more (default %(default)s)")

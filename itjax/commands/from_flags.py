@@ -3,11 +3,12 @@
 import argparse
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
 
-from itjax.config import Apg, Preset, Sampler
+from itjax.config import Apg, Preset
 from itjax.errors import UserError
 from itjax.pipeline.process import default_dtype
 from itjax.pipeline.request import Request, from_json
@@ -32,6 +33,8 @@ FLAGS = {
     "dtype": "--dtype",
     "vae_dtype": "--vae_dtype",
 }
+# settings whose flag, if it is not given, is the preset's
+FROM_PRESET = ("frame_num", "motion_frames", "strategy", "steps", "text_scale", "audio_scale", "color_strength")
 MAX_DEVICES = 2**16
 MAX_NAME_BYTES = 150  # of the prompt in a default file name, of 255 in all
 
@@ -90,25 +93,22 @@ def settings_of(args: argparse.Namespace, preset: Preset, request: Request) -> S
         raise UserError(f"--max_frame_num {args.max_frame_num}: must be at least 1")
     if args.resume and (args.save_file is None or args.base_seed < 0):
         raise UserError("--resume needs the --save_file and the (non-negative) --base_seed of the run to continue")
-    size = preset.sizes[args.size]
-    default_motion_frames = 9 if args.strategy == "soft" else 1
-    motion_frames = default_motion_frames if args.motion_frame is None else args.motion_frame
-    sampler = Sampler(
-        frame_num=args.frame_num,
-        motion_frames=motion_frames,
-        steps=args.sample_steps,
-        shift=size.shift if args.sample_shift is None else args.sample_shift,
-        text_scale=args.sample_text_guide_scale,
-        audio_scale=args.sample_audio_guide_scale,
-        color_strength=args.color_correction_strength,
-        apg=Apg(args.apg_momentum, args.apg_norm_threshold) if args.use_apg else None,
-        teacache_threshold=args.teacache_thresh if args.use_teacache else None,
-        strategy=args.strategy,
+    usual = preset.sampler
+    given = {field: getattr(args, FLAGS[field][2:]) for field in FROM_PRESET}
+    given = {field: value for field, value in given.items() if value is not None}
+    if given.get("strategy", usual.strategy) != "soft":
+        given.setdefault("motion_frames", 1)
+    sampler = replace(
+        usual,
+        **given,
+        shift=preset.sizes[args.size].shift if args.sample_shift is None else args.sample_shift,
+        apg=Apg(args.apg_momentum, args.apg_norm_threshold) if args.use_apg else usual.apg,
+        teacache_threshold=args.teacache_thresh if args.use_teacache else usual.teacache_threshold,
     )
     return Settings(
         sampler=sampler,
         size=args.size,
-        max_frames=args.frame_num if args.mode == "clip" else args.max_frame_num,
+        max_frames=sampler.frame_num if args.mode == "clip" else args.max_frame_num,
         seed=args.base_seed if args.base_seed >= 0 else time.time_ns() % 2**31,
         dtype=jnp.dtype(args.dtype or default_dtype()),
         vae_dtype=jnp.dtype(args.vae_dtype),

@@ -2,11 +2,16 @@
 
 import argparse
 import os
+import sys
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from jax.sharding import Mesh
 
-from itjax import configs
+import itjax
+from itjax import configs, small
 from itjax.commands import flags, from_flags
 from itjax.errors import UserError, flag_names
 from itjax.parallel.sharding import make_mesh
@@ -43,6 +48,8 @@ def make_video(args: argparse.Namespace) -> None:
     weights = open_weights(args)
     with flag_names(from_flags.FLAGS):
         settings = from_flags.settings_of(args, weights.preset, request)
+        if uses_shipped(args):
+            say_what_small_knows(request.source)
         keep_compiled_programs()
         dub(request, settings, weights, mesh_of(args, weights.preset.networks.dit.num_heads), Terminal())
 
@@ -60,17 +67,53 @@ def open_weights(args: argparse.Namespace) -> Weights:
         if args.verify:
             result.verify(args.checkpoint, Terminal())
         return result.open_weights(args.checkpoint, loras)
+    if uses_shipped(args):
+        return open_shipped(args.verify, loras)
     needed = {"--ckpt_dir": args.ckpt_dir, "--wav2vec_dir": args.wav2vec_dir}
     if args.dit_path is None:
         needed["--infinitetalk_dir"] = args.infinitetalk_dir
     missing = [flag for flag, value in needed.items() if value is None]
     if missing:
-        raise UserError(f"no weights: specify --checkpoint DIR, or the official files (missing: {', '.join(missing)})")
+        raise UserError(
+            f"no weights: specify --checkpoint DIR, the official files (missing: {', '.join(missing)}), or --preset small"
+        )
     preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
     files = open_official(args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path)
     if args.verify:
         verify_official(files.values(), args.lora_dir, Terminal())
     return open_files(preset, files, tokenizer_folder(args.ckpt_dir), loras)
+
+
+def uses_shipped(args: argparse.Namespace) -> bool:
+    """Whether the flags name a preset whose weights come with the package, and no other weights."""
+    given = args.checkpoint, args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path
+    return args.preset == small.PRESET and not any(given)
+
+
+def open_shipped(verify: bool, loras: Sequence[tuple[Path, float]]) -> Weights:
+    """Opens the weights that come with the package. Their default settings are those of the preset as it is now.
+
+    Raises:
+        UserError: if this installation lacks them, or they are damaged.
+    """
+    folder, preset = small.weights_folder(), configs.named(small.PRESET)
+    if verify:
+        result.verify(folder, Terminal())
+    weights = result.open_weights(folder, loras)
+    return weights._replace(preset=replace(weights.preset, sizes=preset.sizes, sampler=preset.sampler))
+
+
+def say_what_small_knows(source: str | Path) -> None:
+    """Says that only drawn people can be expected to work, unless the source comes with the package.
+
+    Whether a picture is drawn cannot be told for sure from its pixels, so the line does not claim to know it.
+    """
+    package = Path(itjax.__file__).parent
+    if not Path(source).resolve().is_relative_to(package.resolve()):
+        print(
+            "note: the small model has only seen people as `itjax draw` draws them; any other picture comes out wrong",
+            file=sys.stderr,
+        )
 
 
 def mesh_of(args: argparse.Namespace, heads: int) -> Mesh:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from itjax.configs.infinitetalk_14b import PRESET as FULL
-from itjax.config import AudioAdapterSizes, DiTSizes, Networks, Preset, VaeSizes, Wav2Vec2Sizes
+from itjax.config import AudioAdapterSizes, DiTSizes, Networks, Preset, Sampler, VaeSizes, Wav2Vec2Sizes
 from itjax.training.contrastive.settings import CLIP, TEXT_LEN, UMT5
 
 SIZES = {0.50: (64, 128), 1.00: (64, 64), 2.00: (128, 64)}
@@ -26,4 +26,5 @@ PRESET = Preset(
         wav2vec2=WAV2VEC2,
     ),
     sizes={name: replace(size, table=SIZES, shift=3.0) for name, size in FULL.sizes.items()},
+    sampler=Sampler(steps=8, text_scale=1.0, audio_scale=2.0),
 )  # fmt: skip

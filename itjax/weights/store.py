@@ -81,9 +81,18 @@ def save(
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
                 digest.update(name.encode() + copy.read_bytes())
-            sizes = {"version": VERSION, "digest": digest.hexdigest(), "sizes": metadata}
-            (folder / SIZES_FILE).write_text(json.dumps(sizes, indent=2) + "\n")
+            write_sizes(folder, metadata, digest.hexdigest())
             checksums.write(folder, {_name(path) for path in leaves})
+
+
+def write_sizes(folder: Path, metadata: dict, digest: str) -> None:
+    """Writes the file that `read_metadata` and `stored_digest` read.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    sizes = {"version": VERSION, "digest": digest, "sizes": metadata}
+    (folder / SIZES_FILE).write_text(json.dumps(sizes, indent=2) + "\n")
 
 
 def companion_files(directory: str | Path) -> Path:

@@ -16,7 +16,7 @@ import tiny_dataset
 from safetensors.numpy import load_file
 
 from itjax.commands import convert as convert_weights
-from itjax.commands import infer
+from itjax.commands import infer, pack
 from itjax.configs.tiny import PRESET
 from itjax.configs.training import TINY
 from itjax.errors import UserError
@@ -113,6 +113,20 @@ def test_a_run_is_opened_as_weights(parts, trained, weights, mesh):
     for path, value in found.items():
         # the sums of four products are in another order; all else is copied
         np.testing.assert_allclose(value, expected[path], atol=1e-6 if parts == "lora" else 0, err_msg=path)
+
+
+def test_a_run_is_packed_with_its_average(trained, mesh, tmp_path):
+    run, _, average = trained("full")
+    assert pack.main([str(run), "--output", str(tmp_path / "packed")]) == 0
+    before, packed = result.open_weights(run, []), result.open_weights(tmp_path / "packed", [])
+    found = read(packed, mesh, jnp.bfloat16)
+    assert average.keys() == found.keys()
+    for path, value in average.items():
+        np.testing.assert_array_equal(found[path], np.asarray(value.astype(jnp.bfloat16)), err_msg=path)
+    for network in ("vae", "umt5", "clip", "wav2vec2"):
+        jax.tree.map(
+            np.testing.assert_array_equal, *(opened.read(network, mesh, jnp.bfloat16) for opened in (before, packed))
+        )
 
 
 @pytest.mark.parametrize("parts", PARTS)

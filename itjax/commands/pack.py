@@ -1,0 +1,80 @@
+"""`itjax pack`: packs a finished training run, or a checkpoint, into few files in bfloat16, to come with the package.
+
+    python -m itjax.commands.pack runs/small --card MODEL_CARD.md card.json --output itjax/small/weights
+
+Averaged weights are used where the run keeps them. The sampling settings in it are those of the preset of the same name.
+"""
+
+import argparse
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from itjax import configs
+from itjax.config import to_json
+from itjax.disk import output_errors
+from itjax.errors import UserError
+from itjax.parallel.sharding import make_mesh
+from itjax.terminal import run_command
+from itjax.training.result import open_weights
+from itjax.weights.official import TOKENIZER
+from itjax.weights.packed import save_packed
+from itjax.weights.specs import network_specs
+
+
+def main(argv: list[str] | None = None, program: str = "python -m itjax.commands.pack") -> int:
+    """Returns the exit status: 0 for success, 2 for a user error, 3 if a file cannot be written, 130 if interrupted."""
+    args = _parser(program).parse_args(argv)
+    return run_command(program, lambda: pack(args.weights, args.output, args.card), "stopped; nothing was written")
+
+
+def pack(weights: Path, output: Path, cards: list[Path]) -> None:
+    """Writes the folder `output`: all networks of `weights` in bfloat16, the tokenizer, and copies of the `cards`.
+
+    Raises:
+        UserError: If the weights or a card cannot be read, or `output` exists.
+        OutputError: If a file cannot be written.
+    """
+    for card in cards:
+        if not card.is_file():
+            raise UserError(f"--card {card}: no such file")
+    opened = open_weights(weights)
+    preset = opened.preset
+    preset = replace(preset, sampler=configs.PRESETS.get(preset.name, preset).sampler)
+    mesh = make_mesh(heads=preset.networks.dit.num_heads)
+    tree = {name: jax.tree.map(np.asarray, opened.read(name, mesh, jnp.bfloat16)) for name in network_specs(preset.networks)}
+    tokenizer = {f"{TOKENIZER}/{file.name}": file for file in sorted(opened.tokenizer.iterdir())}
+    save_packed(output, tree, to_json(preset), tokenizer)
+    for card in cards:
+        with output_errors(output / card.name):
+            shutil.copyfile(card, output / card.name)
+    files = [path for path in output.rglob("*") if path.is_file()]
+    print(f"wrote {output}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    description, _, more = (__doc__ or "").split(": ", 1)[-1].partition("\n\n")
+    parser = argparse.ArgumentParser(
+        program, description=description, epilog=more, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("weights", type=Path, metavar="RUN", help="training run, a checkpoint of one, or converted weights")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to create")
+    parser.add_argument(
+        "--card", type=Path, nargs="+", default=[], metavar="FILE", help="what describes the model: copied into the folder"
+    )
+    return parser
+
+
+def run(argv: list[str] | None = None, program: str = "python -m itjax.commands.pack") -> int:
+    """Runs `main` on the CPU: reserving an accelerator would be pointless."""
+    jax.config.update("jax_platforms", "cpu")
+    return main(argv, program)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

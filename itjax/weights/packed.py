@@ -1,0 +1,54 @@
+"""Writes a small checkpoint in few files, to be kept in a repository. It is read like any other (`itjax.weights.store`).
+
+`store.save` writes two files for each array, which suits arrays of gigabytes; here Orbax's database (OCDBT) holds all
+arrays in about twenty files, compressed. Everything is in memory at once.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict
+
+from itjax.disk import atomic_path, check_output, output_errors
+from itjax.errors import UserError
+from itjax.weights import checksums, store
+
+
+def save_packed(directory: Path, tree: dict, metadata: dict, companions: Mapping[str, Path]) -> None:
+    """Writes a checkpoint.
+
+    Args:
+        directory: Folder to create; its parent must exist.
+        tree: Nested dict of numpy arrays.
+        metadata: JSON that describes the networks, for `store.read_metadata`.
+        companions: {name: file} of additional files, for `store.companion_files`.
+
+    Raises:
+        UserError: If `directory` exists, or its parent does not.
+        OutputError: If the disk is full.
+    """
+    target = Path(directory).absolute()
+    if target.exists():
+        raise UserError(f"{target} already exists: remove it or choose another folder")
+    check_output(target, sum(array.nbytes for array in jax.tree.leaves(tree)))
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for path, array in sorted(flatten_dict(tree, sep="/").items()):
+        digest.update(f"{path} {array.dtype.name} {list(array.shape)} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True, use_zarr3=True)
+    with atomic_path(target) as folder, output_errors(target):
+        with ocp.Checkpointer(handler) as checkpointer:
+            checkpointer.save(folder, tree)
+        (folder / "commit_success.txt").unlink(missing_ok=True)  # names the temporary folder, and is only read in buckets
+        for name, file in sorted(companions.items()):
+            copy = store.companion_files(folder) / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+            digest.update(name.encode() + copy.read_bytes())
+        store.write_sizes(folder, metadata, digest.hexdigest())
+        checksums.write(folder, set())
