@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import jax
@@ -27,5 +27,13 @@ def provenance(training: Mapping[str, Any], ended: Ended, packages: Sequence[str
         "core_seconds": round(ended.core_seconds),
         "device": jax.devices()[0].device_kind,
         "versions": {"itjax": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in (*PACKAGES, *packages)},
+        | {name: _version(name) for name in (*PACKAGES, *packages)},
     }
+
+
+def _version(package: str) -> str:
+    """A package can be installed under another name, such as opencv-python-headless: a run must not fail for it."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

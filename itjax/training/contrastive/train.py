@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,28 @@ from tokenizers import Tokenizer
 from itjax.conditioning.prompt import load_tokenizer, tokenize
 from itjax.disk import atomic_path, output_errors
 from itjax.progress import Progress
-from itjax.training import small_loop
+from itjax.training import curve, small_loop
 from itjax.training.assembly import TOKENIZER_FILE, lazy
+from itjax.training.card import provenance
 from itjax.training.contrastive import measure as measures
 from itjax.training.contrastive.measure import Figures
 from itjax.training.contrastive.scenes import Drawing, Pool
 from itjax.training.contrastive.settings import ContrastiveTraining
 from itjax.training.contrastive.step import compile_step, initial_state
 from itjax.training.contrastive.tokenizer import drawn_tokenizer
+from itjax.training.curve import Panel
 from itjax.training.run import End
-from itjax.training.small_loop import Metrics, Plan
+from itjax.training.small_loop import Ended, Metrics, Plan
 from itjax.training.state import TrainState
-from itjax.version import __version__
 from itjax.weights import store
 
 RESULT, WEIGHTS, CARD = "result", "weights", "card.json"
 GATE = {"retrieval": 0.9, "hair": 0.8, "wall": 0.9}
-PACKAGES = ("jax", "flax", "optax", "numpy", "opencv-python", "tokenizers")
+PACKAGES = ("opencv-python", "tokenizers")  # that made the data
+CURVES = (
+    Panel("loss", ("loss",), log=True),
+    Panel("people kept out: share of right answers", tuple(f"validation/{name}" for name in GATE)),
+)
 
 
 def train(settings: ContrastiveTraining, plan: Plan, progress: Progress) -> End:
@@ -44,16 +48,19 @@ def train(settings: ContrastiveTraining, plan: Plan, progress: Progress) -> End:
         UserError: If the folder holds something else, or the loss is not finite.
         OutputError: If a file cannot be written.
     """
+    curve.check_matplotlib()
     with ExitStack() as stack:
         work = _Work(settings, stack.enter_context(Drawing()))
         stated = {"trainer": "contrastive", **asdict(settings)}
         ended = small_loop.run(plan, stated, work.initial, work.step, work.measure, progress)
+        if ended.end is not End.INTERRUPTED:
+            curve.write(plan.out, CURVES)
         if ended.end is not End.DONE or (plan.out / RESULT).exists():
             return ended.end
         # the figures are those of the weights as they are stored
         stored = jax.tree.map(lambda leaf: np.asarray(leaf).astype(ml_dtypes.bfloat16), ended.state.trainable)
         figures = work.figures(jax.tree.map(lambda leaf: leaf.astype(np.float32), stored), "test")
-        write_result(plan.out / RESULT, stored, settings, work.tokenizer, card(settings, figures, ended.core_seconds))
+        write_result(plan.out / RESULT, stored, settings, work.tokenizer, card(settings, figures, ended))
         said = ", ".join(f"{name} {value:.3f} (gate {GATE[name]})" for name, value in figures._asdict().items())
         progress.notice(f"{plan.out / RESULT}: {said}")
     return ended.end
@@ -98,7 +105,7 @@ class _Work:
         return measures.evaluate(self._settings, parameters, self._scenes[split], self.tokens)
 
 
-def card(settings: ContrastiveTraining, figures: Figures, core_seconds: float) -> dict[str, Any]:
+def card(settings: ContrastiveTraining, figures: Figures, ended: Ended) -> dict[str, Any]:
     """What the encoders are, how they were trained, and their figures."""
     return {
         "networks": ["clip", "umt5"],
@@ -108,10 +115,7 @@ def card(settings: ContrastiveTraining, figures: Figures, core_seconds: float) -
         "measured_on": f"{measures.HELD_OUT_SCENES} stills of test people; retrieval among {measures.OTHERS} other prompts",
         "gate": GATE,
         "passed": all(getattr(figures, name) >= least for name, least in GATE.items()),
-        "core_seconds": round(core_seconds),
-        "settings": asdict(settings),
-        "versions": {"itjax": __version__} | {name: version(name) for name in PACKAGES},
-    }
+    } | provenance(asdict(settings), ended, PACKAGES)
 
 
 def write_result(
