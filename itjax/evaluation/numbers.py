@@ -21,6 +21,7 @@ from itjax.media.containers import FRAME_RATE
 # F frames · P persons
 
 LEAST_FOUND = 0.5  # fraction of frames in which a face must be found to be measured
+LEFT_OUT = ": left out: "  # between a video's name and what is not measured of it
 
 
 class Heard(NamedTuple):
@@ -42,7 +43,7 @@ class Numbers:
 
     def leave_out(self, text: str) -> None:
         """Notes what is not measured, and why."""
-        self.left_out.append(f"{self._video.name}: left out: {text}")
+        self.left_out.append(f"{self._video.name}{LEFT_OUT}{text}")
 
     def add(self, what: str, compute: Callable[[], dict[str, float]]) -> None:
         """Adds computed numbers; if they cannot be computed (ValueError), notes that `what` is left out."""

@@ -11,6 +11,7 @@ import numpy as np
 from itjax.disk import output_errors, write_text
 from itjax.evaluation.estimates import Estimate, Total, estimate
 from itjax.evaluation.metrics import METRICS, Metric
+from itjax.evaluation.numbers import LEFT_OUT
 from itjax.evaluation.plots import write_plots
 from itjax.evaluation.video import VideoMetrics
 
@@ -59,9 +60,17 @@ def table(measured: Sequence[VideoMetrics], networks: Networks = NO_NETWORKS) ->
 
 
 def left_out(measured: Sequence[VideoMetrics], networks: Networks = NO_NETWORKS) -> list[str]:
-    """A sentence for each video, or part of it, that was not measured."""
+    """What was not measured, and why: a line for each video, or for all that lack the same for the same reason.
+
+    Each video's own lines are in the report's JSON.
+    """
     lines = [line for each in measured for line in ([each.error] if each.error else each.left_out)]
-    return [*lines, *networks.left_out]
+    by_reason: dict[str, list[str]] = {}
+    for line in lines:
+        by_reason.setdefault(line.partition(LEFT_OUT)[2] or line, []).append(line)
+    together = lambda reason, alike: f"{len(alike)} videos, {alike[0].partition(LEFT_OUT)[0]} first{LEFT_OUT}{reason}"
+    grouped = [alike[0] if len(alike) == 1 else together(reason, alike) for reason, alike in by_reason.items()]
+    return [*grouped, *networks.left_out]
 
 
 def _in_json(video: VideoMetrics) -> dict[str, Any]:
