@@ -99,6 +99,7 @@ def _library() -> Iterator[tuple[ctypes.CDLL, int]]:
         rate = library.espeak_Initialize(_SYNCHRONOUS, 0, folder.encode(), _PHONEME_EVENTS | _IPA | _DO_NOT_EXIT)
         if rate <= 0:
             raise UserError(f"espeak-ng's data cannot be read: {folder}")
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # that of voices with breath, which began with the time of day
         yield library, rate
         library.espeak_Terminate()
     finally:

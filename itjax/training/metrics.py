@@ -13,14 +13,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-# The writer without tensorboardX's thread, which dies silently on a full disk; the run would then block on its full queue.
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
-
 from itjax.disk import output_errors, write_text
 from itjax.errors import OutputError, UserError
 from itjax.media.containers import FRAME_RATE
+from itjax.training.event_files import Event, EventsWriter, SessionLog, Summary
 
 # B examples · F pixel frames · H W pixels
 
