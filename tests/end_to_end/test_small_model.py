@@ -69,7 +69,11 @@ def test_two_minutes_take_no_more_memory(tmp_path):
     # what is in use after each chunk: the most that was ever in use is that of encoding the speech
     program = MEASURED.replace("VmHWM", "VmRSS")
     command = [sys.executable, "-c", program, json.dumps([run])]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    # the programs of a chunk run 42 times here, so that what their optimisation costs is won back
+    optimised = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {
+        "PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
+    }  # fmt: skip
+    done = subprocess.run(command, env=optimised, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (used,) = json.loads(done.stdout.splitlines()[-1])
     assert len(used) > 40
