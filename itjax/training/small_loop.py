@@ -164,6 +164,8 @@ def _begin(checkpoints: RunCheckpoints, state: TrainState, progress: Progress) -
     """The state to start from, and what was spent and not yet reported until then."""
     last = checkpoints.last()
     if last is None:
+        # bound to their device, as restored ones are: else a process that resumes its own run compiles the step again
+        state = jax.tree.map(lambda leaf: jax.device_put(leaf, leaf.sharding), state)
         return state, {"seconds": 0.0, "core_seconds": 0.0, "unreported": []}
     place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
     restored, position = checkpoints.restore(last, jax.tree.map(place, state))

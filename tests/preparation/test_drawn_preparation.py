@@ -21,6 +21,7 @@ def made(checkpoint, weights, tmp_path_factory):
     def run(*more: str) -> int:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(drawn, "open_converted", lambda *_: weights)
+            patch.setattr(drawn, "MAX_PROCESSES", 1)  # each takes seconds to start
             return drawn.main([*command, *more])
 
     assert run() == 0

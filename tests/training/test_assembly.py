@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from itjax.commands import assemble as command
 from itjax.conditioning.prompt import load_tokenizer
-from itjax.config import Networks, Preset, VaeSizes, to_json
+from itjax.config import Networks, Preset, Umt5Sizes, VaeSizes, to_json
 from itjax.configs import PRESETS
 from itjax.errors import UserError
 from itjax.parallel.sharding import make_mesh
@@ -82,9 +82,11 @@ def test_stages_become_a_checkpoint_that_opens(stages, tmp_path, monkeypatch):
 
 
 def test_initial_values_are_those_of_the_seed():
-    make = lambda seed: flatten_dict(assembly.initial(SMALL.networks, "umt5", seed), sep="/")
+    sizes = Umt5Sizes(vocabulary=64, width=16, attention_width=16, mlp=16, layers=1, heads=2)
+    networks = replace(SMALL.networks, umt5=sizes)
+    make = lambda seed: flatten_dict(assembly.initial(networks, "umt5", seed), sep="/")
     first, other = make(0), make(1)
-    assert first.keys() == flatten_dict(network_specs(SMALL.networks)["umt5"].abstract, sep="/").keys()
+    assert first.keys() == flatten_dict(network_specs(networks)["umt5"].abstract, sep="/").keys()
     name = "token_embedding/embedding"
     assert not np.array_equal(first[name], other[name])
 

@@ -1,6 +1,7 @@
 """The contrastive training of small picture and text encoders: tokenizer, scenes, loss, and a run."""
 
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +119,7 @@ def run(tmp_path_factory):
         patch.setattr(scenes, "SCENES_PER_TASK", 4)
         patch.setattr(tokenizer, "SCENES", 20)
         patch.setattr(train, "Drawing", lambda: Drawing(32, 1))
-        patch.setattr(measure.scenes, "__defaults__", (12, 8))
+        patch.setattr(measure, "scenes", partial(measure.scenes, fit=12, held_out=8))
         assert train.train(TINY, Plan(folder, TINY.steps, log_every=1), SILENT) is End.DONE
     return folder
 

@@ -17,6 +17,7 @@ from itjax.commands import convert
 from itjax.config import Wav2Vec2Sizes
 from itjax.errors import UserError
 from itjax.models.wav2vec2 import Wav2Vec2
+from itjax.pipeline.process import exact_float32
 from itjax.synthetic.mouth import Mouth
 from itjax.synthetic.phonemes import PHONEMES
 from itjax.training.run import End
@@ -41,6 +42,12 @@ def finished(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     assert train(TINY, folder) is End.DONE
     return folder
+
+
+def initial():
+    """A new state; made, and placed, as in a run: one program for all tests."""
+    with exact_float32():
+        return jax.device_put(step.initial_state(TINY), jax.devices()[0])
 
 
 def lag_of(sound, jaw):
@@ -82,7 +89,7 @@ def test_hidden_spans_are_short():
 
 def test_what_is_hidden_is_not_heard():
     """The features of hidden frames say nothing of them; where nothing is hidden, they are the usual ones."""
-    network, parameters = step.Listener(TINY.sizes), step.initial_state(TINY).trainable
+    network, parameters = step.Listener(TINY.sizes), initial().trainable
     sounds = np.random.default_rng(0).normal(size=(2, 16000)).astype(np.float32)
     masks = np.repeat([False, True], 2)[:, None] & np.ones(25, bool)
     encode = jax.jit(partial(network.apply, method="encode"))
@@ -128,11 +135,12 @@ def test_read_out_finds_what_is_there():
 
 def test_steps_lower_the_loss():
     with Batches(TINY, 0) as batches:
-        state, batch = step.initial_state(TINY), batches.batch(0)
+        state, batch = initial(), batches.batch(0)
     program, losses = step.compile_step(TINY), []
-    for _ in range(8):  # on the same examples, which each step disturbs in another way
-        state, metrics = program(state, batch)
-        losses.append(float(metrics["loss"]))
+    with exact_float32():
+        for _ in range(8):  # on the same examples, which each step disturbs in another way
+            state, metrics = program(state, batch)
+            losses.append(float(metrics["loss"]))
     assert np.mean(losses[4:]) < 0.95 * np.mean(losses[:4]), losses
 
 
@@ -193,7 +201,7 @@ def test_the_result_is_a_speech_encoder(finished, tmp_path):
 
 def test_features_are_those_of_the_network():
     """The trainer's normalisation of loudness is that of inference: the features of a louder clip are the same."""
-    parameters = step.initial_state(TINY).trainable
+    parameters = initial().trainable
     samples = speech.make((0, 3), 1.0, "train").samples
     normal = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
     ours = readout.encoded(TINY.sizes, parameters, 3 * samples[None] + 0.01)

@@ -219,7 +219,9 @@ def _weights(run):
 @pytest.mark.slow
 def test_steps_on_the_same_pictures_lower_the_loss(trained, thread):
     step = objective.compile_step(TINY, RECIPE, SETTINGS.seed)
-    state, losses = objective.initial_state(start.initial_parameters(TINY, 3), RECIPE), []
+    # bound to its device, as those of a run are: the same program
+    state = jax.device_put(objective.initial_state(start.initial_parameters(TINY, 3), RECIPE), jax.devices()[0])
+    losses = []
     batch = DrawnFrames(SETTINGS.seed, SETTINGS.size, thread).batch(0, 2, 1)
     for _ in range(10):
         state, metrics = step(state, *batch, jnp.float32(1))
@@ -228,7 +230,7 @@ def test_steps_on_the_same_pictures_lower_the_loss(trained, thread):
 
 
 @pytest.mark.slow
-def test_a_training_leaves_weights_a_card_and_pictures(trained):
+def test_a_training_leaves_weights_a_card_and_pictures(trained, thread, monkeypatch):
     folder, arrays = trained / "result", _weights(trained)
     expected = mapping.torch_shapes(table(TINY), vae.abstract_parameters(TINY))
     shapes = {path: leaf.shape for path, leaf in flatten_dict(vae.abstract_parameters(TINY), sep="/").items()}
@@ -239,6 +241,7 @@ def test_a_training_leaves_weights_a_card_and_pictures(trained):
     assert 8 < card["figures"]["psnr"] < 25
     assert Image.open(folder / result.PICTURE).size == (32 * 8 * 2, 32 * 2 * 2)
     assert Image.open(trained / curve.FILE).size[0] > 300
+    monkeypatch.setattr(train, "processes", lambda: nullcontext(thread))
     assert train.train(SETTINGS, Plan(trained, RECIPE.steps), SILENT) is End.DONE  # nothing is left to do
 
 
