@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from itjax import records
-from itjax.preparation import drawn
+from itjax.preparation.drawn import __main__ as command
+from itjax.preparation.drawn import prepare
 from itjax.records import Records
+from itjax.synthetic import workers
 from itjax.synthetic.source import DrawnClips
+from itjax.weights import sources
 
 FLAGS = ["--seconds", "0.84", "--frame_num", "9", "--chunk_stride", "8", "--reference_stride", "4", "--seed", "5"]
 FRAMES = 21
@@ -16,13 +19,13 @@ FRAMES = 21
 def made(checkpoint, weights, tmp_path_factory):
     """A dataset of one clip of one person and one of two; and `again`, which runs the same command."""
     out = tmp_path_factory.mktemp("drawn") / "data"
-    command = [str(out), "--checkpoint", str(checkpoint), *FLAGS, "--clips", "1", "--two_person_clips", "1"]
+    flags = [str(out), "--checkpoint", str(checkpoint), *FLAGS, "--clips", "1", "--two_person_clips", "1"]
 
     def run(*more: str) -> int:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(drawn, "open_converted", lambda *_: weights)
-            patch.setattr(drawn, "MAX_PROCESSES", 1)  # each takes seconds to start
-            return drawn.main([*command, *more])
+            patch.setattr(sources, "open_converted", lambda *_: weights)
+            patch.setattr(workers, "MOST", 1)  # each takes seconds to start
+            return command.main([*flags, *more])
 
     assert run() == 0
     return records.open_dataset(out), run
@@ -45,7 +48,7 @@ def test_clips_of_one_and_of_two_persons_are_written(made):
 
 def test_the_same_command_finds_everything_done(made, monkeypatch):
     _, run = made
-    monkeypatch.setattr(drawn, "load", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(prepare, "inputs_of", lambda *_: pytest.fail("drawn again"))
     assert run() == 0
 
 

@@ -13,6 +13,7 @@ from itjax.config import ClipSizes, Umt5Sizes
 from itjax.media.resize import to_unit
 from itjax.models.clip_pixels import clip_pixels
 from itjax.progress import SILENT
+from itjax.synthetic import workers
 from itjax.training.contrastive import measure, scenes, tokenizer, train
 from itjax.training.contrastive.scenes import Drawing, Pool
 from itjax.training.contrastive.settings import TEXT_LEN, UMT5, ContrastiveTraining
@@ -118,7 +119,8 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "SCENES_PER_TASK", 4)
         patch.setattr(tokenizer, "SCENES", 20)
-        patch.setattr(train, "Drawing", lambda: Drawing(32, 1))
+        patch.setattr(train, "Drawing", lambda processes: Drawing(processes, 32))
+        patch.setattr(workers, "MOST", 1)
         patch.setattr(measure, "scenes", partial(measure.scenes, fit=12, held_out=8))
         assert train.train(TINY, Plan(folder, TINY.steps, log_every=1), SILENT) is End.DONE
     return folder

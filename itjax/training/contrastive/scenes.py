@@ -1,14 +1,10 @@
 """Drawn stills and their prompts, without speech: mouths have random shapes. Drawn by processes, ahead of the steps."""
 
-import os
-import signal
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Executor, Future
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from jaxtyping import Int, UInt8
 
@@ -56,12 +52,6 @@ def _mouths(rng: np.random.Generator, count: int) -> Mouth:
     return Mouth(*(share * first + (1 - share) * second).T)
 
 
-def _start() -> None:
-    """Begins a process: they are what runs in parallel, and Ctrl-C is for the one that started them."""
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _draw_many(seed: int, numbers: range, persons: int, split: Split, side: int) -> list[Drawn]:
     return [draw((seed, number), persons, split, side) for number in numbers]
 
@@ -69,12 +59,8 @@ def _draw_many(seed: int, numbers: range, persons: int, split: Split, side: int)
 class Drawing:
     """Draws scenes in processes. A scene depends on seed and number only, not on the number of processes."""
 
-    def __init__(self, side: int = SIDE, processes: int | None = None):
-        """`processes`: None for as many as there are cores."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._side = side
-        # spawned, not forked: JAX has threads
-        self._pool = ProcessPoolExecutor(processes or cores, get_context("spawn"), initializer=_start)
+    def __init__(self, processes: Executor, side: int = SIDE):
+        self._pool, self._side = processes, side
 
     def begin(self, seed: int, numbers: range, persons: int, split: Split) -> Future[list[Drawn]]:
         """Begins to draw these scenes."""
@@ -84,12 +70,6 @@ class Drawing:
         """The first `count` scenes of a seed."""
         tasks = [self.begin(seed, numbers, persons, split) for numbers in _tasks(0, count)]
         return [drawn for task in tasks for drawn in task.result()]
-
-    def __enter__(self) -> "Drawing":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
 
 
 def _tasks(start: int, stop: int) -> list[range]:

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from itjax.conditioning.prompt import load_tokenizer, tokenize
 from itjax.disk import atomic_path, output_errors
 from itjax.progress import Progress
+from itjax.synthetic.workers import processes
 from itjax.training import curve, small_loop
 from itjax.training.assembly import TOKENIZER_FILE, lazy
 from itjax.training.card import provenance
@@ -50,7 +51,7 @@ def train(settings: ContrastiveTraining, plan: Plan, progress: Progress) -> End:
     """
     curve.check_matplotlib()
     with ExitStack() as stack:
-        work = _Work(settings, stack.enter_context(Drawing()))
+        work = _Work(settings, Drawing(stack.enter_context(processes())))
         stated = {"trainer": "contrastive", **asdict(settings)}
         ended = small_loop.run(plan, stated, work.initial, work.step, work.measure, progress)
         if ended.end is not End.INTERRUPTED:

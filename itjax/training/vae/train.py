@@ -13,6 +13,7 @@ from itjax.errors import UserError
 from itjax.media.containers import FRAME_RATE
 from itjax.pipeline.process import exact_float32
 from itjax.progress import Progress
+from itjax.synthetic.workers import processes
 from itjax.training import curve, small_loop
 from itjax.training.card import provenance
 from itjax.training.curve import Panel
@@ -23,7 +24,6 @@ from itjax.training.vae import fold, measure, objective, result
 from itjax.training.vae.frames import SECONDS, DrawnFrames
 from itjax.training.vae.recipe import Recipe
 from itjax.training.vae.start import CHAIN, initial_parameters
-from itjax.training.workers import processes
 
 STATISTICS_CLIPS = 32  # of training people, over which the latents are made standard
 VALIDATION_CLIPS, TEST_CLIPS = 6, 12

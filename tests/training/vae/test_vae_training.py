@@ -20,10 +20,10 @@ from itjax.errors import UserError
 from itjax.models import vae
 from itjax.progress import SILENT
 from itjax.synthetic import clip as drawn
-from itjax.synthetic import scene
+from itjax.synthetic import scene, workers
 from itjax.synthetic.mouth import rest_track
 from itjax.synthetic.source import DrawnClips
-from itjax.training import curve, workers
+from itjax.training import curve
 from itjax.training.run import End
 from itjax.training.small_loop import Plan
 from itjax.training.vae import fold, frames, measure, objective, result, start, train
