@@ -19,8 +19,9 @@ class FullDisk:
     `disk_of`.
     """
 
-    def __init__(self, folder: Path, at: int, only: bool):
+    def __init__(self, folder: Path, at: int, only: bool, reason: int = errno.ENOSPC):
         self.folder, self.at, self.only, self.count = os.path.realpath(folder) + "/", at, only, 0
+        self.reason = reason
 
     def needs_room(self, where: int | str | os.PathLike) -> None:
         """Raises OSError if the call to `where` (a path or a descriptor) is one to refuse."""
@@ -29,7 +30,7 @@ class FullDisk:
             return
         number, self.count = self.count, self.count + 1
         if number == self.at or (number > self.at and not self.only):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), None if isinstance(where, int) else os.fspath(where))
+            raise OSError(self.reason, os.strerror(self.reason), None if isinstance(where, int) else os.fspath(where))
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Replaces the calls."""

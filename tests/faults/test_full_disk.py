@@ -1,12 +1,13 @@
 """A disk that is full from any moment on costs no finished work: what was whole stays whole, and the work can go on."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
 
 import av
 import pytest
-from full_disk import full_disks
+from full_disk import FullDisk, full_disks
 from small_loop import CHUNK, loop
 
 from itjax.commands import convert
@@ -40,6 +41,15 @@ def test_generation_at_every_write(tmp_path):
         assert _contents(folder) == expected, folder.name
         shutil.rmtree(folder)
     assert set(kept) == {0, CHUNK, 2 * CHUNK}, kept
+
+
+@pytest.mark.parametrize("reason", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_to_is_named_before_the_work(reason, tmp_path, monkeypatch):
+    FullDisk(tmp_path, 0, False, reason).install(monkeypatch)  # of a read-only disk, and of somebody else
+    with pytest.raises((OutputError, UserError), match=os.strerror(reason)) as refused:
+        loop(tmp_path, CHUNKS)
+    assert str(tmp_path) in str(refused.value)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
