@@ -118,8 +118,11 @@ class VideoWriter:
         return self.files.video
 
     def close(self) -> None:
-        """Unlocks the run for other processes. An unfinished run stays resumable."""
+        """Unlocks the run for other processes. An unfinished run stays resumable; of one without a chunk nothing is left."""
         if self._lock is not None:
+            if not self._journal.chunks:
+                with contextlib.suppress(OSError):
+                    self.files.folder.rmdir()  # unless it holds something
             os.close(self._lock)
             self._lock = None
 

@@ -99,7 +99,8 @@ def _check_outputs(request: Request, settings: Settings) -> None:
     """Raises UserError if an output would replace one of the inputs."""
     files = run_files.output_files(settings.save_file, settings.save_frames)
     outputs = [files.video, files.array, _marked_persons(files.video)]
-    for source in (request.source, *request.sounds.values(), *(request.masks or ()), settings.noise):
+    inputs = request.file, request.source, *request.sounds.values(), *(request.masks or ()), settings.noise
+    for source in inputs:
         for output in outputs:
             if source and output and os.path.exists(source) and output.exists() and output.samefile(source):
                 raise UserError(

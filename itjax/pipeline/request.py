@@ -25,6 +25,7 @@ class Request(NamedTuple):
         audio_type: Two persons: "para" (simultaneously) or "add" (one after the other).
         boxes: [top, left, bottom, right] of each person, in pixels of the source.
         masks: Mask image of each person, instead of boxes.
+        file: JSON file that the request was read from.
     """
 
     prompt: str
@@ -33,6 +34,7 @@ class Request(NamedTuple):
     audio_type: str | None = None
     boxes: list[list[int | float]] | None = None
     masks: Sequence[str | Path] | None = None
+    file: Path | None = None
 
 
 def from_json(path: str | Path) -> Request:
@@ -66,6 +68,7 @@ def from_json(path: str | Path) -> Request:
         audio_type=None if audio_type is None else _text(path, "audio_type", audio_type),
         boxes=_boxes(path, content.get("bbox"), persons),
         masks=_mask_files(path, content.get("mask"), persons),
+        file=path,
     )
 
 

@@ -94,7 +94,7 @@ def to_official(specs: Mapping[str, NetworkSpec], directory: Path, output: Path,
         OutputError: if the disk is full.
     """
     target, stored = Path(output).absolute(), store.open_checkpoint(directory)
-    if target.exists():
+    if target.exists() or target.is_symlink():
         raise UserError(f"{target} already exists: remove it or choose another folder")
     in_it = {path.split("/")[0] for path in stored.names()}
     specs = {network: spec for network, spec in specs.items() if network in in_it} or specs

@@ -33,7 +33,7 @@ def save_packed(directory: Path, tree: dict, metadata: dict, companions: Mapping
         OutputError: If the disk is full.
     """
     target = Path(directory).absolute()
-    if target.exists():
+    if target.exists() or target.is_symlink():
         raise UserError(f"{target} already exists: remove it or choose another folder")
     check_output(target, sum(array.nbytes for array in jax.tree.leaves(tree)))
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from itjax.errors import UserError
+from itjax.input_files import parse_json
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import Index, Shape
 
@@ -28,13 +29,15 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
     follows from the sizes of those before it.
 
     Raises:
-        UserError: if the header is not valid or does not match the length of the file.
+        UserError: if the header is not valid, names a tensor twice or does not match the length of the file.
     """
     try:
-        with path.open("rb") as file:
-            start = 8 + int.from_bytes(file.read(8), "little")
         tensors = {}
         with safe_open(path, framework="numpy") as header:
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                parse_json(file.read(length), path)  # the library takes the last of tensors with the same name
+            start = 8 + length
             for name in header.offset_keys():
                 entry = header.get_slice(name)
                 code, shape = entry.get_dtype(), tuple(entry.get_shape())

@@ -66,7 +66,7 @@ def save(
     target, leaves = Path(directory).absolute(), _flat(tree)
     if len({_name(path) for path in leaves}) < len(leaves):
         raise ValueError("two leaves would have the same name, since Orbax joins keys with dots")
-    if target.exists():
+    if target.exists() or target.is_symlink():
         raise UserError(f"{target} already exists: remove it or choose another folder")
     check_output(target, sum(leaf.nbytes for leaf in leaves.values()))
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())

@@ -79,6 +79,11 @@ def test_a_broken_journal_is_the_users_to_judge(tmp_path):
         open_small(tmp_path, resume=True)
 
 
+def test_nothing_is_left_of_a_run_without_a_chunk(tmp_path):
+    open_small(tmp_path).close()  # such as one with damaged weights
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_processes_do_not_write_one_video(tmp_path):
     with open_small(tmp_path), pytest.raises(UserError, match="Another process is writing"):
         open_small(tmp_path, resume=True)

@@ -258,6 +258,14 @@ def test_an_input_is_not_replaced_by_the_video(given, kind, run, talk, face, rec
     assert (tmp_path / "out.mp4").read_bytes() == content and sorted(tmp_path.iterdir()) == before
 
 
+def test_the_json_is_not_replaced_by_the_video(run, talk, face, tmp_path, no_weights_read):
+    content = json.dumps({"prompt": "talk", "cond_video": str(face), "cond_audio": {"person1": str(talk(9))}})
+    (tmp_path / "out.mp4").write_text(content)
+    result = run("--input_json", tmp_path / "out.mp4")
+    assert result.status == 2 and "out.mp4 is both an input and an output" in result.said  # it was 0
+    assert (tmp_path / "out.mp4").read_text() == content
+
+
 def test_a_mask_is_not_replaced_by_the_picture_of_the_persons(run, talk, face, tmp_path, no_weights_read):
     mask = tmp_path / "out.persons.png"
     mask.write_bytes(face.read_bytes())

@@ -25,7 +25,8 @@ def saved(folder, state, counts=(9, 4)):
 WITH_NAN = GOOD["frames"].copy()
 WITH_NAN[0, 3, 2, 1] = np.nan
 BAD = {
-    "NaN": (GOOD | {"frames": WITH_NAN}, "its frames are not finite numbers"),
+    "NaN": (GOOD | {"frames": WITH_NAN}, r"its frames are not numbers within -1\.\.1"),
+    "too bright": (GOOD | {"frames": GOOD["frames"] + np.float32(1.5)}, r"its frames are not numbers within -1\.\.1"),
     "shape": (
         GOOD | {"frames": GOOD["frames"][1:]},
         r"its frames are float32 \[4, 32, 48, 3\], not float32 \[5, 32, 48, 3\]",
@@ -56,4 +57,9 @@ def test_frames_that_are_not_those_of_the_chunks(counts, tmp_path):
 @pytest.mark.parametrize("counts", [(), (9,), (9, 4), (9, 4, 4, 4)])
 def test_the_state_of_this_run(counts, tmp_path):
     with saved(tmp_path, GOOD, counts) as run:
+        check_state(run, SAMPLER, SIZE, CHUNKS)
+
+
+def test_frames_that_rounding_takes_beyond_1(tmp_path):
+    with saved(tmp_path, GOOD | {"frames": GOOD["frames"] + np.float32(1.00001)}) as run:
         check_state(run, SAMPLER, SIZE, CHUNKS)

@@ -224,6 +224,13 @@ def test_an_output_that_exists_is_left_alone(back, tiny_official, converted, tmp
     assert (tmp_path / "out" / "mine").read_text() == "precious"
 
 
+@pytest.mark.parametrize("back", [False, True], ids=["to Orbax", "to torch"])
+def test_a_link_to_nowhere_is_refused_before_the_work(back, tiny_official, converted, tmp_path, capsys):
+    (tmp_path / "out").symlink_to("nowhere")
+    arguments = ["--to-torch", "--checkpoint", converted] if back else tiny_official.flags
+    assert "already exists" in fails(arguments, tmp_path / "out", capsys)
+
+
 def test_a_checkpoint_that_is_none(tmp_path, capsys):
     message = fails(["--to-torch", "--checkpoint", tmp_path], tmp_path / "out", capsys)
     assert "not a checkpoint made by convert_weights.py" in message

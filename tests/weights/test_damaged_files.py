@@ -162,6 +162,8 @@ TEXTS = {name: json.dumps(header).encode() for name, header in HEADERS.items()} 
     "deep": b'{"w":' * 100_000,
     "deep lists": b"[" * 100_000,
     "the name twice": b'{"w":%s,"w":%s}' % tuple(json.dumps(entry(i, i + 4)).encode() for i in (0, 4)),
+    "the name twice for the same bytes": b'{"w":%s,"w":%s}'
+    % tuple(json.dumps(entry(0, 8, shape)).encode() for shape in ((2,), (1, 2))),
     "no text": bytes(range(128, 256)),
 }
 
