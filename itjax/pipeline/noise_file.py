@@ -14,6 +14,7 @@ from itjax.sampling.plan import ChunkPlan
 # T latent frames · h w latent grid · C latent channels
 
 DTYPES = ("F32", "F64", "F16", "BF16")  # of noise in files, as safetensors names them
+LARGEST = 100.0  # of noise, which is standard normal: numbers beyond about 6 are not drawn
 
 
 class NoiseFile(NamedTuple):
@@ -26,7 +27,8 @@ class NoiseFile(NamedTuple):
         """Checks, before any sampling, that the file has the noise of all chunks.
 
         Raises:
-            SettingError: If the file cannot be read, or a chunk's noise is missing, of another shape or type, or not finite.
+            SettingError: If the file cannot be read, or a chunk's noise is missing, of another shape or type, or has
+                numbers that noise does not have.
         """
         expected = (self.shape[-1], *self.shape[:-1])
         if not os.path.isfile(self.path):  # a pipe would be waited for
@@ -48,8 +50,9 @@ class NoiseFile(NamedTuple):
                         )
                     if dtype not in DTYPES:
                         raise SettingError(f"{{noise}} {self.path}: {name} is {dtype}; must be one of {', '.join(DTYPES)}")
-                    if not np.isfinite(file.get_tensor(name).astype(np.float32)).all():
-                        raise SettingError(f"{{noise}} {self.path}: {name} has numbers that are not finite")
+                    if not (np.abs(file.get_tensor(name).astype(np.float32)) <= LARGEST).all():  # or NaN
+                        beyond = f"numbers beyond -{LARGEST:g}..{LARGEST:g}, or that are not finite"
+                        raise SettingError(f"{{noise}} {self.path}: {name} has {beyond}")
         except (OSError, SafetensorError) as error:
             raise SettingError(f"{{noise}} {self.path} cannot be read: {error}") from error
 

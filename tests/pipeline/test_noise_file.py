@@ -17,7 +17,8 @@ from itjax.sampling.plan import plan
 @pytest.mark.parametrize(
     ("noise", "reason"),
     [
-        (np.full((16, 2, 8, 6), np.nan, np.float16), "noise_0 has numbers that are not finite"),
+        (np.full((16, 2, 8, 6), np.nan, np.float16), "noise_0 has numbers beyond -100..100, or that are not finite"),
+        (np.full((16, 2, 8, 6), 1e20, np.float32), "noise_0 has numbers beyond -100..100"),
         (np.zeros((16, 2, 8, 6), np.int32), "noise_0 is I32; must be one of F32"),
         (np.zeros((16, 2, 8, 6), ml_dtypes.float8_e4m3fn), "noise_0 is F8_E4M3; must be one of F32"),
         (None, "cannot be read: no such file"),
