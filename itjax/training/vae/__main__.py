@@ -9,24 +9,20 @@ reconstructions.
 
 import argparse
 import sys
-from pathlib import Path
 from typing import cast, get_args
 
 from itjax.config import VaeSizes
-from itjax.terminal import Terminal, run_command
+from itjax.terminal import Terminal
+from itjax.training import small_command
 from itjax.training.vae.recipe import DType, Recipe
 
 MEASURE_EVERY = 1000  # steps
 
 
 def main(arguments: list[str] | None = None, program: str = "python -m itjax.training.vae") -> int:
-    """Returns the exit status.
-
-    0 for success, 2 for a user error, 3 if a file cannot be written, 75 if steps are left to do after SIGTERM or at the end
-    of the minutes, 130 if interrupted.
-    """
+    """Returns the exit status, as `small_command.run`."""
     args = _parser(program).parse_args(arguments)
-    return run_command(program, lambda: start(args), "stopped; run the same command again to continue")
+    return small_command.run(program, lambda: start(args))
 
 
 def start(args: argparse.Namespace) -> int:
@@ -52,11 +48,7 @@ def start(args: argparse.Namespace) -> int:
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    description, _, more = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        program, description=description, epilog=more, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    parser = small_command.parser(program, __doc__)
     add = lambda name, kind, default, text, **more: parser.add_argument(
         name, type=kind, default=default, help=f"{text} (default {default})", **more
     )
@@ -69,13 +61,6 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--dtype", choices=get_args(DType), help="of convolutions in training (default: bfloat16, on CPU float32)"
     )
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        metavar="M",
-        help="end after so many minutes; the same command continues (default: no limit)",
-    )
-    add("--seed", int, 0, "random seed")
     add("--size", int, 64, "height and width", metavar="PIXELS")
     add("--dim", int, 8, "channels of the first level, at least 8")
     return parser

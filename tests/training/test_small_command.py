@@ -1,0 +1,24 @@
+"""The commands that train small networks: what their processes load, and what they say."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+TRAINERS = ("contrastive", "speech_encoder", "vae")
+
+
+def test_processes_that_draw_import_the_commands_without_jax():
+    """A spawned process imports the main module of the one that started it."""
+    names = [f"itjax.training.{name}.__main__" for name in TRAINERS] + ["itjax.preparation.drawn.__main__"]
+    program = f"import sys, {', '.join(names)}; print('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_every_trainer_has_the_shared_flags(name, capsys):
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"itjax.training.{name}.__main__").main(["--help"])
+    said = capsys.readouterr().out
+    assert all(flag in said for flag in ("--out", "--steps", "--minutes", "--seed")) and "runs/" in said
