@@ -64,6 +64,12 @@ def add_official_files(group) -> None:
         help="scale of each LoRA file (default 1.2)",
     )
     group.add_argument(
+        "--lora_alpha",
+        choices=("ignore", "apply"),
+        default="ignore",
+        help="alpha in LoRA files: ignore (as the official code) or apply: scale by alpha / rank, as other tools do",
+    )
+    group.add_argument(
         "--verify",
         action="store_true",
         help="first compare the weights with their checksums: those of a converted checkpoint, those in .pth files, and the "

@@ -13,6 +13,7 @@ from itjax.errors import UserError
 from itjax.pipeline.process import default_dtype
 from itjax.pipeline.request import Request, from_json
 from itjax.pipeline.settings import Settings
+from itjax.weights.lora import LoraFile
 
 # {setting of the library: its flag}, for error messages
 FLAGS = {
@@ -68,8 +69,8 @@ def request_of(args: argparse.Namespace) -> Request:
     return Request(args.prompt or "", source, sounds, args.audio_type, args.bbox, args.mask)
 
 
-def loras_of(args: argparse.Namespace) -> list[tuple[Path, float]]:
-    """(file, scale) of each LoRA.
+def loras_of(args: argparse.Namespace) -> list[LoraFile]:
+    """The LoRA files, each with its scale.
 
     Raises:
         UserError: if the numbers of files and scales differ.
@@ -78,7 +79,7 @@ def loras_of(args: argparse.Namespace) -> list[tuple[Path, float]]:
     scales = scales * len(files) if len(scales) == 1 else scales
     if len(scales) != len(files):
         raise UserError(f"{len(files)} LoRA files (--lora_dir) but {len(scales)} scales (--lora_scale)")
-    return list(zip(files, scales, strict=True))
+    return [LoraFile(path, scale, args.lora_alpha == "apply") for path, scale in zip(files, scales, strict=True)]
 
 
 def settings_of(args: argparse.Namespace, preset: Preset, request: Request) -> Settings:

@@ -19,6 +19,7 @@ from itjax.pipeline.dub import dub
 from itjax.pipeline.process import keep_compiled_programs
 from itjax.terminal import Terminal, run_command
 from itjax.training import result
+from itjax.weights.lora import LoraFile
 from itjax.weights.official import open_official, tokenizer_folder
 from itjax.weights.sources import Weights, open_files
 from itjax.weights.verify import verify_official
@@ -90,7 +91,7 @@ def uses_shipped(args: argparse.Namespace) -> bool:
     return args.preset == small.PRESET and not any(given)
 
 
-def open_shipped(verify: bool, loras: Sequence[tuple[Path, float]]) -> Weights:
+def open_shipped(verify: bool, loras: Sequence[LoraFile]) -> Weights:
     """Opens the weights that come with the package. Their default settings are those of the preset as it is now.
 
     Raises:

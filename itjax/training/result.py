@@ -21,7 +21,7 @@ from itjax.weights.convert import Report, audio_names, nbytes_of, write_dit_audi
 from itjax.weights.identity import identity_of
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.load import split_into_torch, torch_view
-from itjax.weights.lora import Lora, open_loras, with_deltas
+from itjax.weights.lora import Lora, LoraFile, open_loras, with_deltas
 from itjax.weights.mapping import LINEAR, Source, sources
 from itjax.weights.sources import Weights, open_converted, preset_of, replace_dit
 from itjax.weights.specs import NetworkSpec, network_specs
@@ -45,24 +45,24 @@ class Result(NamedTuple):
     arrays: dict[str, LazyTensor]
 
 
-def open_weights(directory: str | Path, loras: Sequence[tuple[str | Path, float]] = ()) -> Weights:
+def open_weights(directory: str | Path, loras: Sequence[LoraFile] = ()) -> Weights:
     """Opens a folder made by convert_weights.py, a training run (its last checkpoint), or RUN/checkpoints/STEP.
 
     Args:
         directory: the folder.
-        loras: (file, scale) of LoRA files to add to the DiT as it is read.
+        loras: LoRA files to add to the DiT as it is read.
 
     Raises:
         UserError: If it is none of these or is damaged, or a LoRA does not fit.
     """
-    folder, added = Path(directory), [(Path(path), scale) for path, scale in loras]
+    folder = Path(directory)
     if not is_result(folder):
-        return open_converted(folder, added)
+        return open_converted(folder, loras)
     result = open_result(folder)
     base = open_weights(result.base, [])
     spec = network_specs(base.preset.networks)["dit"]
-    identity = f"{base.identity},{identity_of(TensorFiles(result.arrays), added)}"
-    return replace_dit(base, _dit(folder, spec, added), identity)
+    identity = f"{base.identity},{identity_of(TensorFiles(result.arrays), loras)}"
+    return replace_dit(base, _dit(folder, spec, loras), identity)
 
 
 def verify(directory: Path, progress: Progress = SILENT) -> None:
@@ -171,14 +171,14 @@ def preset_at(directory: Path) -> Preset:
     return preset_at(open_result(directory).base) if is_result(directory) else preset_of(directory)
 
 
-def _dit(directory: Path, spec: NetworkSpec, loras: list[tuple[Path, float]]) -> TensorFiles:
+def _dit(directory: Path, spec: NetworkSpec, loras: Sequence[LoraFile]) -> TensorFiles:
     """The DiT's tensors by torch name; for a run, the initial ones with the trained ones substituted."""
     if not is_result(directory):
         return torch_view(spec, store.open_checkpoint(directory), "dit")
     result = open_result(directory)
     base = _dit(result.base, spec, [])
     if result.parts == "lora":
-        run_lora = Lora(result.folder, TensorFiles(_lora(result, spec, base)), 1.0)
+        run_lora = Lora(result.folder, TensorFiles(_lora(result, spec, base)))
         return with_deltas(base, [run_lora, *open_loras(loras)])
     trained: dict[str, LazyTensor] = {}
     for source in sources(spec.table, spec.abstract):

@@ -7,20 +7,21 @@ from pathlib import Path
 from itjax.errors import UserError
 from itjax.input_files import content_id
 from itjax.weights import store
+from itjax.weights.lora import LoraFile
 from itjax.weights.torch_files import TensorFiles
 
 BLOCK_BYTES = 2**16  # of each of the samples
 BLOCKS = 64  # samples spread over the files of a folder
 
 
-def identity_of(files: TensorFiles, loras: Sequence[tuple[Path, float]]) -> str:
+def identity_of(files: TensorFiles, loras: Sequence[LoraFile]) -> str:
     """Identity of tensors with LoRA files added, independent of the names, places and times of the files.
 
     Raises:
         UserError: if a file cannot be read.
     """
     paths = {tensor.file for tensor in files.tensors.values() if tensor.file}
-    added = [f"{digest_of(path)}*{scale}" for path, scale in loras]
+    added = [f"{digest_of(path)}*{scale}{'*alpha' * apply_alpha}" for path, scale, apply_alpha in loras]
     return ",".join([*sorted(map(digest_of, paths)), *added])
 
 

@@ -21,12 +21,28 @@ DIFFERENCE_SUFFIXES = {".diff": ".weight", ".diff_b": ".bias", ".diff_m": ".modu
 LOW_RANK_SUFFIXES = ((".lora_down.weight", ".lora_up.weight"), (".lora_A.weight", ".lora_B.weight"))
 
 
+class LoraFile(NamedTuple):
+    """A LoRA file, and how it is added.
+
+    Args:
+        path: the file.
+        scale: factor of its deltas.
+        apply_alpha: whether a pair that has an `alpha` is scaled by alpha / rank, as other tools do. The official code
+            ignores it.
+    """
+
+    path: Path
+    scale: float = 1.0
+    apply_alpha: bool = False
+
+
 class Lora(NamedTuple):
-    """A set of deltas, by their names in `path`, and the scale with which they are added."""
+    """A set of deltas, by their names in `path`, and how they are added (see `LoraFile`)."""
 
     path: Path
     tensors: TensorFiles
-    scale: float
+    scale: float = 1.0
+    apply_alpha: bool = False
 
 
 class Delta(NamedTuple):
@@ -49,10 +65,10 @@ class Delta(NamedTuple):
         return np.float32(self.scale) * (up @ down)
 
 
-def with_loras(files: TensorFiles, loras: Sequence[tuple[str | Path, float]]) -> TensorFiles:
-    """The same tensors with the deltas of each (file, scale) added, in float32, to every slice that is read.
+def with_loras(files: TensorFiles, loras: Sequence[LoraFile]) -> TensorFiles:
+    """The same tensors with the deltas of each file added, in float32, to every slice that is read.
 
-    If only some keys of a file match a tensor, a warning names the others.
+    Warnings name the keys of a file that match no tensor, and say if an ignored alpha is not the rank.
 
     Raises:
         UserError: if a file matches none of the tensors or has only half of a pair, if the shapes of a delta and its
@@ -61,16 +77,16 @@ def with_loras(files: TensorFiles, loras: Sequence[tuple[str | Path, float]]) ->
     return with_deltas(files, open_loras(loras))
 
 
-def open_loras(loras: Sequence[tuple[str | Path, float]]) -> list[Lora]:
-    """Opens the sets of deltas in files, each with its scale.
+def open_loras(loras: Sequence[LoraFile]) -> list[Lora]:
+    """Opens the sets of deltas in files.
 
     Raises:
         UserError: if a file is not a file of tensors, or a scale is not finite.
     """
-    for path, scale in loras:
+    for path, scale, _ in loras:
         if not abs(scale) < LIMIT:
             raise UserError(f"--lora_scale {scale} of {path}: must be a usual number, such as 1.0")
-    return [Lora(Path(path), open_tensors(path), scale) for path, scale in loras]
+    return [Lora(path, open_tensors(path), scale, apply_alpha) for path, scale, apply_alpha in loras]
 
 
 def with_deltas(files: TensorFiles, loras: Sequence[Lora]) -> TensorFiles:
@@ -99,14 +115,15 @@ def _read_with(name: str, stored: LazyTensor, deltas: tuple[Delta, ...], index: 
 
 def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
     """(tensor name, delta) of one LoRA; a tensor may have a pair and a difference."""
-    path, lora, scale = opened
+    path, lora = opened.path, opened.tensors
     known = set(files.names())
     found: list[tuple[str, Delta]] = []
     unmatched = []
+    ignored_alphas = []
     for key in lora.names():
         if _is_read_with_up(path, lora, key):
             continue
-        delta, ending = _delta(path, lora, key, scale)
+        delta, ending, alpha = _delta(opened, key)
         name = _tensor_name(key, ending, known) if delta else None
         if delta is None or name is None:
             unmatched.append(key)
@@ -114,12 +131,18 @@ def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
         _check_shape(path, key, delta, name, files)
         for part in filter(None, (delta.up, delta.down)):
             _check_part(path, lora, part)
+        if alpha != 1.0 and not opened.apply_alpha:
+            ignored_alphas.append(alpha)
         found.append((name, delta))
     if not found:
         raise UserError(f"the LoRA {path} matches no tensor of this network; its keys are {first_ten(lora.names())}")
     if unmatched:
         ignored = f"{len(unmatched)} key(s) match no tensor and are ignored"
         warnings.warn(f"the LoRA {path}: {ignored}: {first_ten(unmatched)}", stacklevel=3)
+    if ignored_alphas:
+        which = f"alpha / rank is not 1 in {len(ignored_alphas)} pair(s) (the first: {ignored_alphas[0]:g}) and is ignored"
+        choice = "as the official code does; --lora_alpha apply scales by it, as other tools do"
+        warnings.warn(f"the LoRA {path}: {which}, {choice}", stacklevel=3)
     return found
 
 
@@ -131,19 +154,21 @@ def _is_read_with_up(path: Path, lora: TensorFiles, key: str) -> bool:
     return key.endswith((*(down for down, _ in LOW_RANK_SUFFIXES), ".alpha"))
 
 
-def _delta(path: Path, lora: TensorFiles, key: str, scale: float) -> tuple[Delta | None, str]:
+def _delta(opened: Lora, key: str) -> tuple[Delta | None, str, float]:
+    """The delta of a key (None: it has none), the ending of the key, and alpha / rank (1 without an alpha)."""
+    path, lora, scale, apply_alpha = opened
     for down, up in LOW_RANK_SUFFIXES:
         if key.endswith(up):
             stem = key.removesuffix(up)
             if stem + down not in lora.names():
                 raise UserError(f"the LoRA {path} has {key} but not {stem + down}")
-            if f"{stem}.alpha" in lora.names():
-                scale = scale * _alpha(path, lora, f"{stem}.alpha") / _rank(path, lora, stem + down)
-            return Delta(path, lora, scale, key, stem + down), up
+            has_alpha = f"{stem}.alpha" in lora.names()
+            alpha = _alpha(path, lora, f"{stem}.alpha") / _rank(path, lora, stem + down) if has_alpha else 1.0
+            return Delta(path, lora, scale * alpha if apply_alpha else scale, key, stem + down), up, alpha
     for ending in DIFFERENCE_SUFFIXES:
         if key.endswith(ending):
-            return Delta(path, lora, scale, key), ending
-    return None, ""
+            return Delta(path, lora, scale, key), ending, 1.0
+    return None, "", 1.0
 
 
 def _alpha(path: Path, lora: TensorFiles, key: str) -> float:

@@ -1,6 +1,6 @@
 """Sources of weights for a run: our converted checkpoint or the official files, with the same interface."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ from itjax.preset_json import preset_from_json
 from itjax.weights import store
 from itjax.weights.identity import identity_of
 from itjax.weights.load import load, torch_view
-from itjax.weights.lora import with_loras
+from itjax.weights.lora import LoraFile, with_loras
 from itjax.weights.official import check_all, tokenizer_folder
 from itjax.weights.specs import NetworkSpec, network_specs
 from itjax.weights.torch_files import TensorFiles
@@ -59,7 +59,7 @@ def preset_of(directory: Path) -> Preset:
         raise UserError(f"{directory / store.SIZES_FILE}: {error}. {store.RECOVERY_HINT.capitalize()}.") from error
 
 
-def open_converted(directory: Path, loras: list[tuple[Path, float]]) -> Weights:
+def open_converted(directory: Path, loras: Sequence[LoraFile]) -> Weights:
     """Opens a checkpoint made by convert_weights.py. LoRA deltas are added while the DiT is read.
 
     Raises:
@@ -92,9 +92,7 @@ def replace_dit(weights: Weights, dit: TensorFiles, identity: str) -> Weights:
     return weights._replace(identity=identity, read=read)
 
 
-def open_files(
-    preset: Preset, opened: Mapping[str, TensorFiles], tokenizer: Path, loras: list[tuple[Path, float]]
-) -> Weights:
+def open_files(preset: Preset, opened: Mapping[str, TensorFiles], tokenizer: Path, loras: Sequence[LoraFile]) -> Weights:
     """The weights in official files that were opened by `open_official`, once they are checked to be of the preset's sizes.
 
     Raises:

@@ -20,7 +20,7 @@ from itjax.configs.tiny import PRESET
 from itjax.errors import OutputError, UserError
 from itjax.weights import convert, store
 from itjax.weights.load import torch_view
-from itjax.weights.lora import with_loras
+from itjax.weights.lora import LoraFile, with_loras
 from itjax.weights.official import open_official
 from itjax.weights.sources import preset_of
 
@@ -159,9 +159,9 @@ def test_lora_into_a_whole_dit(converted, lora, tiny_official, tiny_files, tiny_
     assert convert_weights.main([*flags, "--output", str(tmp_path / "out")]) == 0
     assert "1 key(s) match no tensor and are ignored: odd" in capsys.readouterr().err
     merged = torch_view(tiny_parts["dit"], store.open_checkpoint(tmp_path / "out"), "dit")
-    assert_equal_files(merged, with_loras(tiny_files["dit"], [(lora, 0.8)]))
+    assert_equal_files(merged, with_loras(tiny_files["dit"], [LoraFile(lora, 0.8)]))
     view = torch_view(tiny_parts["dit"], store.open_checkpoint(converted), "dit")
-    assert_equal_files(with_loras(view, [(lora, 0.8)]), merged)
+    assert_equal_files(with_loras(view, [LoraFile(lora, 0.8)]), merged)
     changed = {name for name in merged.names() if not np.array_equal(merged.read(name), tiny_files["dit"].read(name))}
     assert changed == load_file(lora.with_name("lora_merged_scale_0.8.safetensors")).keys()
 
