@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from itjax.compilation import jit_for_few_calls
 from itjax.media.containers import FRAME_RATE as FPS
 from itjax.media.containers import SAMPLE_RATE
 from itjax.models.wav2vec2 import FrameGrid, Moments, Wav2Vec2, first_layer_moments, frame_grid, resample
 
-MAX_SINGLE_WINDOW_FRAMES = 180 * FPS
+# Lengths in frames of the single window of a short track, the next longer one: the network is compiled for few lengths.
+SINGLE_WINDOW_FRAMES = tuple(seconds * FPS for seconds in (5, 10, 20, 45, 90, 180))
 SAMPLES_PER_BLOCK = 1 << 22  # samples read at once when computing statistics of a whole track
 
 
@@ -37,7 +38,7 @@ def frame_count(num_samples: int) -> int:
     return max(1, int(num_samples / SAMPLE_RATE * FPS))
 
 
-@partial(jax.jit, static_argnames="model")
+@partial(jit_for_few_calls, static_argnames="model")
 def _encode(
     model: Wav2Vec2,
     params: dict,
@@ -90,12 +91,15 @@ class SpeechFeatures:
         grid = frame_grid(frames.clip(0, self.num_frames - 1), self.num_frames, self._num_steps)
         first = int(grid.left[0])
         sizes = self._model.sizes
-        # the steps that the frames can span, plus one as they may start between two steps, plus the last one's neighbour
-        num_steps = (len(frames) - 1) * (self._num_steps - 1) // max(self.num_frames - 1, 1) + 3
+        # as many steps as the frames of any track can span: two a frame, and one more as the track's end is rounded down to
+        # frames; plus one as they may start between two steps, plus the last one's neighbour
+        num_steps = 2 * len(frames) + 3
         start, length = first * sizes.stride, (num_steps - 1) * sizes.stride + sizes.receptive_field
         samples = self._samples(start, start + length)
         grid = grid._replace(left=grid.left - first)
-        encoded = _encode(self._model, self._params, samples[None], self._moments, grid, inside[None])
+        encoded = _encode(
+            self._model, self._params, jnp.asarray(samples[None]), self._moments, grid, jnp.asarray(inside[None])
+        )
         return np.asarray(encoded)[context : context + core]
 
     def _samples(self, start: int, stop: int) -> Float[np.ndarray, " n"]:
@@ -105,9 +109,13 @@ class SpeechFeatures:
 
 
 def speech_features(model: Wav2Vec2, params: dict, track: Float[np.ndarray, " N"]) -> SpeechFeatures:
-    """The features of a track: one window for up to three minutes, windows of fixed length for longer tracks."""
+    """The features of a track: one window for up to three minutes, windows of fixed length for longer tracks.
+
+    The single window is padded to one of a few lengths and masked after the track's end.
+    """
     num_frames = frame_count(len(track))
-    windows = WindowSizes(core=num_frames, context=0) if num_frames <= MAX_SINGLE_WINDOW_FRAMES else LONG_TRACK_WINDOWS
+    core = next((length for length in SINGLE_WINDOW_FRAMES if num_frames <= length), None)
+    windows = LONG_TRACK_WINDOWS if core is None else WindowSizes(core, context=0)
     return SpeechFeatures(model, params, track, windows)
 
 

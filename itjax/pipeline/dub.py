@@ -170,7 +170,7 @@ def _generate(
     with _stage(progress, "speech encoder"):
         features = encoders.encode_speech(weights, inputs.tracks, mesh, program.networks)
     with _stage(progress, "reference encoder"):
-        encoder = encoders.open_reference_encoder(weights, mesh, program)
+        encoder = encoders.open_reference_encoder(weights, mesh, program, once=inputs.source.is_still)
         picture, reference = _reference_at(encoder, inputs, 0)
     with _stage(progress, "DiT"):
         teacache = weights.preset.sizes[settings.size].teacache
@@ -199,9 +199,8 @@ def _generate(
         bar.describe(f"chunk {writer.next_chunk + 1} of {len(chunks)}")
         results = rollout.streamed(program, invariants, carry, chunk_inputs(), lambda step: bar.advance())
         for current, (state, output) in zip(remaining, results, strict=True):
-            finite = rollout.all_finite(output.frames)
             pixels = np.asarray(output.pixels)
-            if not finite:
+            if not output.finite:
                 raise ComputationError(_not_finite(current, chunks, writer))
             floats = np.asarray(output.frames)[current.kept] if settings.save_frames else None
             carry_arrays = {name: np.asarray(value) for name, value in state._asdict().items()}

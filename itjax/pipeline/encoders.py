@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32
 
+from itjax.compilation import jit_for_few_calls
 from itjax.conditioning.prompt import NEGATIVE_PROMPT, load_tokenizer, tokenize
 from itjax.conditioning.speech_features import SpeechFeatures, speech_features
 from itjax.config import Networks, Sampler
@@ -36,13 +37,18 @@ from itjax.weights.sources import Weights, free_device_memory
 
 
 class ReferenceEncoder(NamedTuple):
-    """The encoder of reference images: the program, and the parameters of VAE and CLIP."""
+    """The encoder of reference images: the program, and the parameters of VAE and CLIP.
+
+    Args:
+        once: whether it is called only once, and not for each chunk.
+    """
 
     program: Program
     parameters: dict
+    once: bool
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jit_for_few_calls, static_argnums=0)
 def prompt_states(net: Umt5, parameters: dict, ids: Array, mask: Array) -> Float[Array, "U X D"]:
     """The text encoder's output for tokenised prompts, zero after each prompt's end.
 
@@ -73,15 +79,14 @@ def encode_speech(
     return [speech_features(Wav2Vec2(networks.wav2vec2), parameters, track) for track in tracks]
 
 
-def open_reference_encoder(weights: Weights, mesh: Mesh, program: Program) -> ReferenceEncoder:
-    """Loads VAE and CLIP, which encode reference images."""
+def open_reference_encoder(weights: Weights, mesh: Mesh, program: Program, once: bool) -> ReferenceEncoder:
+    """Loads VAE and CLIP, which encode reference images. `once`: see `ReferenceEncoder`."""
     dtypes = {"vae": program.vae_dtype, "clip": program.dtype}
-    return ReferenceEncoder(program, {name: weights.read(name, mesh, dtype) for name, dtype in dtypes.items()})
+    return ReferenceEncoder(program, {name: weights.read(name, mesh, dtype) for name, dtype in dtypes.items()}, once)
 
 
-@partial(jax.jit, static_argnums=0)
-def _reference(program: Program, parameters: dict, picture: Array, clip_picture: Array, last: Array | None) -> Reference:
-    return chunk.encode_reference(program, parameters, picture, clip_picture, last)
+_reference_often = jax.jit(chunk.encode_reference, static_argnums=0)
+_reference_once = jit_for_few_calls(chunk.encode_reference, static_argnums=0)
 
 
 def to_picture(frame: Picture, size: Size) -> Float[Array, "h w 3"]:
@@ -100,7 +105,8 @@ def encode_frame(
     clip_picture = clip_pixels(first, encoder.program.networks.clip.image)
     end = None if last is None else to_picture(last, size)
     program = encoder.program.reduced_to("frame_num", motion_frames=1)  # all that the reference depends on
-    return first, _reference(program, encoder.parameters, first, clip_picture, end)
+    encode = _reference_once if encoder.once else _reference_often
+    return first, encode(program, encoder.parameters, first, clip_picture, end)
 
 
 @partial(jax.jit, static_argnums=0)

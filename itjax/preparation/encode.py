@@ -17,15 +17,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Float16, Float32, Int, UInt8
 
 from itjax.conditioning.prompt import load_tokenizer, tokenize
-from itjax.conditioning.speech_features import (
-    LONG_TRACK_WINDOWS,
-    MAX_SINGLE_WINDOW_FRAMES,
-    SpeechFeatures,
-    WindowSizes,
-    frame_count,
-)
+from itjax.conditioning.speech_features import SpeechFeatures, speech_features
 from itjax.config import Networks, Sampler
-from itjax.media.containers import FRAME_RATE
 from itjax.models import vae
 from itjax.models.apply import apply
 from itjax.models.clip_pixels import clip_pixels
@@ -37,9 +30,6 @@ from itjax.sampling.chunk import Program
 from itjax.weights.sources import Weights, free_device_memory
 
 # B batch over all devices · F frames · T latent frames · h w latent grid · P persons · N layers of the speech encoder
-
-# frames: lengths of tracks for which the speech encoder is compiled
-COMPILED_LENGTHS = tuple(seconds * FRAME_RATE for seconds in (5, 10, 20, 45, 90)) + (MAX_SINGLE_WINDOW_FRAMES,)
 
 
 class Encoders(NamedTuple):
@@ -154,16 +144,8 @@ def _in_batches(
 
 
 def open_speech(encoders: Encoders, track: Float32[np.ndarray, " _"]) -> SpeechFeatures:
-    """The features of a whole track, as in inference.
-
-    Inference compiles a program for each track length. Here, to avoid this, a short track is padded to one of a few lengths
-    and masked after its end.
-    """
-    num_frames = frame_count(len(track))
-    core = next((length for length in COMPILED_LENGTHS if num_frames <= length), None)
-    windows = LONG_TRACK_WINDOWS if core is None else WindowSizes(core=core, context=0)
-    network = Wav2Vec2(encoders.program.networks.wav2vec2)
-    return SpeechFeatures(network, encoders.speech, track, windows)
+    """The features of a whole track, as in inference."""
+    return speech_features(Wav2Vec2(encoders.program.networks.wav2vec2), encoders.speech, track)
 
 
 def encode_speech(tracks: Sequence[SpeechFeatures], start: int, stop: int) -> Float16[np.ndarray, "P F N C"]:

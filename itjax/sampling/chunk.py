@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from itjax.config import Networks, Sampler
 from itjax.models import vae
@@ -79,11 +79,15 @@ class Carry(NamedTuple):
 
 
 class ChunkOutput(NamedTuple):
-    """A finished chunk: all frames (including context) as 8-bit pixels and in -1..1, and the latents."""
+    """A finished chunk: all frames (including context) as 8-bit pixels and in -1..1, and the latents.
+
+    `finite`: whether all frames are finite numbers (`rollout.streamed` alone looks).
+    """
 
     pixels: UInt8[Array, "*n F H W 3"]
     frames: Float[Array, "*n F H W 3"]
     latents: Float[Array, "*n T h w C"]
+    finite: Bool[Array, ""] | None = None
 
 
 class Program(NamedTuple):

@@ -6,9 +6,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from itjax.compilation import jit_for_few_calls
+
 # T latent frames · h w latent grid · C latent channels
 
 DTYPES = ("F32", "F64", "F16", "BF16")  # of noise in files, as safetensors names them
+
+
+def _draw(key: Array, shape: tuple[int, ...]) -> Array:
+    return jax.random.normal(key, shape, jnp.float32)
+
+
+_normal = jit_for_few_calls(_draw, static_argnums=1)
 
 
 class SeededNoise(NamedTuple):
@@ -20,4 +29,4 @@ class SeededNoise(NamedTuple):
     def read(self, number: int) -> Float[Array, "T h w C"]:
         """The noise of chunk `number`."""
         key = jax.random.fold_in(jax.random.key(self.seed), number)
-        return jax.random.normal(key, self.shape, jnp.float32)
+        return _normal(key, self.shape)

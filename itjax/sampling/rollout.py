@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from itjax.config import Apg, Sampler
 from itjax.sampling import chunk
 from itjax.sampling.chunk import Carry, ChunkInputs, ChunkOutput, Invariants, Program
+from itjax.sampling.denoise import Conditions, DenoisingState
 
 _begin = jax.jit(chunk.begin_chunk, static_argnums=0)
 _denoise_step = jax.jit(chunk.denoise_step, static_argnums=0, donate_argnums=2)
@@ -42,19 +43,38 @@ def streamed(
     """Generates any number of chunks, one at a time; yields each with the carry into the next one.
 
     The steps are dispatched one by one (a host callback inside a compiled loop would keep the loop out of the persistent
-    compilation cache): `on_step` is called after each step, and an interrupt takes effect between two steps.
+    compilation cache): `on_step` is called after each step, and an interrupt takes effect between two steps. Before a chunk
+    is yielded, the next one's inputs are read and its first step is dispatched, so that the devices are not idle while the
+    caller encodes and writes frames. An error in this comes after the chunk.
     """
     begin, denoise, finish = _parts(program)
     steps = [jax.tree.map(lambda x, i=i: x[i], invariants.steps) for i in range(len(invariants.steps.t))]
     invariants = invariants._replace(steps=steps[0])  # whose shape does not depend on the number of steps
-    carry = _constrain_carry(carry)
-    for inputs in chunks:
+    remaining = iter(chunks)
+
+    def first_step(carry: Carry) -> tuple[DenoisingState, Conditions] | None:
+        """Dispatches the first step of the next chunk. None: there is none."""
+        inputs = next(remaining, None)
+        if inputs is None:
+            return None
         state, conditions = _begin(begin, invariants, carry, inputs)
+        return _denoise_step(denoise, invariants, state, steps[0], conditions), conditions
+
+    begun = first_step(_constrain_carry(carry))
+    while begun is not None:
+        state, conditions = begun
         for number, step in enumerate(steps):
-            state = _denoise_step(denoise, invariants, state, step, conditions)
+            if number:
+                state = _denoise_step(denoise, invariants, state, step, conditions)
             jax.block_until_ready(state.latent)
             on_step(number)
         carry, output = _finish(finish, invariants, state.latent)
+        output = output._replace(finite=all_finite(output.frames))  # now, to be known before the next chunk's first step
+        try:
+            begun = first_step(carry)
+        except BaseException:
+            yield carry, output
+            raise
         yield carry, output
 
 

@@ -112,15 +112,35 @@ def test_frames_do_not_depend_on_the_order_of_asking(params, speech):
 
 
 def test_chunks_in_turn_encode_each_window_once_with_one_compilation(params, speech, monkeypatch):
-    calls = []
-    encode = module._encode
-    encode.clear_cache()
-    monkeypatch.setattr(module, "_encode", lambda *arguments: calls.append(0) or encode(*arguments))
+    shapes = shapes_of_calls(monkeypatch)
     features = SpeechFeatures(MODEL, params, speech, SMALL)
     for start in range(0, features.num_frames - 21, 12):
         features.window(start, start + 21)
-    assert len(calls) == -(-features.num_frames // SMALL.core)
-    assert encode._cache_size() == 1
+    assert len(shapes) == -(-features.num_frames // SMALL.core)
+    assert len(set(shapes)) == 1
+
+
+def shapes_of_calls(monkeypatch):
+    """A list to which each encoding adds the shapes of its arrays: other ones are compiled anew."""
+    shapes, encode = [], module._encode
+
+    def watched(model, *arrays):
+        shapes.append(tuple(np.shape(leaf) for leaf in jax.tree.leaves(arrays)))
+        return encode(model, *arrays)
+
+    monkeypatch.setattr(module, "_encode", watched)
+    return shapes
+
+
+def test_short_tracks_of_any_length_share_a_program_and_are_as_alone(params, speech, monkeypatch):
+    shapes = shapes_of_calls(monkeypatch)
+    # one frame; what rounding cuts off; nearly and exactly five seconds
+    tracks = [speech[:n] for n in (300, 1279, 16_001, 40_639, 79_999, 80_000)]
+    padded = [all_frames(speech_features(MODEL, params, track)) for track in tracks]
+    assert len(set(shapes)) == 1
+    for track, features in zip(tracks, padded, strict=True):
+        # float32; sums of other lengths are in another order
+        chex.assert_trees_all_close(features, all_frames(whole(params, track)), atol=1e-4)
 
 
 @pytest.mark.parametrize("start, stop", [(-1, 5), (5, 5), (0, 10_000)])

@@ -114,6 +114,24 @@ def test_context_is_what_the_chunk_before_ended_with(parameters):
         carry = state
 
 
+def test_the_next_chunk_is_begun_before_one_is_handed_out_and_its_error_comes_after(parameters):
+    program, invariants, carry, chunks = setting(parameters)
+    read, made = [], []
+
+    def inputs():
+        for number, part in enumerate(one_by_one(chunks)):
+            if number == 2:
+                raise OSError("the film is damaged from here on")
+            read.append(number)
+            yield part
+
+    with pytest.raises(OSError, match="damaged from here on"):
+        for _, output in rollout.streamed(program, invariants, carry, inputs()):
+            made.append(list(read))
+            assert output.finite
+    assert made == [[0, 1], [0, 1]]
+
+
 def test_later_chunks_do_not_compile_again(parameters):
     program, invariants, carry, chunks = setting(parameters)
     counts = [rollout.compiled_programs() for _ in rollout.streamed(program, invariants, carry, one_by_one(chunks))]
