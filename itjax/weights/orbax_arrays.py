@@ -1,5 +1,6 @@
 """Opens the arrays of an Orbax checkpoint with tensorstore, from Orbax's metadata."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,13 @@ def _orbax_metadata(directory: Path) -> tuple[dict, dict[str, str]]:
     if not file.is_file():
         state = "has no _METADATA" if directory.is_dir() else "is not a folder"
         raise UserError(f"{directory} is not a checkpoint: it {state}")
+    written = file.stat()
+    return _parsed_metadata(file, written.st_mtime_ns, written.st_size)
+
+
+@lru_cache(maxsize=2)  # the networks of a checkpoint are read one after another
+def _parsed_metadata(file: Path, *written: int) -> tuple[dict, dict[str, str]]:
+    """Like `_orbax_metadata`. `written`: tells another file of the same name apart."""
     metadata = read_checkpoint_json(file)
     try:
         # empty nodes of a tree are listed, too, but have no array
