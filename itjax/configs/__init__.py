@@ -42,7 +42,11 @@ def named(name: str) -> Preset:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    try:
+        text = str(error)
+    except Exception:  # an error of the user's code may fail to describe itself
+        text = "(without a description)"
+    return " ".join(f"{type(error).__name__}: {text}".split())
 
 
 def matching(ckpt_dir: Path) -> Preset:

@@ -31,7 +31,8 @@ def output_files(save_file: str | Path, save_frames: str | Path | None) -> Files
     """Determines the paths of all outputs. Writes nothing.
 
     Raises:
-        UserError: if nothing can be written there: a folder, a device, a folder that does not exist, a name too long.
+        UserError: if nothing can be written there: a folder, a device, a folder that does not exist, a name too long
+            or with characters that names cannot have.
     """
     try:
         video = _with_ending(save_file, ".mp4")
@@ -43,6 +44,9 @@ def output_files(save_file: str | Path, save_frames: str | Path | None) -> Files
                 path.lstat()
     except OSError as error:  # the name is too long, or a folder may not be looked into
         raise UserError(f"{error.filename} cannot be written: {error.strerror}.") from error
+    except ValueError as error:  # a null character, or half a surrogate pair
+        names = " and ".join(ascii(str(name)) for name in (save_file, save_frames) if name)
+        raise UserError(f"{names} cannot be written: a name of a file cannot have these characters ({error}).") from error
     if files.folder.is_symlink():  # nothing is written where somebody else's link points
         raise UserError(f"{files.folder} is a symbolic link; delete it, or choose another name for the video.")
     return files

@@ -32,7 +32,8 @@ class NoiseFile(NamedTuple):
         """
         expected = (self.shape[-1], *self.shape[:-1])
         if not os.path.isfile(self.path):  # a pipe would be waited for
-            raise SettingError(f"{{noise}} {self.path} cannot be read: no such file")
+            reason = "not a file: a folder, pipe or device" if os.path.exists(self.path) else "no such file"
+            raise SettingError(f"{{noise}} {self.path} cannot be read: {reason}")
         try:
             with safe_open(self.path, "numpy") as file:
                 names = set(file.keys())

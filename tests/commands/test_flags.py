@@ -45,6 +45,7 @@ def test_training_names_its_own_flags(wrong, said, capsys):
         ("def", "running this file failed: SyntaxError: invalid syntax"),
         ("\0", "running this file failed: SyntaxError"),
         ("class E(BaseException): pass\nraise E", "running this file failed: E"),
+        ("class E(Exception): __str__ = None\nraise E", "running this file failed: E: (without a description)"),
         ("PRESET = 5", "defines no PRESET"),
     ],
 )

@@ -77,6 +77,15 @@ def test_names_too_long_are_refused(suffix, tmp_path):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["\ud800", "a\0b"])
+def test_names_with_impossible_characters_are_refused(name, tmp_path):
+    for names in ((tmp_path / name, None), (tmp_path / "a", tmp_path / name)):
+        with pytest.raises(UserError, match=r"cannot be written: a name of a file cannot have these characters") as refusal:
+            run_files.output_files(*names)
+        assert ascii(name)[1:-1] in str(refusal.value)
+    assert not os.listdir(tmp_path)
+
+
 def test_a_pipe_is_no_place_for_a_video(tmp_path):
     os.mkfifo(tmp_path / "a.mp4")
     with pytest.raises(UserError, match=r"a\.mp4 is a device or a pipe"):

@@ -21,7 +21,7 @@ from itjax.sampling.plan import plan
         (np.full((16, 2, 8, 6), 1e20, np.float32), "noise_0 has numbers beyond -100..100"),
         (np.zeros((16, 2, 8, 6), np.int32), "noise_0 is I32; must be one of F32"),
         (np.zeros((16, 2, 8, 6), ml_dtypes.float8_e4m3fn), "noise_0 is F8_E4M3; must be one of F32"),
-        (None, "cannot be read: no such file"),
+        (None, "cannot be read: not a file: a folder, pipe or device"),
     ],
 )
 def test_noise_of_no_use_is_refused_before_any_work(noise, reason, tmp_path):
