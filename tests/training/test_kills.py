@@ -56,9 +56,9 @@ for _ in range(int(sys.argv[2])):
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.soak)])
-def test_kills_at_moments_of_chance_lose_nothing_but_steps_since_the_last_save(kills, tmp_path):
+@pytest.mark.soak  # test_run.py has a kill amid a save
+def test_kills_at_moments_of_chance_lose_nothing_but_steps_since_the_last_save(tmp_path):
+    kills = 50
     folder = tmp_path / "killed"
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
