@@ -1,6 +1,9 @@
-"""Measures a chunk of the tiny preset on this machine: compilation, seconds per chunk and per part, memory.
+"""Measures a chunk of small networks on this machine: compilation, seconds per chunk and per part, memory.
 
-    python benchmarks/cpu_chunk.py [--frames 13|81] [--steps 4] [--repeats 20]
+    python benchmarks/cpu_chunk.py [--case tiny|wide] [--frames 13|17|81] [--steps 4] [--repeats 20]
+
+"tiny" is the preset of that name at 48x48 pixels; "wide" has a DiT of 6 layers, 384 wide, at 256x256 pixels: at 17 frames,
+1,280 tokens.
 
 Weights and inputs are random: no checkpoint is needed. If PyTorch is installed, forward passes of a PyTorch DiT with the
 same weights (see torch_dit.py) alternate with ours in the same run, and the ratio is printed.
@@ -13,6 +16,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -20,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from itjax import configs
-from itjax.config import Sampler
+from itjax.config import Networks, Sampler
 from itjax.pipeline import encoders
 from itjax.sampling import chunk, denoise, rollout
 from itjax.sampling.chunk import Carry, ChunkInputs, Invariants, Program, Reference
@@ -31,9 +35,10 @@ from itjax.weights import mapping
 from itjax.weights.specs import network_specs
 from itjax.weights.tables import dit as dit_table
 
-PRESET = configs.PRESETS["tiny"]
-HEIGHT, WIDTH = PRESET.sizes["infinitetalk-480"].table[1.00]
-MOTION = {13: 5, 81: 9}  # frames per chunk: motion frames
+TINY = configs.PRESETS["tiny"].networks
+WIDE = replace(TINY, dit=replace(TINY.dit, dim=384, ffn_dim=1536, num_heads=6, num_layers=6))
+CASES = {"tiny": (TINY, 48), "wide": (WIDE, 256)}  # networks, height and width in pixels
+MOTION = {13: 5, 17: 5, 81: 9}  # frames per chunk: motion frames
 
 
 def main() -> None:
@@ -42,8 +47,9 @@ def main() -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     sampler = Sampler(frame_num=args.frames, motion_frames=MOTION[args.frames], steps=args.steps)
     print(f"{os.cpu_count()} cores, jax {jax.__version__}, device {jax.devices()[0].device_kind}")
-    print(f"{args.frames} frames of {WIDTH}x{HEIGHT}, {args.steps} steps, {sampler.branches} branches, float32")
-    program, invariants, carry, part = inputs(sampler)
+    networks, side = CASES[args.case]
+    print(f"{args.frames} frames of {side}x{side}, {args.steps} steps, {sampler.branches} branches, float32")
+    program, invariants, carry, part = inputs(sampler, networks, side)
     before = peak_memory()
     first = once(lambda: whole_chunk(program, invariants, carry, part))
     later = turns(chunk_and_parts(program, invariants, carry, part), args.repeats)
@@ -58,6 +64,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("--case", default="tiny", choices=CASES)
     p.add_argument("--frames", type=int, default=13, choices=sorted(MOTION), help="frames per chunk")
     p.add_argument("--steps", type=int, default=4)
     p.add_argument("--repeats", type=int, default=20, help="number of timed chunks; medians are printed")
@@ -74,16 +81,16 @@ def random_parameters(abstract: dict, key: jax.Array) -> dict:
     return jax.tree.unflatten(structure, random)
 
 
-def inputs(sampler: Sampler):
-    """(program, invariants, first carry, chunk) with random weights and inputs, at the tiny size of ratio 1."""
-    program = Program(PRESET.networks, sampler, jnp.dtype("float32"))
-    dit, vae = PRESET.networks.dit, PRESET.networks.vae
-    specs = network_specs(PRESET.networks)
+def inputs(sampler: Sampler, networks: Networks = TINY, side: int = 48):
+    """(program, invariants, first carry, chunk) with random weights and inputs, for pictures of `side` pixels squared."""
+    program = Program(networks, sampler, jnp.dtype("float32"))
+    dit, vae = networks.dit, networks.vae
+    specs = network_specs(networks)
     keys = iter(jax.random.split(jax.random.key(0), 8))
     normal = lambda *shape: jax.random.normal(next(keys), shape)
     weights = {name: random_parameters(specs[name].abstract, next(keys)) for name in ("dit", "vae")}
-    picture = jnp.clip(normal(HEIGHT, WIDTH, 3) / 2, -1, 1)
-    latents = (sampler.num_latents, HEIGHT // vae.spatial_stride, WIDTH // vae.spatial_stride, vae.z_dim)
+    picture = jnp.clip(normal(side, side, 3) / 2, -1, 1)
+    latents = (sampler.num_latents, side // vae.spatial_stride, side // vae.spatial_stride, vae.z_dim)
     prompts = normal(2, dit.text_len, dit.text_dim)
     steps = encoders.euler_steps(program, weights["dit"], ())
     numbers = scales_of(sampler), color_statistics(picture), jnp.asarray(sampler.color_strength)
