@@ -50,7 +50,7 @@ def _drawn(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any], first: 
 
 
 def factor_shares(people: Sequence[dict[str, Any]]) -> Factors:
-    """Sees the factors of the drawn people of a truth again, where `by_color` found them."""
+    """Sees the factors of the drawn people of a truth again, where `by_color` found them; NaN beyond the truth's end."""
     frames_before = 0
 
     def shares(frames: UInt8[np.ndarray, "F H W 3"], tracks: list[FaceTrack]) -> list[Float[np.ndarray, " F"]]:
@@ -58,12 +58,12 @@ def factor_shares(people: Sequence[dict[str, Any]]) -> Factors:
         first, frames_before = frames_before, frames_before + len(frames)
         found = []
         for person, track in zip(people, tracks, strict=True):
-            if not track.found.any():
-                found.append(np.full(len(frames), np.nan))
-                continue
-            seen = {name: places[first:] for name, places in person["seen"].items()}
-            factors = drawn_factors.factors(frames, {**person, "seen": seen}, track)
-            found.append(factors_seen(factors, track.found))
+            seen, share = {name: places[first:] for name, places in person["seen"].items()}, np.zeros(len(frames))
+            if track.found.any():
+                factors = drawn_factors.factors(frames, {**person, "seen": seen}, track)
+                share = factors_seen(factors, track.found)
+            share[len(seen["head_box"]) :] = np.nan
+            found.append(share)
         return found
 
     return shares

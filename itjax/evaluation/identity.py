@@ -9,9 +9,12 @@ from jaxtyping import Bool, Float
 
 
 def factors_seen(factors: Mapping[str, Bool[np.ndarray, " F"]], found: Bool[np.ndarray, " F"]) -> Float[np.ndarray, " F"]:
-    """Fraction of a drawn person's factors (hair, glasses, ...) seen again per frame; NaN where the face is not found."""
+    """Fraction of a drawn person's factors (hair, glasses, ...) seen again per frame; 0 where the face is not found.
+
+    A stranger's face is not found as the person's: if such frames did not count, a video of somebody else would be perfect.
+    """
     share = np.mean([np.asarray(seen, np.float64) for seen in factors.values()], axis=0)
-    return np.where(found, share, np.nan)
+    return np.where(found, share, 0.0)
 
 
 def similarity(embeddings: Float[np.ndarray, "F D"], source: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " F"]:

@@ -21,7 +21,7 @@ class Truth(NamedTuple):
     size: tuple[int, int]  # height, width
     people: list[dict[str, Any]]
     tracks: list[FaceTrack]  # opening: the jaw, 0..1; brows: -1..1
-    camera: Float[np.ndarray, "F 3"]  # position (x, y) in picture heights and log zoom
+    camera: Float[np.ndarray, "F 3"]  # position (x, y) in picture heights and log zoom, from the first frame
 
 
 def read_truth(path: Path) -> Truth:
@@ -34,8 +34,8 @@ def read_truth(path: Path) -> Truth:
     try:
         frames, (height, width) = int(content["num_frames"]), content["size"]
         camera = {name: np.asarray(content["camera"][name], np.float64) for name in ("pan_x", "pan_y", "zoom")}
-        zoom = camera["zoom"]
-        moved = np.stack([camera["pan_x"] * zoom, camera["pan_y"] * zoom, np.log(zoom)], axis=1)
+        zoom, (x, y) = camera["zoom"], (camera[name] - camera[name][0] for name in ("pan_x", "pan_y"))
+        moved = np.stack([x * zoom, y * zoom, np.log(zoom / zoom[0])], axis=1)
         tracks = [_track(person) for person in content["people"]]
         if not tracks or any(len(curve) != frames for curve in (moved, *(track.center for track in tracks))):
             raise ValueError("the curves are not as long as num_frames")

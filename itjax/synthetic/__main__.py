@@ -21,8 +21,10 @@ import soundfile
 from jaxtyping import UInt8
 
 from itjax.disk import atomic_path, output_errors, write_text
+from itjax.errors import UserError
+from itjax.input_files import read_json
 from itjax.media.companions import BOXES_SUFFIX, CAPTION_SUFFIX, REGION_VIDEO_SUFFIX, VOICE_SUFFIXES
-from itjax.media.containers import SAMPLE_RATE
+from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
 from itjax.media.video_file import write_video
 from itjax.synthetic import clip as clips
 from itjax.synthetic.clip import Clip
@@ -30,6 +32,8 @@ from itjax.synthetic.face import FacePositions
 from itjax.synthetic.source import person_boxes
 from itjax.synthetic.splits import SPLITS
 from itjax.terminal import run_command
+
+SHORTEST, LONGEST = 1 / FRAME_RATE, 3600.0  # seconds of a clip, whose frames are in memory
 
 
 def main(arguments: list[str] | None = None, program: str = "python -m itjax.synthetic") -> int:
@@ -44,7 +48,9 @@ def draw(args: argparse.Namespace) -> None:
     written, drawing, began = 0, 0.0, time.monotonic()
     for number in range(args.clips):
         name = f"{'drawn' if args.split == 'train' else args.split}{args.seed:04d}-{number:05d}"
-        if not (args.out / "truth" / f"{name}.json").is_file():
+        if (kept := args.out / "truth" / f"{name}.json").is_file():
+            _check_same(kept, round(args.seconds * FRAME_RATE), [height, width], args.persons)
+        else:
             clip = clips.make((args.seed, number), args.seconds, height, width, args.persons, args.split)
             at = time.process_time()
             drawn = list(clips.frames(clip))
@@ -56,24 +62,32 @@ def draw(args: argparse.Namespace) -> None:
     print(f"{args.out}: {args.clips} clips, {written} frames written in {seconds:.1f} s{speed}")
 
 
+def _check_same(path: Path, num_frames: int, size: list[int], persons: int) -> None:
+    """Refuses to keep a clip of other flags: the folder would hold other clips than the command asks for."""
+    content = read_json(path)
+    was = content.get("num_frames"), content.get("size"), len(content.get("people", ()))
+    if was != (num_frames, size, persons):
+        raise UserError(
+            f"{path}: this clip was drawn with another --seconds, --size or --persons. Give another folder, or remove it."
+        )
+
+
 def _parser(program: str) -> argparse.ArgumentParser:
     description, _, more = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
         program, description=description, epilog=more, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder, created if it does not exist")
+    parser.add_argument("--clips", type=_positive, default=10, metavar="N", help="number of clips (default %(default)s)")
     parser.add_argument(
-        "--clips", type=_positive(int), default=10, metavar="N", help="number of clips (default %(default)s)"
-    )
-    parser.add_argument(
-        "--seconds", type=_positive(float), default=10.0, metavar="S", help="length of each clip (default %(default)s)"
+        "--seconds", type=_seconds, default=10.0, metavar="S", help="length of each clip (default %(default)s)"
     )
     parser.add_argument(
         "--size", type=_even, nargs="+", action=_Size, default=(128,), metavar="PIXELS",
         help="height and width, or one number for a square (default 128)",
     )  # fmt: skip
     parser.add_argument("--persons", type=int, choices=(1, 2), default=1, help="number of persons, side by side (default 1)")
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default %(default)s)")
+    parser.add_argument("--seed", type=_seed, default=0, help="random seed (default %(default)s)")
     parser.add_argument(
         "--split",
         choices=SPLITS,
@@ -90,18 +104,37 @@ class _Size(argparse.Action):
         setattr(namespace, self.dest, tuple(values))
 
 
-def _positive(kind):
-    def parse(text: str):
-        value = kind(text)
-        if value <= 0:
-            raise argparse.ArgumentTypeError(f"{text}: must be positive")
-        return value
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number") from error
 
-    return parse
+
+def _positive(text: str) -> int:
+    if (value := _whole(text)) <= 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be positive")
+    return value
+
+
+def _seed(text: str) -> int:
+    if (value := _whole(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{text}: must not be negative")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of seconds") from error
+    if not SHORTEST <= value <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{text}: must be from {SHORTEST} (one frame) to {LONGEST:.0f} seconds")
+    return value
 
 
 def _even(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value < 16 or value % 2:
         raise argparse.ArgumentTypeError(f"{text}: must be an even number of pixels, at least 16")
     return value

@@ -1,6 +1,7 @@
 """Each measure grows with the size of the fault it is for, and is at rest without one."""
 
 import itertools
+import json
 
 import cv2
 import numpy as np
@@ -11,6 +12,8 @@ from itjax.evaluation.camera import CameraTracker, camera_follow
 from itjax.evaluation.faces import FaceTrack
 from itjax.evaluation.pixels import joined, pixel_curves
 from itjax.evaluation.regions import speakers
+from itjax.evaluation.truths import read_truth
+from itjax.synthetic import clip as clips
 from itjax.synthetic import scene
 
 RATE = 25
@@ -142,7 +145,7 @@ def test_the_face_of_another_person_is_seen():
         identity.similarity(source, np.full((3, 128), np.nan))
     factors = {"hair": np.arange(10) < 5, "glasses": np.ones(10, bool)}
     seen = identity.factors_seen(factors, np.arange(10) < 9)
-    assert seen[:9] == pytest.approx([1] * 5 + [0.5] * 4) and np.isnan(seen[9])
+    assert seen == pytest.approx([1] * 5 + [0.5] * 4 + [0])
 
 
 def test_what_changes_outside_the_speaker_is_in_decibels():
@@ -194,6 +197,29 @@ def test_the_camera_is_followed_over_pieces():
     blank = CameraTracker()(np.full((9, 96, 96, 3), 128, np.uint8), free[:9])
     with pytest.raises(ValueError, match="too little is seen"):
         camera_follow(blank, true[:9])
+
+
+def test_a_camera_whose_view_was_lost_is_found_where_it_is():
+    x, frames = np.linspace(0, 12, 90), np.arange(90)
+    film, free = wallpaper(np.stack([x, 0 * x], axis=1), np.ones(90)), np.zeros((90, 96, 96), bool)
+    film[20:60] = 128
+    found = CameraTracker()(film, free)
+    assert np.isnan(found[20:60]).all()  # longer than a view is followed for
+    np.testing.assert_allclose(found[60:, 0], x[60:] / 96, atol=0.01)
+    assert camera_follow(found, np.stack([x / 96, 0 * x, 0 * x], axis=1))[1] < 0.5
+    most = np.where((frames < 60)[:, None], np.nan, found)
+    with pytest.raises(ValueError, match="too little is seen"):
+        camera_follow(most, found)
+
+
+def test_the_camera_of_a_small_drawn_picture_is_the_true_one(tmp_path):
+    clip = clips.make((2, 85), 4.0, 64, 64, split="test")
+    seen = list(clips.frames(clip))
+    (tmp_path / "truth.json").write_text(json.dumps(clips.truth(clip, [places for _, places in seen])))
+    truth = read_truth(tmp_path / "truth.json")
+    found = CameraTracker()(np.stack([picture for picture, _ in seen]), speakers(truth.tracks, 100, (64, 64)))
+    follow, error = camera_follow(found, truth.camera)
+    assert follow > 0.98 and error < 0.5 and (truth.camera[0] == 0).all()
 
 
 def test_the_camera_is_not_the_speaker():

@@ -60,13 +60,29 @@ def test_two_persons_and_the_same_again(tmp_path, capsys):
     [
         (["--size", "47", "64"], "47: must be an even number"),
         (["--clips", "0"], "0: must be positive"),
+        (["--clips", "1.5"], "1.5: must be a whole number"),
         (["--seconds", "-1"], "-1: must be"),
+        (["--seconds", "nan"], "nan: must be from 0.04"),
+        (["--seconds", "inf"], "inf: must be from 0.04"),
+        (["--seconds", "0.01"], "0.01: must be from 0.04"),
+        (["--seed", "-1"], "-1: must not be negative"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(tmp_path, capsys, flags, said):
     with pytest.raises(SystemExit) as ended:
         main([str(tmp_path), *flags])
     assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", [["--seconds", "1"], ["--size", "64"], ["--persons", "2"]])
+def test_clips_of_other_flags_are_not_kept_in_silence(tmp_path, capsys, other):
+    truth = {"num_frames": 50, "size": [48, 96], "people": [{}]}
+    (tmp_path / "truth").mkdir()
+    for number in range(2):
+        (tmp_path / "truth" / f"drawn0000-{number:05d}.json").write_text(json.dumps(truth))
+    assert main([str(tmp_path), *FLAGS]) == 0 and "0 frames written" in capsys.readouterr().out
+    assert main([str(tmp_path), *FLAGS, *other]) == 2
+    assert "drawn0000-00000.json: this clip was drawn with another" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_told(tmp_path, capsys, disk_of):
