@@ -4,15 +4,18 @@ On a mesh, attention runs in `shard_map`: what moves between devices is written 
 one device. Left to itself, the compiler cannot split cuDNN's kernel, and gathers queries that are processed in blocks.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from itjax.parallel.sharding import SEQUENCE, axis_size, device_count, sequence_shards
 
 # B batch · Q queries · K keys · H heads · d head dimension
 _SCORES = 2**28  # scores per block of queries when no fused kernel is used: 1 GiB in float32
+_SCORES_OF_HEAD = 2**16  # scores of one head from which on a CPU computes one head after another
 _MAX_HEAD_DIM = 128  # largest head dimension that cuDNN's kernel supports on every GPU it runs on
 
 
@@ -21,8 +24,8 @@ def attention(
 ) -> Float[Array, "B Q H d"]:
     """softmax(q·kᵀ/√d)·v over the first `num_keys` keys (all by default), of arrays on one device.
 
-    Uses cuDNN's fused kernel on GPU in half precision, and XLA's otherwise, which processes the queries in blocks if the
-    full score matrix would not fit.
+    Uses cuDNN's fused kernel on GPU in half precision, and XLA's otherwise: on CPU in float32 head by head if there are many
+    scores, and in blocks of queries if the full score matrix would not fit.
     """
     fused = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= _MAX_HEAD_DIM
     if fused and jax.default_backend() == "gpu":
@@ -30,6 +33,9 @@ def attention(
     num_keys = None if num_keys == k.shape[1] else num_keys
     mask = None if num_keys is None else (jnp.arange(k.shape[1]) < num_keys)[None, None, None]
     batch, length, *head = q.shape
+    is_wide = _SCORES_OF_HEAD <= length * k.shape[1] <= _SCORES
+    if is_wide and q.dtype == jnp.float32 and jax.default_backend() == "cpu":
+        return _head_by_head(q, k, v, mask)
     block = max(1, _SCORES // (batch * head[0] * k.shape[1]))
     if length <= block:
         return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="xla")
@@ -46,6 +52,26 @@ def attention(
     # the backward pass recomputes the scores block by block: those of all blocks would not fit
     out = jax.lax.map(jax.checkpoint(attend_block), jnp.moveaxis(padded.reshape(batch, blocks, block, *head), 1, 0))
     return jnp.moveaxis(out, 0, 1).reshape(padded.shape)[:, :length]
+
+
+def _head_by_head(
+    q: Float[Array, "B Q H d"], k: Float[Array, "B K H d"], v: Float[Array, "B K H d"], mask: Bool[Array, "1 1 1 K"] | None
+) -> Float[Array, "B Q H d"]:
+    """`attention` on CPU: XLA computes products of a batch several times more slowly than one product after another."""
+    batch, length, heads, head_dim = q.shape
+
+    @jax.checkpoint  # computing the scores again takes less time than keeping them
+    def attend(one: tuple[Array, Array, Array]) -> Float[Array, "Q d"]:
+        q, k, v = one
+        scores = q @ k.T / math.sqrt(head_dim)
+        if mask is not None:
+            scores = jnp.where(mask[0, 0], scores, -jnp.inf)
+        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+        return weights @ v / weights.sum(axis=-1, keepdims=True)
+
+    by_head = [jnp.moveaxis(x, 2, 1).reshape(batch * heads, -1, head_dim) for x in (q, k, v)]
+    out = jax.lax.map(attend, tuple(by_head))
+    return jnp.moveaxis(out.reshape(batch, heads, length, head_dim), 1, 2)
 
 
 def _cudnn_attention(

@@ -28,6 +28,22 @@ def test_attention(scores, num_keys, monkeypatch):
     chex.assert_trees_all_close(attention.attention(q, k, v, num_keys), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("num_keys", [None, 320, 300])
+def test_many_scores_on_a_cpu_are_computed_head_by_head(num_keys, monkeypatch):
+    """With their gradients. Large scores, whose exponentials are beyond float32, and keys that do not count."""
+    by_head, calls = attention._head_by_head, []
+    monkeypatch.setattr(attention, "_head_by_head", lambda *args: calls.append(0) or by_head(*args))
+    rng = np.random.default_rng(0)
+    q, k, v, cotangent = (jnp.asarray(rng.normal(size=(2, n, 3, 8)), jnp.float32) for n in (256, 320, 320, 256))
+    ours, pull = jax.vjp(lambda *x: attention.attention(*x, num_keys), 40 * q, k, v)
+    expected, pull_expected = jax.vjp(lambda q, k, v: written_out(q, k[:, :num_keys], v[:, :num_keys]), 40 * q, k, v)
+    assert calls
+    chex.assert_trees_all_close(ours, expected, atol=1e-4)  # float32: scores of up to 200 are rounded to 1e-5
+    chex.assert_trees_all_close(pull(cotangent), pull_expected(cotangent), atol=1e-2, rtol=1e-3)
+    chex.assert_trees_all_equal(attention.attention(q[:, :200], k, v, num_keys).shape, (2, 200, 3, 8))
+    assert len(calls) == 1  # for few scores, one product of all heads is faster
+
+
 @pytest.mark.parametrize("scores", [2**28, 64 * 2])
 def test_gradients_of_keys_and_values_are_summed_in_float32(scores, monkeypatch):
     """In bfloat16 a sum over hundreds of blocks of queries would stand still after the first few."""
