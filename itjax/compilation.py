@@ -1,8 +1,8 @@
-"""Compilation of programs that run only once or a few times a video, for which compiling takes longer than running."""
+"""Compilation of programs that run once or a few times a video, for which compiling takes longer than running."""
 
 from collections.abc import Callable
-from functools import cache, wraps
-from typing import Any, ParamSpec, TypeVar
+from functools import cached_property
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import jax
 
@@ -14,16 +14,21 @@ R = TypeVar("R")
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
-def jit_for_few_calls(function: Callable[P, R], **options: Any) -> Callable[P, R]:
+class JitForFewCalls(Generic[P, R]):
     """`jax.jit(function, **options)`, on CPU compiled quickly instead of well."""
 
-    @cache  # not on import: asking for the backend initialises it
-    def compiled() -> Callable[P, R]:
+    def __init__(self, function: Callable[P, R], **options: Any) -> None:
+        self._function, self._options = function, options
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Calls the compiled function."""
+        return self._jitted(*args, **kwargs)
+
+    def _cache_size(self) -> int:
+        """The number of compiled programs, as that of what `jax.jit` returns."""
+        return self._jitted._cache_size()
+
+    @cached_property  # not on import: asking for the backend initialises it
+    def _jitted(self) -> Any:
         quick: dict[str, Any] | None = QUICK if jax.default_backend() == "cpu" else None
-        return jax.jit(function, compiler_options=quick, **options)
-
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        return compiled()(*args, **kwargs)
-
-    return call
+        return jax.jit(self._function, compiler_options=quick, **self._options)

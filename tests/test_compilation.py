@@ -13,7 +13,7 @@ def test_only_on_cpu_it_is_compiled_quickly(backend, options, monkeypatch):
     jit = jax.jit
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     monkeypatch.setattr(jax, "jit", lambda function, **chosen: given.append(chosen) or jit(function, static_argnums=1))
-    repeat = compilation.jit_for_few_calls(jnp.tile, static_argnums=1)
+    repeat = compilation.JitForFewCalls(jnp.tile, static_argnums=1)
     assert not given  # nobody has asked for the backend yet
     for _ in range(2):
         assert repeat(jnp.asarray([1, 2]), 2).tolist() == [1, 2, 1, 2]
@@ -21,4 +21,4 @@ def test_only_on_cpu_it_is_compiled_quickly(backend, options, monkeypatch):
 
 
 def test_this_compiler_knows_the_options():
-    assert compilation.jit_for_few_calls(lambda x: x + 1)(jnp.asarray(1)) == 2
+    assert compilation.JitForFewCalls(lambda x: x + 1)(jnp.asarray(1)) == 2

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from itjax.compilation import jit_for_few_calls
+from itjax.compilation import JitForFewCalls
 from itjax.media.containers import FRAME_RATE as FPS
 from itjax.media.containers import SAMPLE_RATE
 from itjax.models.wav2vec2 import FrameGrid, Moments, Wav2Vec2, first_layer_moments, frame_grid, resample
@@ -38,7 +38,7 @@ def frame_count(num_samples: int) -> int:
     return max(1, int(num_samples / SAMPLE_RATE * FPS))
 
 
-@partial(jit_for_few_calls, static_argnames="model")
+@partial(JitForFewCalls, static_argnames="model")
 def _encode(
     model: Wav2Vec2,
     params: dict,

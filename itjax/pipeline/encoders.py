@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32
 
-from itjax.compilation import jit_for_few_calls
+from itjax.compilation import JitForFewCalls
 from itjax.conditioning.prompt import NEGATIVE_PROMPT, load_tokenizer, tokenize
 from itjax.conditioning.speech_features import SpeechFeatures, speech_features
 from itjax.config import Networks, Sampler
@@ -48,7 +48,7 @@ class ReferenceEncoder(NamedTuple):
     once: bool
 
 
-@partial(jit_for_few_calls, static_argnums=0)
+@partial(JitForFewCalls, static_argnums=0)
 def prompt_states(net: Umt5, parameters: dict, ids: Array, mask: Array) -> Float[Array, "U X D"]:
     """The text encoder's output for tokenised prompts, zero after each prompt's end.
 
@@ -86,7 +86,7 @@ def open_reference_encoder(weights: Weights, mesh: Mesh, program: Program, once:
 
 
 _reference_often = jax.jit(chunk.encode_reference, static_argnums=0)
-_reference_once = jit_for_few_calls(chunk.encode_reference, static_argnums=0)
+_reference_once = JitForFewCalls(chunk.encode_reference, static_argnums=0)
 
 
 def to_picture(frame: Picture, size: Size) -> Float[Array, "h w 3"]:

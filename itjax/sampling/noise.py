@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from itjax.compilation import jit_for_few_calls
+from itjax.compilation import JitForFewCalls
 
 # T latent frames · h w latent grid · C latent channels
 
@@ -17,7 +17,7 @@ def _draw(key: Array, shape: tuple[int, ...]) -> Array:
     return jax.random.normal(key, shape, jnp.float32)
 
 
-_normal = jit_for_few_calls(_draw, static_argnums=1)
+_normal = JitForFewCalls(_draw, static_argnums=1)
 
 
 class SeededNoise(NamedTuple):

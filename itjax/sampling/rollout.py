@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from itjax.compilation import JitForFewCalls
 from itjax.config import Apg, Sampler
 from itjax.sampling import chunk
 from itjax.sampling.chunk import Carry, ChunkInputs, ChunkOutput, Invariants, Program
 from itjax.sampling.denoise import Conditions, DenoisingState
 
-_begin = jax.jit(chunk.begin_chunk, static_argnums=0)
+# the small model's: 10.0 s of compilation and 0.07 s a chunk become 3.7 s and 0.13 s
+_begin = JitForFewCalls(chunk.begin_chunk, static_argnums=0)
 _denoise_step = jax.jit(chunk.denoise_step, static_argnums=0, donate_argnums=2)
 _finish = jax.jit(chunk.finish_chunk, static_argnums=0)
 _constrain_carry = jax.jit(chunk.constrain_carry)
