@@ -36,7 +36,9 @@ def main() -> None:
     print(
         f"{args.topology}, mesh {dict(mesh.shape)}, {args.size}p, {args.persons} person(s), bfloat16, jax {jax.__version__}"
     )
-    specs = network_specs(networks)  # before the mesh is set: its devices cannot execute anything
+    specs = network_specs(networks)
+    for spec in specs.values():
+        _ = spec.abstract  # traced before the mesh is set: its devices cannot execute anything
     with jax.set_mesh(mesh):
         for name, function, inputs in programs(networks, specs, mesh, *SIZES[args.size], args.persons):
             start = time.perf_counter()

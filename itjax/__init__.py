@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from itjax.progress import Progress as Progress
     from itjax.terminal import Terminal as Terminal
     from itjax.training.result import open_weights as open_weights
+    from itjax.weights.lora import LoraFile as LoraFile
 
 _PUBLIC = {
     "Apg": "itjax.config",
+    "LoraFile": "itjax.weights.lora",
     "OutputError": "itjax.errors",
     "Progress": "itjax.progress",
     "Request": "itjax.pipeline.request",

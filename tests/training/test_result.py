@@ -28,6 +28,7 @@ from itjax.training.checkpoints import RunCheckpoints, folder_of
 from itjax.training.config import Checkpoints, TrainedParameters
 from itjax.training.parameters import flat
 from itjax.weights import store as stored
+from itjax.weights.lora import LoraFile
 from itjax.weights.official import INFINITETALK, WAN, open_official, tokenizer_folder
 from itjax.weights.sources import open_files
 
@@ -148,7 +149,7 @@ def test_a_run_goes_out_as_official_files(parts, trained, mesh, tmp_path, record
         shutil.copytree(official / WAN, base, ignore=shutil.ignore_patterns("diffusion_pytorch_model*"))
         for name in wan:
             shutil.copyfile(output / name, tmp_path / name)
-    loras = [(output / "lora.safetensors", 1.0)] if parts == "lora" else []
+    loras = [LoraFile(output / "lora.safetensors")] if parts == "lora" else []
     opened = open_official(base, official / "chinese-wav2vec2-base", audio)
     published = open_files(PRESET, opened, tokenizer_folder(base), loras)
     ours, theirs = read(result.open_weights(run, []), mesh), read(published, mesh)

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from itjax.weights.identity import digest_of, identity_of
 from itjax.weights.lazy import LazyTensor
+from itjax.weights.lora import LoraFile
 from itjax.weights.official import open_official
 from itjax.weights.store import open_checkpoint, read_metadata, save
 from itjax.weights.torch_files import TensorFiles
@@ -74,6 +75,7 @@ def test_lora_files_count_with_their_scales(tiny_files, recordings, tmp_path):
     lora = recordings / "modules" / "lora.safetensors"
     other = Path(shutil.copyfile(lora, tmp_path / "renamed.safetensors"))
     dit = tiny_files["dit"]
-    found = [identity_of(dit, added) for added in ([], [(lora, 1.0)], [(lora, 0.5)], [(lora, 1.0), (lora, 0.5)])]
-    assert len(set(found)) == 4
-    assert identity_of(dit, [(other, 1.0)]) == found[1]
+    one, half, applied = LoraFile(lora), LoraFile(lora, 0.5), LoraFile(lora, apply_alpha=True)
+    found = [identity_of(dit, added) for added in ([], [one], [half], [one, half], [applied])]
+    assert len(set(found)) == 5
+    assert identity_of(dit, [LoraFile(other)]) == found[1]
