@@ -49,8 +49,8 @@ def companion(folder: Path, stem: str, suffixes: tuple[str, ...]) -> Path:
         path = folder / f"{stem}{suffix}"
         if path.is_file():
             return path
-    names = f"{stem}{suffixes[0]}" if len(suffixes) == 1 else f"{stem} with one of {', '.join(suffixes)}"
-    raise UserError(f"{folder}: there is no {names} in this folder.")
+    # without the name, which the caller tells: the same of many videos is then said once
+    raise UserError(f"{folder}: there is no file of the same name ({', '.join(suffixes)}) in this folder.")
 
 
 class FrameReader:
