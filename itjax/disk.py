@@ -30,6 +30,16 @@ def output_errors(path: str | os.PathLike) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def check_absent(path: Path) -> None:
+    """Checks in advance that nothing would be replaced by a file or folder written to `path`, not even a link to nowhere.
+
+    Raises:
+        UserError: if there is something.
+    """
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} already exists: remove it or choose another folder")
+
+
 def check_output(path: Path, nbytes: int) -> None:
     """Checks in advance that `nbytes` can be written to `path`.
 

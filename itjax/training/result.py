@@ -10,7 +10,7 @@ from typing import NamedTuple
 import orbax.checkpoint as ocp
 
 from itjax.config import Preset
-from itjax.disk import atomic_path, check_output, output_errors
+from itjax.disk import atomic_path, check_absent, check_output, output_errors
 from itjax.errors import UserError
 from itjax.input_files import read_json
 from itjax.progress import SILENT, Progress
@@ -88,8 +88,7 @@ def export(directory: Path, output: Path, progress: Progress = SILENT) -> list[P
         OutputError: If a file cannot be written; no partial output remains.
     """
     result, target = open_result(directory), Path(output).absolute()
-    if target.exists():
-        raise UserError(f"{target} already exists: remove it or choose another folder")
+    check_absent(target)
     spec = network_specs(preset_at(result.base).networks)["dit"]
     view = _dit(directory, spec, [])
     if result.parts == "lora":

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from itjax.disk import atomic_path, check_output, output_errors
-from itjax.errors import UserError
+from itjax.disk import atomic_path, check_absent, check_output, output_errors
 from itjax.progress import SILENT, Progress
 from itjax.weights import official, store
 from itjax.weights.lazy import LazyTensor
@@ -94,8 +93,7 @@ def to_official(specs: Mapping[str, NetworkSpec], directory: Path, output: Path,
         OutputError: if the disk is full.
     """
     target, stored = Path(output).absolute(), store.open_checkpoint(directory)
-    if target.exists() or target.is_symlink():
-        raise UserError(f"{target} already exists: remove it or choose another folder")
+    check_absent(target)
     in_it = {path.split("/")[0] for path in stored.names()}
     specs = {network: spec for network, spec in specs.items() if network in in_it} or specs
     views = {network: torch_view(spec, stored, network) for network, spec in specs.items()}

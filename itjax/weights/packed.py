@@ -14,8 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
-from itjax.disk import atomic_path, check_output, output_errors
-from itjax.errors import UserError
+from itjax.disk import atomic_path, check_absent, check_output, output_errors
 from itjax.weights import checksums, store
 
 
@@ -33,8 +32,7 @@ def save_packed(directory: Path, tree: dict, metadata: dict, companions: Mapping
         OutputError: If the disk is full.
     """
     target = Path(directory).absolute()
-    if target.exists() or target.is_symlink():
-        raise UserError(f"{target} already exists: remove it or choose another folder")
+    check_absent(target)
     check_output(target, sum(array.nbytes for array in jax.tree.leaves(tree)))
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for path, array in sorted(flatten_dict(tree, sep="/").items()):

@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from itjax.disk import atomic_path, check_output, output_errors
+from itjax.disk import atomic_path, check_absent, check_output, output_errors
 from itjax.errors import OutputError, UserError, first_ten
 from itjax.parallel.placement import onto_shards
 from itjax.weights import checksums
@@ -66,8 +66,7 @@ def save(
     target, leaves = Path(directory).absolute(), _flat(tree)
     if len({_name(path) for path in leaves}) < len(leaves):
         raise ValueError("two leaves would have the same name, since Orbax joins keys with dots")
-    if target.exists() or target.is_symlink():
-        raise UserError(f"{target} already exists: remove it or choose another folder")
+    check_absent(target)
     check_output(target, sum(leaf.nbytes for leaf in leaves.values()))
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     with atomic_path(target) as folder:

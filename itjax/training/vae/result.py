@@ -11,8 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from itjax.config import VaeSizes
-from itjax.disk import atomic_path, output_errors
-from itjax.errors import UserError
+from itjax.disk import atomic_path, check_absent, output_errors
 from itjax.weights import store
 from itjax.weights.lazy import LazyTensor
 
@@ -32,8 +31,7 @@ def write_result(
         UserError: If `folder` exists.
         OutputError: If a file cannot be written; no partial output remains.
     """
-    if folder.exists():
-        raise UserError(f"{folder} already exists: remove it or choose another folder")
+    check_absent(folder)
     with atomic_path(folder) as temporary, output_errors(folder):
         temporary.mkdir()
         metadata = {"vae": asdict(sizes)}
