@@ -177,7 +177,7 @@ def _dit(directory: Path, spec: NetworkSpec, loras: Sequence[LoraFile]) -> Tenso
     result = open_result(directory)
     base = _dit(result.base, spec, [])
     if result.parts == "lora":
-        run_lora = Lora(result.folder, TensorFiles(_lora(result, spec, base)))
+        run_lora = Lora(LoraFile(result.folder), TensorFiles(_lora(result, spec, base)))
         return with_deltas(base, [run_lora, *open_loras(loras)])
     trained: dict[str, LazyTensor] = {}
     for source in sources(spec.table, spec.abstract):

@@ -21,7 +21,7 @@ def identity_of(files: TensorFiles, loras: Sequence[LoraFile]) -> str:
         UserError: if a file cannot be read.
     """
     paths = {tensor.file for tensor in files.tensors.values() if tensor.file}
-    added = [f"{digest_of(path)}*{scale}{'*alpha' * apply_alpha}" for path, scale, apply_alpha in loras]
+    added = [f"{digest_of(Path(path))}*{scale}{'*alpha' * apply_alpha}" for path, scale, apply_alpha in loras]
     return ",".join([*sorted(map(digest_of, paths)), *added])
 
 

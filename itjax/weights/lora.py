@@ -31,18 +31,16 @@ class LoraFile(NamedTuple):
             ignores it.
     """
 
-    path: Path
+    path: str | Path
     scale: float = 1.0
     apply_alpha: bool = False
 
 
 class Lora(NamedTuple):
-    """A set of deltas, by their names in `path`, and how they are added (see `LoraFile`)."""
+    """A set of deltas by their names in the file (or training run), and how they are added."""
 
-    path: Path
+    file: LoraFile
     tensors: TensorFiles
-    scale: float = 1.0
-    apply_alpha: bool = False
 
 
 class Delta(NamedTuple):
@@ -83,10 +81,10 @@ def open_loras(loras: Sequence[LoraFile]) -> list[Lora]:
     Raises:
         UserError: if a file is not a file of tensors, or a scale is not finite.
     """
-    for path, scale, _ in loras:
-        if not abs(scale) < LIMIT:
-            raise UserError(f"--lora_scale {scale} of {path}: must be a usual number, such as 1.0")
-    return [Lora(path, open_tensors(path), scale, apply_alpha) for path, scale, apply_alpha in loras]
+    for lora in loras:
+        if not abs(lora.scale) < LIMIT:
+            raise UserError(f"--lora_scale {lora.scale} of {lora.path}: must be a usual number, such as 1.0")
+    return [Lora(lora, open_tensors(lora.path)) for lora in loras]
 
 
 def with_deltas(files: TensorFiles, loras: Sequence[Lora]) -> TensorFiles:
@@ -115,15 +113,15 @@ def _read_with(name: str, stored: LazyTensor, deltas: tuple[Delta, ...], index: 
 
 def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
     """(tensor name, delta) of one LoRA; a tensor may have a pair and a difference."""
-    path, lora = opened.path, opened.tensors
+    path, lora = Path(opened.file.path), opened.tensors
     known = set(files.names())
     found: list[tuple[str, Delta]] = []
     unmatched = []
-    ignored_alphas = []
+    ignored_ratios = []
     for key in lora.names():
         if _is_read_with_up(path, lora, key):
             continue
-        delta, ending, alpha = _delta(opened, key)
+        delta, ending, ratio = _delta(opened, key)
         name = _tensor_name(key, ending, known) if delta else None
         if delta is None or name is None:
             unmatched.append(key)
@@ -131,16 +129,16 @@ def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
         _check_shape(path, key, delta, name, files)
         for part in filter(None, (delta.up, delta.down)):
             _check_part(path, lora, part)
-        if alpha != 1.0 and not opened.apply_alpha:
-            ignored_alphas.append(alpha)
+        if ratio != 1.0 and not opened.file.apply_alpha:
+            ignored_ratios.append(ratio)
         found.append((name, delta))
     if not found:
         raise UserError(f"the LoRA {path} matches no tensor of this network; its keys are {first_ten(lora.names())}")
     if unmatched:
         ignored = f"{len(unmatched)} key(s) match no tensor and are ignored"
         warnings.warn(f"the LoRA {path}: {ignored}: {first_ten(unmatched)}", stacklevel=3)
-    if ignored_alphas:
-        which = f"alpha / rank is not 1 in {len(ignored_alphas)} pair(s) (the first: {ignored_alphas[0]:g}) and is ignored"
+    if ignored_ratios:
+        which = f"alpha / rank is not 1 in {len(ignored_ratios)} pair(s) (the first: {ignored_ratios[0]:g}) and is ignored"
         choice = "as the official code does; --lora_alpha apply scales by it, as other tools do"
         warnings.warn(f"the LoRA {path}: {which}, {choice}", stacklevel=3)
     return found
@@ -156,15 +154,16 @@ def _is_read_with_up(path: Path, lora: TensorFiles, key: str) -> bool:
 
 def _delta(opened: Lora, key: str) -> tuple[Delta | None, str, float]:
     """The delta of a key (None: it has none), the ending of the key, and alpha / rank (1 without an alpha)."""
-    path, lora, scale, apply_alpha = opened
+    path, lora, scale = Path(opened.file.path), opened.tensors, opened.file.scale
     for down, up in LOW_RANK_SUFFIXES:
         if key.endswith(up):
             stem = key.removesuffix(up)
             if stem + down not in lora.names():
                 raise UserError(f"the LoRA {path} has {key} but not {stem + down}")
             has_alpha = f"{stem}.alpha" in lora.names()
-            alpha = _alpha(path, lora, f"{stem}.alpha") / _rank(path, lora, stem + down) if has_alpha else 1.0
-            return Delta(path, lora, scale * alpha if apply_alpha else scale, key, stem + down), up, alpha
+            ratio = _alpha(path, lora, f"{stem}.alpha") / _rank(path, lora, stem + down) if has_alpha else 1.0
+            scale = scale * ratio if opened.file.apply_alpha else scale
+            return Delta(path, lora, scale, key, stem + down), up, ratio
     for ending in DIFFERENCE_SUFFIXES:
         if key.endswith(ending):
             return Delta(path, lora, scale, key), ending, 1.0

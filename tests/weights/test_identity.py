@@ -78,4 +78,4 @@ def test_lora_files_count_with_their_scales(tiny_files, recordings, tmp_path):
     one, half, applied = LoraFile(lora), LoraFile(lora, 0.5), LoraFile(lora, apply_alpha=True)
     found = [identity_of(dit, added) for added in ([], [one], [half], [one, half], [applied])]
     assert len(set(found)) == 5
-    assert identity_of(dit, [LoraFile(other)]) == found[1]
+    assert identity_of(dit, [LoraFile(other)]) == identity_of(dit, [LoraFile(str(other))]) == found[1]
