@@ -1,5 +1,6 @@
 """Noise for each chunk, drawn from the seed and the chunk's number."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,11 +14,9 @@ from itjax.compilation import JitForFewCalls
 DTYPES = ("F32", "F64", "F16", "BF16")  # of noise in files, as safetensors names them
 
 
-def _draw(key: Array, shape: tuple[int, ...]) -> Array:
+@partial(JitForFewCalls, static_argnums=1)
+def _normal(key: Array, shape: tuple[int, ...]) -> Array:
     return jax.random.normal(key, shape, jnp.float32)
-
-
-_normal = JitForFewCalls(_draw, static_argnums=1)
 
 
 class SeededNoise(NamedTuple):

@@ -137,4 +137,6 @@ def test_no_process_waits_for_one_that_is_dead(alone, devices, tmp_path):
         processes[1].kill()
         status, _ = ended(processes, tmp_path, 400)
     assert status not in (0, train.PREEMPTED)
-    assert checkpoints_in(tmp_path / "run")[-1] > BEGUN
+    last = checkpoints_in(tmp_path / "run")[-1]
+    assert last > BEGUN
+    check_equal(tmp_path / "run", alone, last)
