@@ -100,7 +100,9 @@ def _goes_on(train, folder: Path, expected, whole: Path) -> None:
     for video in folder.glob("samples/*.mp4"):
         assert video.read_bytes() == (whole / "samples" / video.name).read_bytes()
     assert train(folder) == 0
-    assert _result(folder) == expected, folder.name
+    steps, *rest = _result(folder)
+    # between the last save and the deletion of the oldest checkpoint, that one stays too: the next save would delete it
+    assert (steps[-len(expected[0]) :], *rest) == expected, folder.name
 
 
 @pytest.fixture
