@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from test_memory import MEASURED, ROOT
+from test_memory import GIVEN_BACK, MEASURED, ROOT
 
 from itjax import small
 from itjax.commands import convert, infer
@@ -23,7 +23,7 @@ from itjax.weights.official import INFINITETALK, WAN, WAV2VEC2
 LIPS = 0.4  # the least correlation of the lips with their truth: well below the model card's figure, as it is one short clip
 LATEST = 2  # frames by which the lips may be late or early
 LONG = 3000  # frames: two minutes
-MEGABYTES = 15  # by which two minutes may add to the memory; their frames in uint8 are 37 MB
+MEGABYTES = 10  # by which 25 chunks may add to the memory; their frames in uint8 are 22 MB
 
 
 def is_shipped() -> bool:
@@ -71,10 +71,11 @@ def test_two_minutes_take_no_more_memory(tmp_path):
     command = [sys.executable, "-c", program, json.dumps([run])]
     # the programs of a chunk run 42 times here, so that what their optimisation costs is won back
     optimised = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {
-        "PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
+        "PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "0", **GIVEN_BACK,
     }  # fmt: skip
     done = subprocess.run(command, env=optimised, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (used,) = json.loads(done.stdout.splitlines()[-1])
     assert len(used) > 40
-    assert np.mean(used[-5:]) - np.mean(used[5:10]) < MEGABYTES
+    # the least of several chunks, as what is in use for a moment (10 MB) is seen in some of them; the last one is shorter
+    assert min(used[-11:-1]) - min(used[5:15]) < MEGABYTES
