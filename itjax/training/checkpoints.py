@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import logging
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
@@ -12,6 +11,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from itjax.errors import OutputError, UserError
+from itjax.orbax_reports import silenced
 from itjax.training.config import Training
 from itjax.training.state import TrainState, as_tree, from_tree
 
@@ -44,13 +44,15 @@ class RunCheckpoints:
     """
 
     def __init__(self, training: Training):
-        for name in ("absl", "asyncio"):  # errors are raised here and reported in one sentence instead of pages of log
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self._silence = contextlib.ExitStack()
+        self._silence.enter_context(silenced())
         settings, self.folder = training.checkpoints, folder_of(training)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=settings.keep,
             keep_period=settings.keep_every or None,
             enable_async_checkpointing=True,
+            # else the threads that wait for a folder which cannot be made hold the process for five minutes at its end
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
             cleanup_tmp_directories=True,  # a partial checkpoint left by a kill can be larger than the free space
         )
         with self._errors("opened"):
@@ -106,6 +108,7 @@ class RunCheckpoints:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
             self.close()
+            self._silence.close()
         elif jax.process_count() == 1:
             with contextlib.suppress(OutputError):  # the error that ended the block is reported instead
                 self.close()

@@ -7,7 +7,6 @@ the networks. Independent of any network: a tree is a nested dict, a leaf is nam
 import contextlib
 import hashlib
 import json
-import logging
 import math
 import re
 import shutil
@@ -24,6 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from itjax.disk import atomic_path, check_absent, check_output, output_errors
 from itjax.errors import OutputError, UserError, first_ten
+from itjax.orbax_reports import silenced
 from itjax.parallel.placement import onto_shards
 from itjax.weights import checksums
 from itjax.weights.lazy import LazyTensor
@@ -107,7 +107,7 @@ def _save_skeleton(folder: Path, target: Path, tree: dict) -> None:
     """
     zeros = jax.tree.map(lambda leaf: np.zeros((), leaf.dtype), tree, is_leaf=lambda node: isinstance(node, LazyTensor))
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=True)
-    with _write_errors(target), _quiet("absl"), ocp.Checkpointer(handler) as checkpointer:
+    with _write_errors(target), silenced(), ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(folder, zeros)
 
 
@@ -276,18 +276,6 @@ def _write_errors(target: Path) -> Iterator[None]:
             yield
     except ValueError as error:
         raise OutputError(f"cannot write {target}: {str(error).split(' [')[0]}") from error
-
-
-@contextlib.contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Silences the warnings of a logger. Orbax warns that a checkpoint without OCDBT has no OCDBT to merge."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _name(path: str) -> str:

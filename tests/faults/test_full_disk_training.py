@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tiny_dataset
 from full_disk import full_disks
+from left_threads import wait_for_threads
 
 from itjax import records
 from itjax.commands import train as command
@@ -122,6 +123,7 @@ def test_at_every_write(every, train, whole, tmp_path, capsys):
             disk.install(patch)
             status = train(out)
         said = capsys.readouterr().err
+        wait_for_threads()
         if status == 0:
             # there was room, or what could not be written is left out without harm (a lock, a leftover)
             assert _result(out) == expected and (disk.only or disk.count <= disk.at), folder.name
@@ -141,6 +143,7 @@ def test_where_no_file_can_have_more_than_some_bytes(train, whole, tmp_path, dis
         out = tmp_path / str(nbytes)
         with disk_of(nbytes):
             status = train(out)
+        wait_for_threads()
         said = capsys.readouterr().err
         assert status == 3 and said.count("\n") == 1 and str(out) in said, (nbytes, status, said)
         assert "write" in said and "Traceback" not in said
