@@ -20,11 +20,13 @@ FACE = Grid(-1.15, -1.15, 2.3, 2.45, 10.0)
 MOUTH = Grid(-0.55, -0.42, 1.1, 0.95, 16.0)
 BROWS = Grid(-0.7, -0.32, 1.4, 0.6, 16.0)
 BROWS_POSITION = (0.0, -0.36, 0.80)
-DRAWINGS = 100
+DRAWINGS = 80
 CORRECTIONS = 2  # of the places
 SPREAD = (0.03, 0.02, 0.02)  # of x and y, log size, roll
 ANGLE_SPREAD = 0.05  # of yaw and pitch
-SOFTER = (0.0, 0.9)  # pixels: further blur of the drawings
+LEFT_SPREAD = (0.01, 0.007, 0.007)  # what the corrections leave of it, from which mouth and brows are read
+LEFT_ANGLE_SPREAD = 0.015
+SOFTER = (0.0, 0.3, 0.6, 0.9)  # pixels: further blur of the drawings, each of which is seen from several places
 MARGIN, SOFTNESS = 15.0, 10.0  # levels, as in mouths.py
 
 
@@ -52,14 +54,16 @@ def read(
     )
     pictures = drawn_model.softened([*drawn] * len(SOFTER), np.repeat(SOFTER, DRAWINGS))
     copies = lambda values: np.tile(np.asarray(values, np.float32).reshape(DRAWINGS, -1), (len(SOFTER), 1))
-    near, errors = drawn_model.guessed(rng, canvas_places(shown, size) * len(SOFTER), SPREAD)
+    seen_at = canvas_places(shown, size) * len(SOFTER)
+    near, errors = drawn_model.guessed(rng, seen_at, SPREAD)
     true = copies(held)
     rows = recolored(rng, cuts(pictures, near, FACE))
     pose = ridge(rows, np.concatenate([errors, true], axis=1).astype(np.float32))
     for _ in range(CORRECTIONS):
         read = pose(cuts(frames, places, FACE))
         places = [drawn_model.corrected(place, error) for place, error in zip(places, read, strict=True)]
-    turned = true + rng.normal(0, ANGLE_SPREAD, true.shape)
+    near, _ = drawn_model.guessed(rng, seen_at, LEFT_SPREAD)
+    turned = true + rng.normal(0, LEFT_ANGLE_SPREAD, true.shape)
     around = (who.skin, who.lips, darken(who.lips, 0.45)) + ((darken(who.hair, 0.1),) if who.beard else ())
     mouths = with_inside(recolored(rng, cuts(pictures, near, MOUTH, mouth_shift(*turned.T))), around)
     opening = ridge(mouths, copies(MAX_GAP / 2 * shown.mouth.jaw))

@@ -88,7 +88,8 @@ def random_appearances(rng: np.random.Generator, count: int) -> Appearance:
     spread = lambda low, high: low + (high - low) * (rng.permutation(count) + rng.random(count)) / count
     one, other = np.array(list(mouths.SHAPES.values()))[rng.integers(len(mouths.SHAPES), size=(2, count))]
     mouth = Mouth(*(one + rng.random((count, 1)) * (other - one)).T)
-    mouth = mouth._replace(jaw=spread(-0.15, 1.0).clip(0))  # closed in an eighth of them
+    # half of them open as in speech, half as far as any, with any other shape, or not at all
+    mouth = mouth._replace(jaw=np.where(np.arange(count) % 2, mouth.jaw, spread(-0.8, 1.0).clip(0)))
     eyes_open = rng.choice([1.0, 1.0, 1.0, 0.5, 0.05], count)
     look = Look(eyes_open, rng.normal(0, 0.5, count), rng.normal(0, 0.3, count), spread(-1, 1), spread(-0.4, 1.0))
     return Appearance(spread(-0.5, 0.5), spread(-0.36, 0.36), rng.normal(0, 0.12, count), mouth, look)
