@@ -70,6 +70,20 @@ def test_a_face_is_followed_and_read(one):
     assert r(track.brows, filmed.true(0, "look", "brows")) > 0.65
 
 
+def test_lips_and_brows_of_many_people():
+    lips, brows, shut = [], [], []
+    for seed in range(30, 38):
+        filmed = film(seed)
+        track = drawn_faces.track(filmed.frames, filmed.people[0])
+        jaw = filmed.true(0, "mouth", "jaw")
+        lips.append(r(track.opening, jaw))
+        brows.append(r(track.brows, filmed.true(0, "look", "brows")))
+        shut.append(track.opening[jaw == 0].mean() / track.opening[jaw > 0].mean())
+    assert np.mean(lips) > 0.99, lips
+    assert np.mean(brows) > 0.95, brows
+    assert np.mean(shut) < 0.03, shut
+
+
 def test_degraded_pictures_can_still_be_read(one):
     filmed, _ = one
     track = drawn_faces.track(degraded(filmed.frames), filmed.people[0])
