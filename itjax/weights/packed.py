@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
-from itjax.disk import atomic_path, check_absent, check_output, output_errors
+from itjax.disk import atomic_path, check_absent, check_output
 from itjax.weights import checksums, store
 
 
@@ -39,7 +39,7 @@ def save_packed(directory: Path, tree: dict, metadata: dict, companions: Mapping
         digest.update(f"{path} {array.dtype.name} {list(array.shape)} ".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True, use_zarr3=True)
-    with atomic_path(target) as folder, output_errors(target):
+    with atomic_path(target) as folder, store.write_errors(target):
         with ocp.Checkpointer(handler) as checkpointer:
             checkpointer.save(folder, tree)
         (folder / "commit_success.txt").unlink(missing_ok=True)  # names the temporary folder, and is only read in buckets

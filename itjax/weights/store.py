@@ -107,7 +107,7 @@ def _save_skeleton(folder: Path, target: Path, tree: dict) -> None:
     """
     zeros = jax.tree.map(lambda leaf: np.zeros((), leaf.dtype), tree, is_leaf=lambda node: isinstance(node, LazyTensor))
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_zarr3=True)
-    with _write_errors(target), silenced(), ocp.Checkpointer(handler) as checkpointer:
+    with write_errors(target), ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(folder, zeros)
 
 
@@ -133,7 +133,7 @@ def _save_leaf(folder: Path, target: Path, path: str, leaf: LazyTensor, digest: 
             "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
         },
     }
-    with _write_errors(target):
+    with write_errors(target):
         store = ts.open(spec, create=True, delete_existing=True).result()
         for rows in _blocks(leaf, chunk):
             written = store[rows].write(values[rows], can_reference_source_data_indefinitely=True)  # avoids a copy
@@ -269,10 +269,13 @@ def _read_store(directory: Path, path: str, store: ts.TensorStore, dtype: Any, i
 
 
 @contextlib.contextmanager
-def _write_errors(target: Path) -> Iterator[None]:
-    """Raises OutputError for a full disk, for which Orbax raises OSError and tensorstore ValueError."""
+def write_errors(target: Path) -> Iterator[None]:
+    """Raises OutputError for a full disk, for which Orbax raises OSError and tensorstore ValueError.
+
+    Nothing else is said of it. Orbax's warning that a checkpoint without OCDBT has no OCDBT to merge is silenced, too.
+    """
     try:
-        with output_errors(target):
+        with output_errors(target), silenced():
             yield
     except ValueError as error:
         raise OutputError(f"cannot write {target}: {str(error).split(' [')[0]}") from error

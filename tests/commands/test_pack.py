@@ -90,6 +90,15 @@ def test_packing_refuses_what_is_there_and_what_is_not(assembled, packed, tmp_pa
     assert not (tmp_path / "x").exists()
 
 
+def test_a_full_disk_is_told_in_one_sentence(assembled, tmp_path, disk_of, capsys, caplog):
+    for nbytes in (0, 2_000, 20_000):
+        with disk_of(nbytes):
+            status = pack.main([str(assembled), "--output", str(tmp_path / "out")])
+        said = capsys.readouterr().err
+        assert status == 3 and f"cannot write {tmp_path / 'out'}: " in said and said.count("\n") == 1, said
+        assert not caplog.records and not (tmp_path / "out").exists()
+
+
 # -- infer.py --preset small ------------------------------------------------------------------------------------------
 
 
