@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from itjax.errors import UserError
@@ -85,6 +86,7 @@ class VideoSource:
     def __init__(self, path: PathLike, limits: Limits = COMMAND_LINE):
         self._path, self._limits = path, limits
         self._warned: set[str] = set()
+        self._converter = VideoReformatter()  # one for all frames: making one takes longer than a small frame's conversion
         # counts up to the frame after the current one: frames that were not decoded or were concealed, and keyframes
         self.damaged, self.keyframes = 0, 0
         self._reopen()
@@ -224,7 +226,7 @@ class VideoSource:
 
     def _pixels(self, timed: _Timed) -> Picture:
         check_picture_size(self._path, timed.frame.width, timed.frame.height, self._limits)  # it may change in a video
-        return _oriented(timed.frame.to_ndarray(format="rgb24"), self._matrix)
+        return _oriented(self._converter.reformat(timed.frame, format="rgb24").to_ndarray(), self._matrix)
 
 
 def _has_times(container: Any, stream: Any) -> bool:

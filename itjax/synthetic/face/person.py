@@ -11,7 +11,7 @@ from itjax.synthetic.face.hair import draw_hair, draw_hair_behind
 from itjax.synthetic.face.head import draw_beard, draw_ears, draw_face, draw_nose
 from itjax.synthetic.face.identity import Identity, Look, Pose
 from itjax.synthetic.face.lips import MAX_GAP, MOUTH_POSITION, draw_mouth
-from itjax.synthetic.face.pen import Layer, Pen, column, oval, xyz
+from itjax.synthetic.face.pen import Layer, Pen, Polygon, column, layers, oval, xyz
 from itjax.synthetic.mouth import Mouth, Track
 
 JAW_DROP = 0.10  # how far the chin moves down when the mouth opens
@@ -46,10 +46,12 @@ def person_layers(
 
     `light`: the side from which it comes, -1 left, 1 right. `fine`: with all steps of the shading.
     """
-    layers: list[Layer] = []
-    pen = Pen(layers, pose, scale, origin, fine)
+    polygons: list[Polygon] = []
+    pen = Pen(polygons, pose, scale, origin, fine)
     # the shoulders follow the head's rotation only slightly
-    body = Pen(layers, pose._replace(yaw=0.3 * pose.yaw, pitch=0.0 * pose.pitch, roll=0.2 * pose.roll), scale, origin, fine)
+    body = Pen(
+        polygons, pose._replace(yaw=0.3 * pose.yaw, pitch=0.0 * pose.pitch, roll=0.2 * pose.roll), scale, origin, fine
+    )
     drop = JAW_DROP * mouth.jaw
     draw_hair_behind(pen, who)
     draw_body(body, who, drop, light)
@@ -63,7 +65,7 @@ def person_layers(
     draw_nose(pen, who, light)
     brows = draw_eyes(pen, who, look, light)
     lips = draw_mouth(pen, who, mouth, look.smile)
-    return layers, _positions(pen, who, lips, brows, drop)
+    return layers(polygons), _positions(pen, who, lips, brows, drop)
 
 
 def _positions(
