@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--persons", type=int, choices=(1, 2), default=1)
     args = parser.parse_args()
     bounds = {"chip_config_name": "default", "chips_per_host_bounds": (2, 2, 1), "num_slices": 1}
+    jax.default_backend = lambda: "tpu"  # which chooses the attention kernel
     devices = list(topologies.get_topology_desc(args.topology, "tpu", **bounds).devices)
     networks = configs.PRESETS["infinitetalk-14b"].networks
     mesh = make_mesh(heads=networks.dit.num_heads, devices=devices)

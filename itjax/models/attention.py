@@ -1,7 +1,7 @@
 """Softmax attention over long sequences: kernel selection, blocking and sharding. Independent of any network.
 
 On a mesh, attention runs in `shard_map`: what moves between devices is written down here, and a kernel sees the arrays of
-one device. Left to itself, the compiler cannot split cuDNN's kernel, and gathers queries that are processed in blocks.
+one device. Left to itself, the compiler cannot split a kernel, and gathers queries that are processed in blocks.
 """
 
 import math
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
 
+from itjax.models import splash
 from itjax.parallel.sharding import SEQUENCE, axis_size, device_count, sequence_shards
 
 # B batch · Q queries · K keys · H heads · d head dimension
@@ -24,17 +25,20 @@ def attention(
 ) -> Float[Array, "B Q H d"]:
     """softmax(q·kᵀ/√d)·v over the first `num_keys` keys (all by default), of arrays on one device.
 
-    Uses cuDNN's fused kernel on GPU in half precision, and XLA's otherwise: on CPU in float32 head by head if there are many
-    scores, and in blocks of queries if the full score matrix would not fit.
+    In half precision it uses cuDNN's fused kernel on GPU and Pallas' on TPU, and XLA's otherwise: on CPU in float32 head by
+    head if there are many scores, and in blocks of queries if the full score matrix would not fit.
     """
+    backend, used = jax.default_backend(), k.shape[1] if num_keys is None else num_keys
     fused = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= _MAX_HEAD_DIM
-    if fused and jax.default_backend() == "gpu":
-        return _cudnn_attention(q, k, v, k.shape[1] if num_keys is None else num_keys)
+    if fused and backend == "gpu":
+        return _cudnn_attention(q, k, v, used)
+    if backend == "tpu" and splash.supports(q, k):
+        return splash.splash_attention(q, k, v, used)
     num_keys = None if num_keys == k.shape[1] else num_keys
     mask = None if num_keys is None else (jnp.arange(k.shape[1]) < num_keys)[None, None, None]
     batch, length, *head = q.shape
     is_wide = _SCORES_OF_HEAD <= length * k.shape[1] <= _SCORES
-    if is_wide and q.dtype == jnp.float32 and jax.default_backend() == "cpu":
+    if is_wide and q.dtype == jnp.float32 and backend == "cpu":
         return _head_by_head(q, k, v, mask)
     block = max(1, _SCORES // (batch * head[0] * k.shape[1]))
     if length <= block:
