@@ -15,12 +15,12 @@ from itjax.sampling.denoise import EulerSteps
 from itjax.sampling.guidance import Scales
 
 
-def programs(networks, specs, mesh, height: int, width: int, persons: int):
+def programs(networks, specs, mesh, height: int, width: int, persons: int, in_turn: bool = False):
     """Yields (name, function, abstract inputs) for each program that a run compiles."""
     spec = lambda *shape, dtype=jnp.float32: jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P()))
     replicated = lambda tree: jax.tree.map(lambda x: spec(*x.shape, dtype=x.dtype), tree)
     sampler, dit = Sampler(), networks.dit
-    program = Program(networks, sampler, jnp.dtype("bfloat16"))
+    program = Program(networks, sampler, jnp.dtype("bfloat16"), in_turn=in_turn)
     dtypes = {"dit": program.dtype, "vae": program.vae_dtype, "clip": program.dtype}
     weights = {n: network_shardings(n, specs[n].abstract, mesh, dtype) for n, dtype in dtypes.items()}
     latents = sampler.num_latents, height // 8, width // 8, 16

@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--topology", default="v5e:2x4")
     parser.add_argument("--size", choices=SIZES, default="480")
     parser.add_argument("--persons", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--branches_in_turn", action="store_true")
     args = parser.parse_args()
     bounds = {"chip_config_name": "default", "chips_per_host_bounds": (2, 2, 1), "num_slices": 1}
     jax.default_backend = lambda: "tpu"  # which chooses the attention kernel
@@ -41,7 +42,9 @@ def main() -> None:
     for spec in specs.values():
         _ = spec.abstract  # traced before the mesh is set: its devices cannot execute anything
     with jax.set_mesh(mesh):
-        for name, function, inputs in programs(networks, specs, mesh, *SIZES[args.size], args.persons):
+        for name, function, inputs in programs(
+            networks, specs, mesh, *SIZES[args.size], args.persons, args.branches_in_turn
+        ):  # fmt: skip
             start = time.perf_counter()
             memory = jax.jit(function).trace(*inputs).lower(lowering_platforms=("tpu",)).compile().memory_analysis()
             gib = [n / 2**30 for n in (memory.argument_size_in_bytes, memory.temp_size_in_bytes)]

@@ -194,6 +194,11 @@ def _add_devices(group) -> None:
     group.add_argument(
         "--ring_size", **number, default=0, help="devices that split the queries in self-attention; 0 (default): automatic"
     )
+    group.add_argument(
+        "--branches_in_turn",
+        action="store_true",
+        help="compute each layer for one guidance branch after another: slower, in less device memory",
+    )
     boolean = lambda text: text.lower() in ("true", "1", "yes", "y", "t")
     group.add_argument("--offload_model", type=boolean, metavar="BOOL", help=NOTHING)
     group.add_argument("--num_persistent_param_in_dit", **number, help=NOTHING)

@@ -33,6 +33,7 @@ FLAGS = {
     "noise": "--noise",
     "dtype": "--dtype",
     "vae_dtype": "--vae_dtype",
+    "branches_in_turn": "--branches_in_turn",
 }
 # settings whose flag, if it is not given, is the preset's
 FROM_PRESET = ("frame_num", "motion_frames", "strategy", "steps", "text_scale", "audio_scale", "color_strength")
@@ -113,6 +114,7 @@ def settings_of(args: argparse.Namespace, preset: Preset, request: Request) -> S
         seed=args.base_seed if args.base_seed >= 0 else time.time_ns() % 2**31,
         dtype=jnp.dtype(args.dtype or default_dtype()),
         vae_dtype=jnp.dtype(args.vae_dtype),
+        branches_in_turn=args.branches_in_turn,
         save_file=args.save_file or _default_name(args, request),
         resume=args.resume,
         noise=args.noise,

@@ -61,12 +61,14 @@ def sinusoidal_embedding_on_device(times: Float[Array, " n"], dim: int) -> Float
 class DiT(nn.Module):
     """The network. Its layers are one scanned `Block`, whose parameters have a leading layer axis.
 
-    `remat`: the rematerialisation policy of `train`, a key of REMAT.
+    `remat`: the rematerialisation policy of `train`, a key of REMAT_POLICIES. `in_turn`: `transform` computes each layer for
+    one guidance branch after another, which takes less memory.
     """
 
     sizes: DiTSizes
     dtype: DTypeLike = jnp.float32
     remat: str = "none"
+    in_turn: bool = False
 
     def setup(self):
         """Creates the layers. The time embedding and the head compute in float32 regardless of `dtype`."""
@@ -84,7 +86,7 @@ class DiT(nn.Module):
         shared = nn.broadcast
         methods = {
             "keys_values": stacked | {"in_axes": shared},
-            "__call__": stacked | {"in_axes": (0, shared, shared, shared, shared)},
+            "in_turn" if self.in_turn else "__call__": stacked | {"in_axes": (0, shared, shared, shared, shared)},
             "from_states": stacked | {"in_axes": (shared,) * 4},
         }
         block = Block
@@ -151,7 +153,8 @@ class DiT(nn.Module):
         persons: Persons | None = None,
     ) -> Float[Array, "B L D"]:
         """Applies all blocks to the tokens of a latent `grid` (T, h/2, w/2)."""
-        return self.blocks(x, kv, time, self.angles(grid), branches, persons)[0]
+        blocks = self.blocks.in_turn if self.in_turn else self.blocks
+        return blocks(x, kv, time, self.angles(grid), branches, persons)[0]
 
     def angles(self, grid: tuple[int, int, int]) -> Float[Array, "tokens d2"]:
         """Rotary angles of the tokens of a latent `grid` (T, h/2, w/2), without mesh padding."""

@@ -192,6 +192,20 @@ class Block(nn.Module):
         self.sow("intermediates", "output", x)
         return x, None
 
+    def in_turn(
+        self, x, kv: KeysValues, time, angles, branches: BranchIndices, persons: Persons | None
+    ) -> tuple[Float[Array, "B L D"], None]:
+        """The same for one branch after another: activations of one branch at a time, with the layer's weights at hand."""
+
+        def one(block: Block, _, branch) -> tuple[None, Float[Array, "L D"]]:
+            tokens, indices, labelled = jax.tree.map(lambda part: part[None], branch)
+            of_one = None if persons is None else Persons(persons.masks, labelled)
+            return None, block(tokens, kv, time, angles, indices, of_one)[0][0]
+
+        labelled = None if persons is None else persons.labelled
+        scan = nn.scan(one, variable_broadcast="params", split_rngs={"params": False})
+        return scan(self, None, (x, branches, labelled))[1], None
+
     def attend(self, x, angles, kv: KeysValues, persons: Persons | None):
         """Self-attention; with two persons also the tokens' L-RoPE labels [B, L], from the same q and k."""
         batch, length, _ = x.shape

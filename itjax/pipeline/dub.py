@@ -41,7 +41,7 @@ from itjax.sampling.noise import SeededNoise
 from itjax.sampling.plan import ChunkPlan, plan, speech_windows
 from itjax.weights.sources import Weights
 
-LESS_MEMORY = "a smaller {size}, fewer frames per chunk ({frame_num}), {dtype} bfloat16, or more devices"
+LESS_MEMORY = "{branches_in_turn}, a smaller {size}, fewer frames per chunk ({frame_num}), {dtype} bfloat16, or more devices"
 
 
 def dub(
@@ -164,7 +164,8 @@ def _generate(
     chunks: list[ChunkPlan], writer: VideoWriter, progress: Progress,
 ) -> None:  # fmt: skip
     """Loads the networks and generates the chunks that `writer` does not have yet."""
-    program = Program(weights.preset.networks, settings.sampler, jnp.dtype(settings.dtype), jnp.dtype(settings.vae_dtype))
+    dtypes = jnp.dtype(settings.dtype), jnp.dtype(settings.vae_dtype)
+    program = Program(weights.preset.networks, settings.sampler, *dtypes, settings.branches_in_turn)
     with _stage(progress, "text encoder"):
         prompts = encoders.encode_prompts(weights, inputs.request.prompt, mesh, program)
     with _stage(progress, "speech encoder"):

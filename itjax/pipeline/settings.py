@@ -20,6 +20,7 @@ class Settings(NamedTuple):
         seed: Seed of the noise.
         dtype: Type of matrix products; None: bfloat16, on CPU float32.
         vae_dtype: The same for the VAE, whose errors the chunks hand on.
+        branches_in_turn: Compute each layer for one guidance branch after another: slower, in less device memory.
         resume: Continue an unfinished run of the same `save_file`.
         noise: File with noise to use instead of the seed, e.g. from another implementation.
         save_frames: .npy file to which the frames are saved as well, as float32 in -1..1.
@@ -33,6 +34,7 @@ class Settings(NamedTuple):
     seed: int = 42
     dtype: DTypeLike | None = None
     vae_dtype: DTypeLike = "float32"
+    branches_in_turn: bool = False
     resume: bool = False
     noise: Path | None = None
     save_frames: Path | None = None

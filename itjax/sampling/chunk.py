@@ -91,15 +91,17 @@ class ChunkOutput(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The static part of a run: network sizes, sampling settings, and the dtype of matrix products.
+    """The static part of a run: network sizes, sampling settings, the dtype of matrix products, and the branches' order.
 
     `vae_dtype`: that of the VAE, as in the official code float32 by default: what it decodes, it encodes again as context.
+    `in_turn`: whether a layer of the DiT is computed for one guidance branch after another, or for all together.
     """
 
     networks: Networks
     sampler: Sampler
     dtype: DTypeLike
     vae_dtype: DTypeLike = jnp.dtype("float32")
+    in_turn: bool = False
 
     def reduced_to(self, *settings: str, **changed: Any) -> "Program":
         """The program with only these sampler fields, and the others at their defaults or as given in `changed`.
@@ -112,7 +114,7 @@ class Program(NamedTuple):
     @property
     def net(self) -> DiT:
         """The DiT."""
-        return DiT(self.networks.dit, self.dtype)
+        return DiT(self.networks.dit, self.dtype, in_turn=self.in_turn)
 
     @property
     def clip(self) -> Clip:

@@ -171,3 +171,26 @@ def test_what_is_kept_for_the_backward_pass_changes_no_gradient():
     for remat in REMAT_POLICIES.keys() - {"none"}:
         for ours, expected in zip(jax.tree.leaves(gradient(remat)), jax.tree.leaves(plain), strict=True):
             np.testing.assert_allclose(ours, expected, atol=1e-4 * (float(jnp.abs(expected).max()) + 1e-6))
+
+
+@pytest.mark.parametrize("two", [False, True])
+def test_branches_in_turn_are_the_branches_together(two):
+    """Three branches of two prompts and two voices, with persons whose labels only some of them use."""
+    parameters, (latents, condition, times, text, clip, windows, persons) = training_case(two)
+    voiced = jnp.asarray([1.0, 0.0])
+    branches = BranchIndices(jnp.asarray([0, 1, 1]), jnp.asarray([0, 0, 1]))
+    who = Persons(persons.masks[0], voiced[branches.audio]) if two else None
+
+    sinusoids = jnp.asarray(sinusoidal_embedding(np.asarray(times)[:1], TINY.freq_dim))
+
+    def velocity(in_turn):
+        net = DiT(TINY, in_turn=in_turn)
+        kv = apply(net, parameters, text, clip[:1], windows, voiced if two else None, method="keys_values")
+        time = apply(net, parameters, sinusoids, method="time_features")
+        three = (jnp.tile(x[:1], (3, 1, 1, 1, 1)) for x in (latents, condition))
+        return apply(net, parameters, *three, time, kv, branches, who)
+
+    in_turn, together = jax.jit(velocity, static_argnums=0)(True), jax.jit(velocity, static_argnums=0)(False)
+    assert float(jnp.abs(jnp.diff(together, axis=0)).max(axis=(1, 2, 3, 4)).min()) > 0.05  # each is another one
+    # float32 in both, in batches of other sizes
+    np.testing.assert_allclose(in_turn, together, atol=1e-5 * float(jnp.abs(together).max()))

@@ -16,7 +16,7 @@ from itjax.sampling import rollout
 sharding._SMALL = 2**12  # at these sizes, too, the matrices of a layer are split, and the vectors are not
 
 
-def run(devices, ulysses, persons):
+def run(devices, ulysses, persons, in_turn=False):
     mesh = make_mesh(ulysses, heads=setup.NETWORKS.dit.num_heads, devices=devices)
     specs = setup.network_specs(setup.NETWORKS)
     parameters = {}
@@ -26,6 +26,7 @@ def run(devices, ulysses, persons):
         parameters[name] = jax.device_put(host, shardings)
     with jax.set_mesh(mesh):
         program, invariants, carry, chunks = setup.setting(parameters, persons=persons)
+        program = program._replace(in_turn=in_turn)
         before = rollout.compiled_programs()
         output = setup.streamed(program, invariants, carry, chunks)
         compiled = rollout.compiled_programs() - before
@@ -41,7 +42,7 @@ def main():
     assert len(devices) == 8
     for persons, ulysses in ((1, 4), (2, 2)):
         one, _ = run(devices[:1], 1, persons)
-        many, split = run(devices, ulysses, persons)
+        many, split = run(devices, ulysses, persons, in_turn=persons == 2)
         assert split > 10, split
         for name in ("latents", "frames"):
             ours, expected = getattr(many, name), getattr(one, name)
