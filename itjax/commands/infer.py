@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +45,7 @@ def make_video(args: argparse.Namespace) -> None:
     """
     flags.warn_without_effect(args)
     from_flags.check_devices(args)
+    check_one_process(os.environ)
     request = from_flags.request_of(args)
     weights = open_weights(args)
     with flag_names(from_flags.FLAGS):
@@ -53,6 +54,26 @@ def make_video(args: argparse.Namespace) -> None:
             say_what_small_knows(request.source)
         keep_compiled_programs()
         dub(request, settings, weights, mesh_of(args, weights.preset.networks.dit.num_heads), Terminal())
+
+
+def check_one_process(environment: Mapping[str, str]) -> None:
+    """Checks that no others were started with this process: each would make the video anew, or wait for the others.
+
+    Raises:
+        UserError: if there are others, by what Slurm, MPI or a TPU slice tells.
+    """
+    counts = {name: environment.get(name, "") for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")}
+    started = [f"{name}={count}" for name, count in counts.items() if count.isdecimal() and int(count) > 1]
+    hosts = environment.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    if len(hosts) > 1 and not any(" " in host for host in hosts) and environment.get("TPU_PROCESS_BOUNDS") != "1,1,1":
+        started.append(
+            f"TPU_WORKER_HOSTNAMES={','.join(hosts)}; TPU_PROCESS_BOUNDS=1,1,1 leaves it to one of these machines"
+        )
+    if started:
+        raise UserError(
+            f"several processes were started together ({started[0]}), but a video is made by one, which drives all devices "
+            "of a machine. Start one process for each video."
+        )
 
 
 def open_weights(args: argparse.Namespace) -> Weights:

@@ -7,6 +7,8 @@ import pytest
 import soundfile
 from safetensors.numpy import save_file
 
+from itjax.commands import infer
+
 # -- speech of any length ---------------------------------------------------------------------------------------------
 
 
@@ -223,6 +225,23 @@ def test_only_one_of_torchruns_processes_works(run, monkeypatch):
     monkeypatch.setenv("RANK", "3")
     result = run("--input_json", "that_nobody_looks_at.json")
     assert (result.status, result.out, result.said) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "variables", [{"SLURM_STEP_NUM_TASKS": "8"}, {"OMPI_COMM_WORLD_SIZE": "2"}, {"TPU_WORKER_HOSTNAMES": "t0,t1"}]
+)
+def test_several_processes_are_refused(variables, run, talk, face, monkeypatch, no_weights_read):
+    """Each of them would write the same file."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    result = run("--image", face, "--audio", talk(3))
+    assert result.status == 2 and f"several processes were started together ({name}={value}" in result.said
+
+
+def test_a_process_alone_is_not_taken_for_several():
+    alone = {"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8", "TPU_WORKER_HOSTNAMES": "t0"}
+    for environment in ({}, alone, {"TPU_WORKER_HOSTNAMES": "t0,t1", "TPU_PROCESS_BOUNDS": "1,1,1"}):
+        infer.check_one_process(environment)
 
 
 # -- the output -------------------------------------------------------------------------------------------------------
