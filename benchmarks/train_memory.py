@@ -53,6 +53,8 @@ def main() -> None:
     args = parse_arguments()
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # read when libtpu is loaded
     jax.config.update("jax_platforms", "cpu")
+    if not args.topology.startswith("cpu"):
+        jax.default_backend = lambda: "tpu"  # which chooses the attention kernel
     networks = configs.PRESETS["infinitetalk-14b"].networks
     dit = replace(networks.dit, num_layers=args.layers or networks.dit.num_layers)
     networks = replace(networks, dit=dit)
