@@ -15,8 +15,8 @@ SIZE = "infinitetalk-480"
 CACHED = Sampler(teacache_threshold=0.2)
 
 
-def fingerprint_of(weights, face, sampler):
-    settings = Settings("a", sampler, SIZE, dtype=jnp.dtype("float32"))
+def fingerprint_of(weights, face, sampler, **changed):
+    settings = Settings("a", sampler, SIZE, dtype=jnp.dtype("float32"), **changed)
     return fingerprint(Inputs(Request("p", face, {"person1": None}), None, 64, 48, [], None), settings, weights)
 
 
@@ -41,3 +41,8 @@ def test_a_preset_that_makes_other_frames_is_another_run(change, sampler, differ
     before = fingerprint_of(weights, face, sampler)
     now = fingerprint_of(weights._replace(preset=change(weights.preset)), face, sampler)
     assert {key for key in before if before[key] != now[key]} == differ
+
+
+def test_branches_in_turn_are_another_run_and_others_are_as_before_there_was_a_choice(weights, face):
+    usual, in_turn = (fingerprint_of(weights, face, Sampler(), branches_in_turn=value) for value in (False, True))
+    assert "branches" not in usual and in_turn == usual | {"branches": "in turn"}
