@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import Colorspace, VideoReformatter
 from jaxtyping import UInt8
 
 from itjax.media.sound_track import PACKET, SoundTrack, encoder_settings
@@ -75,9 +76,9 @@ def fragment(fmt: Format, before: Counts, frames: UInt8[np.ndarray, "n H W 3"], 
 
 def _video_packets(stream, fps: int, first: int, frames: UInt8[np.ndarray, "n H W 3"]) -> list[av.Packet]:
     """Encodes one chunk into closed GOPs. Decode timestamps continue across chunks, even after a single-frame chunk."""
-    packets = []
+    packets, converter = [], VideoReformatter()  # one for all frames: making one takes longer than converting a small frame
     for index, pixels in enumerate(frames):
-        frame = _yuv(pixels)
+        frame = _yuv(converter, pixels)
         frame.pts, frame.time_base = first + index, Fraction(1, fps)
         packets += stream.encode(frame)
     packets += stream.encode(None)
@@ -100,12 +101,13 @@ def _audio_packets(stream, before: Counts, payloads: Sequence[bytes]) -> list[av
     return packets
 
 
-def _yuv(pixels: UInt8[np.ndarray, "H W 3"]) -> av.VideoFrame:
+def _yuv(converter: VideoReformatter, pixels: UInt8[np.ndarray, "H W 3"]) -> av.VideoFrame:
     """RGB to limited-range YUV 4:2:0 with the BT.709 matrix; a chroma sample is the mean of its four pixels."""
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-    return frame.reformat(
+    return converter.reformat(
+        frame,
         format="yuv420p",
-        dst_colorspace="itu709",
+        dst_colorspace=Colorspace.ITU709,
         src_color_range="JPEG",
         dst_color_range="MPEG",
         interpolation="AREA",

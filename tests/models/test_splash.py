@@ -8,17 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_attention import written_out
 
 from itjax.models import attention, splash
 from itjax.models.attention import cross_attention, self_attention
 
 HEADS, HEAD_DIM, TOKENS = 5, 128, 33600  # of one of eight chips: 640x640, 81 frames
 KERNEL = "tpu_custom_call"
-
-
-def written_out(q, k, v):
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
-    return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, axis=-1), v)
 
 
 def draw(rng, length, heads=2):

@@ -40,15 +40,16 @@ def main():
     setup.CHUNKS = 2
     devices = jax.devices()
     assert len(devices) == 8
-    for persons, ulysses in ((1, 4), (2, 2)):
+    for persons, ulysses, orders in ((1, 4, (False,)), (2, 2, (False, True))):
         one, _ = run(devices[:1], 1, persons)
-        many, split = run(devices, ulysses, persons, in_turn=persons == 2)
-        assert split > 10, split
-        for name in ("latents", "frames"):
-            ours, expected = getattr(many, name), getattr(one, name)
-            error = np.abs(ours - expected).max()
-            print(persons, ulysses, name, error)
-            assert np.allclose(ours, expected, atol=2e-4 if name == "latents" else 2e-3), (name, error)
+        for in_turn in orders:
+            many, split = run(devices, ulysses, persons, in_turn)
+            assert split > 10, split
+            for name in ("latents", "frames"):
+                ours, expected = getattr(many, name), getattr(one, name)
+                error = np.abs(ours - expected).max()
+                print(persons, ulysses, name, error, in_turn)
+                assert np.allclose(ours, expected, atol=2e-4 if name == "latents" else 2e-3), (name, error)
 
 
 if __name__ == "__main__":

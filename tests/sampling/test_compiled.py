@@ -15,7 +15,7 @@ def compiled(devices, module: str, *arguments: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ulysses", "context", "persons", "in_turn"), [(8, 1, 1, 1), (4, 2, 2, 0)])
+@pytest.mark.parametrize(("ulysses", "context", "persons", "in_turn"), [(8, 1, 1, 0), (8, 1, 1, 1), (4, 2, 2, 0)])
 def test_a_step_moves_weights_keys_and_values_only(ulysses, context, persons, in_turn, devices):
     compiled(devices, "compiled_step", ulysses, context, persons, in_turn)
 

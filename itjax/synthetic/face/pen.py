@@ -83,7 +83,7 @@ class Pen:
         """All contours in picture pixels (fixed point). One by one it would take twice as long as together."""
         order = sorted(range(len(self._contours)), key=lambda number: self._contours[number].ndim)
         kinds = (np.concatenate(list(kind), axis=-2) for _, kind in groupby((self._contours[n] for n in order), np.ndim))
-        points = np.concatenate([self._turn @ kind.swapaxes(-1, -2) for kind in kinds], axis=-1) + self._middle[..., None]
+        points = np.concatenate([self.at(kind) for kind in kinds], axis=1).swapaxes(1, 2).copy()
         starts = np.cumsum([0, *(self._contours[number].shape[-2] for number in order)])
         inset = _inset(points, np.array(self._insets)[order], starts)
         fixed = np.rint(inset * 2**SHIFT).swapaxes(1, 2).astype(np.int32, order="C")
