@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 
 from itjax import configs
+from itjax.flag_types import not_negative
 from itjax.pipeline.process import keep_compiled_programs
 from itjax.terminal import Terminal, run_command
 from itjax.training.assembly import assemble
@@ -49,7 +50,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     ):
         parser.add_argument(f"--{flag}", type=Path, metavar="DIR", help=f"run of {of}, or its checkpoint")
     parser.add_argument("--preset", default="small", help="sizes of the rest, the DiT's above all (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="random seed of initial values (default %(default)s)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="random seed of initial values (default %(default)s)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to create")
     return parser
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from itjax.flag_types import positive
 from itjax.study.answers import read_all
 from itjax.study.make import make
 from itjax.study.plan import key_path, read_key
@@ -61,7 +62,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--reference", type=Path, metavar="DIR", help="folder with the source NAME.mp4, .png, .jpg or .webp, shown beside"
     )
     making.add_argument("--title", default="Video study", metavar="TEXT", help='heading of the page (default "%(default)s")')
-    making.add_argument("--items", type=_at_least_1, metavar="N", help="use N of the names, chosen at random (default all)")
+    making.add_argument("--items", type=positive, metavar="N", help="use N of the names, chosen at random (default all)")
     making.add_argument(
         "--per_item", type=int, choices=(2, 3), help="videos ranked together (default 3, or 2 if there are two methods)"
     )
@@ -75,13 +76,6 @@ def _parser(program: str) -> argparse.ArgumentParser:
     scoring.add_argument("key", type=Path, metavar="KEY", help="OUT.key.json, written when the study was made")
     scoring.add_argument("answers", type=Path, nargs="+", metavar="ANSWERS", help="files of answers, or folders with them")
     return parser
-
-
-def _at_least_1(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
-    return value
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from jaxtyping import UInt8
 
 from itjax.disk import atomic_path, output_errors, write_text
 from itjax.errors import UserError
+from itjax.flag_types import not_negative, positive, whole
 from itjax.input_files import read_json
 from itjax.media.companions import BOXES_SUFFIX, CAPTION_SUFFIX, REGION_VIDEO_SUFFIX, VOICE_SUFFIXES
 from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
@@ -78,7 +79,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         program, description=description, epilog=more, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder, created if it does not exist")
-    parser.add_argument("--clips", type=_positive, default=10, metavar="N", help="number of clips (default %(default)s)")
+    parser.add_argument("--clips", type=positive, default=10, metavar="N", help="number of clips (default %(default)s)")
     parser.add_argument(
         "--seconds", type=_seconds, default=10.0, metavar="S", help="length of each clip (default %(default)s)"
     )
@@ -87,7 +88,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         help="height and width, or one number for a square (default 128)",
     )  # fmt: skip
     parser.add_argument("--persons", type=int, choices=(1, 2), default=1, help="number of persons, side by side (default 1)")
-    parser.add_argument("--seed", type=_seed, default=0, help="random seed (default %(default)s)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="random seed (default %(default)s)")
     parser.add_argument(
         "--split",
         choices=SPLITS,
@@ -104,25 +105,6 @@ class _Size(argparse.Action):
         setattr(namespace, self.dest, tuple(values))
 
 
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number") from error
-
-
-def _positive(text: str) -> int:
-    if (value := _whole(text)) <= 0:
-        raise argparse.ArgumentTypeError(f"{text}: must be positive")
-    return value
-
-
-def _seed(text: str) -> int:
-    if (value := _whole(text)) < 0:
-        raise argparse.ArgumentTypeError(f"{text}: must not be negative")
-    return value
-
-
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -134,7 +116,7 @@ def _seconds(text: str) -> float:
 
 
 def _even(text: str) -> int:
-    value = _whole(text)
+    value = whole(text)
     if value < 16 or value % 2:
         raise argparse.ArgumentTypeError(f"{text}: must be an even number of pixels, at least 16")
     return value

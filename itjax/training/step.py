@@ -1,7 +1,7 @@
 """One training step: accumulated gradients, clipping, AdamW, weight average. Pure functions of arrays."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jax.tree_util import KeyPath
+from jax.tree_util import KeyPath, PyTreeDef
 from jaxtyping import Array, Bool, Float
 
 from itjax.config import DiTSizes
@@ -82,7 +82,7 @@ def train_step(
 def compile_step(
     settings: Training, sizes: DiTSizes, state: TrainState, mesh: Mesh
 ) -> Callable[..., tuple[TrainState, Report]]:
-    """`train_step` compiled as one program for all steps; the input state is donated.
+    """`train_step` compiled as one program for all steps; the input state is donated. Runs with the same settings share it.
 
     Args:
         settings: Static, like `sizes`.
@@ -91,7 +91,15 @@ def compile_step(
             the compiler would choose equivalent but differently spelled ones, and the second step would be compiled again.
         mesh: The report is replicated on all of its devices.
     """
-    out_shardings = shardings(state), NamedSharding(mesh, P())
+    leaves, structure = jax.tree.flatten(shardings(state))
+    return _compile_step(settings, sizes, tuple(leaves), structure, mesh)
+
+
+@cache
+def _compile_step(
+    settings: Training, sizes: DiTSizes, leaves: tuple[NamedSharding, ...], structure: PyTreeDef, mesh: Mesh
+) -> Callable[..., tuple[TrainState, Report]]:
+    out_shardings = jax.tree.unflatten(structure, leaves), NamedSharding(mesh, P())
     return jax.jit(partial(train_step, settings, sizes), donate_argnums=0, out_shardings=out_shardings)
 
 

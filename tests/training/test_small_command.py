@@ -16,6 +16,22 @@ def test_processes_that_draw_import_the_commands_without_jax():
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--steps 0", "0: must be positive"),
+        ("--steps x", "x: must be a whole number"),
+        ("--seed -1", "-1: must not be negative"),
+    ],
+)
+@pytest.mark.parametrize("name", TRAINERS)
+def test_numbers_that_cannot_be_are_refused(name, flags, said, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"itjax.training.{name}.__main__").main(["--out", str(tmp_path / "run"), *flags.split()])
+    assert ended.value.code == 2 and not (tmp_path / "run").exists()
+    assert capsys.readouterr().err.endswith(f"argument {flags.split()[0]}: {said}\n")
+
+
 @pytest.mark.parametrize("name", TRAINERS)
 def test_every_trainer_has_the_shared_flags(name, capsys):
     with pytest.raises(SystemExit):

@@ -19,7 +19,6 @@ from itjax.training.reporter import step_settings
 
 SIZES = tiny_dataset.PRESET.networks.dit
 NULL = jnp.zeros((SIZES.text_len, SIZES.text_dim))
-TRUE = jnp.asarray(True)
 PARTS = ("audio", "lora", "full")
 QUICK = Optimizer(learning_rate=1e-2, warmup_steps=5, ema=0.9)
 
@@ -80,15 +79,22 @@ def equal_bits(tree, other):
     return {path: np.asarray(ours[path]).tobytes() == np.asarray(theirs[path]).tobytes() for path in ours}
 
 
+def test_runs_of_the_same_settings_share_a_program(begun, mesh):
+    asked, now, _ = begun("audio")
+    compiled = lambda settings: step.compile_step(step_settings(settings), SIZES, now, mesh)
+    assert compiled(asked) is compiled(replace(asked, run="another folder")) is not compiled(replace(asked, seed=1))
+
+
 @pytest.mark.parametrize(("parts", "factor"), [("audio", 0.6), ("lora", 0.8), ("full", 0.4)])
 def test_the_loss_of_a_fixed_batch_falls(begun, parts, factor):
     """To the stated share of its first value in 15 steps of rate 1e-2: to 0.41, 0.60 and 0.21 where it was measured."""
     asked, now, frozen = begun(parts)
     batch, run = random_batch([1, 3, 1, 3]), step_of(asked)
     before = jax.tree.map(np.array, frozen)
-    losses = []
+    losses, good = [], jnp.asarray(True)
     for _ in range(15):
-        now, report = run(now, TRUE, frozen, batch, NULL)
+        now, report = run(now, good, frozen, batch, NULL)
+        good = report.good
         losses.append(float(report.loss))
     print(parts, losses[-1] / losses[0])
     assert losses[-1] < factor * losses[0], (losses[0], losses[-1])
@@ -131,7 +137,7 @@ def test_a_step_is_adamw_with_warm_up_clipping_and_an_average(begun):
         gradient = {path: np.asarray(leaf, np.float64) for path, leaf in flat(slope(now.trainable)).items()}
         norm = np.sqrt(sum(np.square(leaf).sum() for leaf in gradient.values()))
         assert norm > optimizer.clip_norm  # else nothing of clipping is seen
-        now, report = run(now, TRUE, frozen, batch, NULL)
+        now, report = run(now, jnp.asarray(True), frozen, batch, NULL)
         rate = 1e-2 * min(1, number / 4)
         assert float(report.gradient_norm) == pytest.approx(norm, rel=1e-4)
         assert float(report.learning_rate) == pytest.approx(rate, rel=1e-6)
@@ -152,8 +158,8 @@ def test_a_step_is_adamw_with_warm_up_clipping_and_an_average(begun):
 def test_accumulation_changes_nothing(begun):
     asked, now, frozen = begun("audio")
     batch = random_batch([1, 3, 1, 3])
-    alone, plain = step_of(asked)(now, TRUE, frozen, batch, NULL)
-    after, report = step_of(replace(asked, accumulation=2))(now, TRUE, frozen, batch, NULL)
+    alone, plain = step_of(asked)(now, jnp.asarray(True), frozen, batch, NULL)
+    after, report = step_of(replace(asked, accumulation=2))(now, jnp.asarray(True), frozen, batch, NULL)
     np.testing.assert_allclose(report.losses, plain.losses, rtol=1e-5)
     np.testing.assert_array_equal(report.times, plain.times)
     assert float(report.gradient_norm) == pytest.approx(float(plain.gradient_norm), rel=1e-5)
@@ -212,7 +218,7 @@ def test_matrix_products_are_in_the_compute_type(begun):
     frozen = jax.tree.map(lambda x: x.astype(jnp.bfloat16), frozen)
     batch = random_batch([1, 3])
     program, (after, _) = jax.make_jaxpr(partial(step.train_step, asked, SIZES), return_shape=True)(
-        now, TRUE, frozen, batch, NULL
+        now, jnp.asarray(True), frozen, batch, NULL
     )
     assert str(program).count("bf16") > 100
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((after.trainable, after.ema)))

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from itjax.errors import UserError
+from itjax.flag_types import not_negative, positive
 from itjax.media.containers import FRAME_RATE
 from itjax.terminal import Terminal, run_command
 
@@ -30,6 +31,7 @@ def make_dataset(args: argparse.Namespace) -> None:
         UserError: If a flag or the checkpoint is invalid.
     """
     # here: the processes that draw import this module, too, and do without JAX
+    import jax
     import jax.numpy as jnp
 
     from itjax.parallel.sharding import make_mesh
@@ -49,7 +51,9 @@ def make_dataset(args: argparse.Namespace) -> None:
     if frames < layout.frame_num:
         raise UserError(f"--seconds {args.seconds:g}: shorter than a chunk of --frame_num {layout.frame_num}")
     dtype = jnp.dtype(default_dtype())
-    settings = Settings(layout, args.size, Limits(frames, frames), args.batch, round(args.shard_mb * 1e6), dtype)
+    # a clip's chunks and references are encoded in batches of their own, and a CPU pays for the padding of the last ones
+    batch = args.batch or (1 if jax.default_backend() == "cpu" else 8)
+    settings = Settings(layout, args.size, Limits(frames, frames), batch, round(args.shard_mb * 1e6), dtype)
     counts = {1: args.clips, 2: args.two_person_clips}
     chosen = drawn_clips(sizes[args.size].table, args.seed, args.seconds, counts)
     if not chosen:
@@ -65,7 +69,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         program, description=description, epilog=more, formatter_class=argparse.RawTextHelpFormatter
     )
     number = lambda flag, default, text: parser.add_argument(
-        flag, type=_count, default=default, metavar="N", help=f"{text} (default %(default)s)"
+        flag, type=not_negative, default=default, metavar="N", help=f"{text} (default %(default)s)"
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder of the dataset")
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="folder with the encoders' weights")
@@ -77,15 +81,11 @@ def _parser(program: str) -> argparse.ArgumentParser:
     number("--frame_num", 81, "frames per chunk, 4n+1")
     number("--chunk_stride", 40, "frames between the starts of chunks")
     number("--reference_stride", 20, "frames between references")
-    number("--batch", 8, "chunks encoded at once on each device")
+    parser.add_argument(
+        "--batch", type=positive, metavar="N", help="chunks encoded at once on each device (default 8, on CPU 1)"
+    )
     parser.add_argument("--shard_mb", type=float, default=256.0, metavar="MB", help="largest size of a shard")
     return parser
-
-
-def _count(text: str) -> int:
-    if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError("must be at least 0")
-    return value
 
 
 if __name__ == "__main__":

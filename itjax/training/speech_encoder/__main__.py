@@ -10,6 +10,7 @@ training.
 import argparse
 import sys
 
+from itjax.flag_types import positive
 from itjax.terminal import Terminal
 from itjax.training import small_command
 from itjax.training.speech_encoder.settings import SpeechTraining
@@ -40,10 +41,8 @@ def start(args: argparse.Namespace) -> int:
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = small_command.parser(program, __doc__)
     default = SpeechTraining()
-    parser.add_argument("--steps", type=int, default=default.steps, metavar="N", help="steps in total (default %(default)s)")
-    parser.add_argument(
-        "--batch", type=int, default=default.batch, metavar="N", help="examples per step (default %(default)s)"
-    )
+    for flag, value, text in (("--steps", default.steps, "steps in total"), ("--batch", default.batch, "examples per step")):
+        parser.add_argument(flag, type=positive, default=value, metavar="N", help=f"{text} (default %(default)s)")
     return parser
 
 

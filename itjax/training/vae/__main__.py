@@ -12,6 +12,7 @@ import sys
 from typing import cast, get_args
 
 from itjax.config import VaeSizes
+from itjax.flag_types import positive
 from itjax.terminal import Terminal
 from itjax.training import small_command
 from itjax.training.vae.recipe import DType, Recipe
@@ -52,11 +53,11 @@ def _parser(program: str) -> argparse.ArgumentParser:
     add = lambda name, kind, default, text, **more: parser.add_argument(
         name, type=kind, default=default, help=f"{text} (default {default})", **more
     )
-    add("--steps", _positive, 6000, "steps in total", metavar="N")
+    add("--steps", positive, 6000, "steps in total", metavar="N")
     add("--image_steps", int, Recipe.image_steps, "the first of them, on single pictures", metavar="N")
-    add("--images", _positive, Recipe.images, "pictures per step", metavar="N")
-    add("--clips", _positive, Recipe.clips, "clips per step after that", metavar="N")
-    add("--clip_frames", _positive, Recipe.clip_frames, "frames of each clip, 4n+1", metavar="N")
+    add("--images", positive, Recipe.images, "pictures per step", metavar="N")
+    add("--clips", positive, Recipe.clips, "clips per step after that", metavar="N")
+    add("--clip_frames", positive, Recipe.clip_frames, "frames of each clip, 4n+1", metavar="N")
     add("--learning_rate", float, Recipe.learning_rate, "of pictures, and highest of clips", metavar="RATE")
     parser.add_argument(
         "--dtype", choices=get_args(DType), help="of convolutions in training (default: bfloat16, on CPU float32)"
@@ -64,13 +65,6 @@ def _parser(program: str) -> argparse.ArgumentParser:
     add("--size", int, 64, "height and width", metavar="PIXELS")
     add("--dim", int, 8, "channels of the first level, at least 8")
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 if __name__ == "__main__":
