@@ -66,7 +66,10 @@ def draw(args: argparse.Namespace) -> None:
 def _check_same(path: Path, num_frames: int, size: list[int], persons: int) -> None:
     """Refuses to keep a clip of other flags: the folder would hold other clips than the command asks for."""
     content = read_json(path)
-    was = content.get("num_frames"), content.get("size"), len(content.get("people", ()))
+    people = content.get("people") if isinstance(content, dict) else None
+    if not isinstance(people, list):
+        raise UserError(f"{path}: it is not the ground truth of a clip. Give another folder, or remove it.")
+    was = content.get("num_frames"), content.get("size"), len(people)
     if was != (num_frames, size, persons):
         raise UserError(
             f"{path}: this clip was drawn with another --seconds, --size or --persons. Give another folder, or remove it."

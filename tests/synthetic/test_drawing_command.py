@@ -85,6 +85,14 @@ def test_clips_of_other_flags_are_not_kept_in_silence(tmp_path, capsys, other):
     assert "drawn0000-00000.json: this clip was drawn with another" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", ["[]", "3", "{}", '{"people": 1}'])
+def test_what_is_no_ground_truth_is_refused(tmp_path, capsys, content):
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / "drawn0000-00000.json").write_text(content)
+    assert main([str(tmp_path), *FLAGS]) == 2
+    assert "drawn0000-00000.json: it is not the ground truth of a clip" in capsys.readouterr().err
+
+
 def test_a_full_disk_is_told(tmp_path, capsys, disk_of):
     with disk_of(2000):
         assert main([str(tmp_path), *FLAGS]) == 3
