@@ -21,6 +21,7 @@ COLORS = {
     "red": (190, 60, 58), "orange": (224, 140, 62), "yellow": (228, 200, 92), "green": (86, 150, 94), "blue": (72, 112, 184),
     "purple": (126, 88, 164), "white": (228, 228, 224), "grey": (138, 142, 148),
 }  # fmt: skip
+WALLS = {name: darken(mix(color, (128, 128, 124), 0.25), -0.25) for name, color in COLORS.items()}
 COLLARS = {"round": "top", "shirt": "shirt", "jacket": "jacket"}
 
 
@@ -92,5 +93,5 @@ def near(rng: np.random.Generator, color: Color, spread: float) -> Color:
 
 def wall_color(rng: np.random.Generator) -> tuple[str, Color]:
     """A light colour for a wall, and its name."""
-    name = list(COLORS)[rng.integers(len(COLORS))]
-    return name, near(rng, darken(mix(COLORS[name], (128, 128, 124), 0.25), -0.25), 6.0)
+    name = list(WALLS)[rng.integers(len(WALLS))]
+    return name, near(rng, WALLS[name], 6.0)

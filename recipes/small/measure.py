@@ -23,14 +23,19 @@ from itjax.commands import infer
 from itjax.demo.draw import HEARD
 from itjax.evaluation import report
 from itjax.evaluation.video import Job, VideoMetrics, measure
+from itjax.evaluation.videos import FrameReader
 from itjax.media.containers import SAMPLE_RATE
 from itjax.media.video_file import write_video
 from itjax.synthetic import clip as clips
+from itjax.synthetic.people import HAIRS, WALLS
 from itjax.synthetic.source import person_boxes
 
 INFER = Path(__file__).parents[2] / "infer.py"
 SEED, SIDE = 2026, 64
-SETS = {"portrait": (12, 4.0, 1), "dubbed": (12, 4.0, 1), "two": (8, 6.0, 2), "minute": (3, 60.0, 1)}  # clips, s, persons
+SETS = {  # clips, seconds, persons
+    "portrait": (12, 4.0, 1), "dubbed": (12, 4.0, 1), "two": (8, 6.0, 2), "minute": (3, 60.0, 1), "prompt": (12, 4.0, 1),
+}  # fmt: skip
+SAME_COLOR = 30  # levels (Euclidean, RGB): pixels of a picture that show a part of that colour
 
 
 def main() -> int:
@@ -50,6 +55,8 @@ def main() -> int:
         figures[name] = {key: [x.mean, x.low, x.high, x.clips] for key, x in report.estimates(measured).items()}
         if name == "portrait":
             figures["another sound"] = [mean_sync(against_another(folder))]
+        if name == "prompt":
+            figures["prompts against the picture"] = obeyed(folder)
         print(f"\n## {name}\n\n{tables[name]}", flush=True)
     if "portrait" in args.sets:
         figures["cold start, 10 s of video"] = cold_start(args.out, weights)
@@ -77,8 +84,10 @@ def draw(folder: Path, name: str) -> None:
         for person, said in enumerate(clip.spoken):
             soundfile.write(folder / "sound" / f"{stem}.{person + 1}.wav", said.speech.samples, SAMPLE_RATE)
         heads = np.array([[places[person].head_box for places in seen] for person in range(persons)])
-        boxes = person_boxes(heads, SIDE, width)
-        (folder / "source" / f"{stem}.json").write_text(json.dumps({"prompt": clip.scene.prompt, "boxes": boxes}))
+        known = {"prompt": clip.scene.prompt, "boxes": person_boxes(heads, SIDE, width)}
+        if name == "prompt":
+            known |= contradiction(clip)
+        (folder / "source" / f"{stem}.json").write_text(json.dumps(known))
     for number, truth in enumerate(truths):
         other = truths[(number + 1) % count]["people"][0]
         heard = [truth["people"][0] | {key: other[key] for key in HEARD}, *truth["people"][1:]]
@@ -86,6 +95,37 @@ def draw(folder: Path, name: str) -> None:
         of_made, of_another = (swapped, truth) if name == "dubbed" else (truth, swapped)
         (folder / "truth" / f"{name}{number:02d}.json").write_text(json.dumps(of_made))
         (folder / "another" / f"{name}{number:02d}.json").write_text(json.dumps(of_another))
+
+
+def contradiction(clip: clips.Clip) -> dict:
+    """A prompt with other colours of hair and wall than the picture has; per part the picture's colour and the prompt's."""
+    who, wall = clip.scene.people[0].identity, clip.scene.wall
+    prompt, parts = clip.scene.prompt, {}
+    hair = next((color for color in HAIRS if f" {color} hair" in prompt), None)
+    for part, own, named, colors, words in (
+        ("hair", who.hair, hair, HAIRS, "{} hair"), ("wall", wall.color, wall.name, WALLS, "{} wall"),
+    ):  # fmt: skip
+        if named is None:  # nobody sees the colour of no hair
+            continue
+        other = max(colors, key=lambda color: np.linalg.norm(np.subtract(colors[color], own)))
+        prompt = prompt.replace(words.format(named), words.format(other))
+        parts[part] = [own, colors[other]]
+    return {"prompt": prompt, "parts": parts}
+
+
+def obeyed(folder: Path) -> dict[str, list[int]]:
+    """Per part: in how many of how many videos its pixels end with the prompt's colour rather than the picture's."""
+    counts: dict[str, list[int]] = {}
+    for path in sorted((folder / "made").glob("*.mp4")):
+        picture = np.asarray(Image.open(folder / "source" / f"{path.stem}.png").convert("RGB"), float)
+        last = FrameReader(path).read(200)[-1].astype(float)
+        for part, (own, other) in json.loads((folder / "source" / f"{path.stem}.json").read_text())["parts"].items():
+            shown = np.linalg.norm(picture - own, axis=-1) < SAME_COLOR
+            away = [np.linalg.norm(last[shown].mean(0) - color) for color in (own, other)]
+            count = counts.setdefault(part, [0, 0])
+            count[0] += int(away[1] < away[0])
+            count[1] += 1
+    return counts
 
 
 def make(folder: Path, name: str, weights: list[str]) -> None:
