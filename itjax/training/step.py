@@ -1,7 +1,7 @@
 """One training step: accumulated gradients, clipping, AdamW, weight average. Pure functions of arrays."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -95,7 +95,7 @@ def compile_step(
     return _compile_step(settings, sizes, tuple(leaves), structure, mesh)
 
 
-@cache
+@lru_cache(maxsize=1)  # as in the other trainers: nobody trains with two settings in turn
 def _compile_step(
     settings: Training, sizes: DiTSizes, leaves: tuple[NamedSharding, ...], structure: PyTreeDef, mesh: Mesh
 ) -> Callable[..., tuple[TrainState, Report]]:

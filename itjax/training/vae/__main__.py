@@ -12,7 +12,7 @@ import sys
 from typing import cast, get_args
 
 from itjax.config import VaeSizes
-from itjax.flag_types import positive
+from itjax.flag_types import not_negative, positive
 from itjax.terminal import Terminal
 from itjax.training import small_command
 from itjax.training.vae.recipe import DType, Recipe
@@ -54,7 +54,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         name, type=kind, default=default, help=f"{text} (default {default})", **more
     )
     add("--steps", positive, 6000, "steps in total", metavar="N")
-    add("--image_steps", int, Recipe.image_steps, "the first of them, on single pictures", metavar="N")
+    add("--image_steps", not_negative, Recipe.image_steps, "the first of them, on single pictures", metavar="N")
     add("--images", positive, Recipe.images, "pictures per step", metavar="N")
     add("--clips", positive, Recipe.clips, "clips per step after that", metavar="N")
     add("--clip_frames", positive, Recipe.clip_frames, "frames of each clip, 4n+1", metavar="N")
