@@ -16,20 +16,18 @@ def test_processes_that_draw_import_the_commands_without_jax():
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        ("--steps 0", "0: must be positive"),
-        ("--steps x", "x: must be a whole number"),
-        ("--seed -1", "-1: must not be negative"),
-    ],
-)
+@pytest.mark.parametrize("flags", ["--steps 0", "--steps x", "--seed -1"])
 @pytest.mark.parametrize("name", TRAINERS)
-def test_numbers_that_cannot_be_are_refused(name, flags, said, tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        importlib.import_module(f"itjax.training.{name}.__main__").main(["--out", str(tmp_path / "run"), *flags.split()])
-    assert ended.value.code == 2 and not (tmp_path / "run").exists()
-    assert capsys.readouterr().err.endswith(f"argument {flags.split()[0]}: {said}\n")
+def test_numbers_that_cannot_be_are_refused(name, flags, tmp_path, capsys):
+    """By the parser or by the settings: in a line that names the flag and the value."""
+    command = importlib.import_module(f"itjax.training.{name}.__main__")
+    try:
+        status = command.main(["--out", str(tmp_path / "run"), *flags.split()])
+    except SystemExit as ended:
+        status = ended.code
+    assert status == 2 and not (tmp_path / "run").exists()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert all(part in last for part in flags.split())
 
 
 @pytest.mark.parametrize("name", TRAINERS)

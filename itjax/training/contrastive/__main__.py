@@ -9,7 +9,6 @@ OUT/result holds the weights, the tokenizer, and card.json with the figures on p
 import argparse
 import sys
 
-from itjax.flag_types import positive
 from itjax.terminal import Terminal
 from itjax.training import small_command
 from itjax.training.contrastive.settings import ContrastiveTraining
@@ -40,7 +39,7 @@ def start(args: argparse.Namespace) -> int:
 
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = small_command.parser(program, __doc__)
-    parser.add_argument("--steps", type=positive, default=2000, metavar="N", help="steps in total (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=2000, metavar="N", help="steps in total (default %(default)s)")
     return parser
 
 

@@ -10,7 +10,6 @@ training.
 import argparse
 import sys
 
-from itjax.flag_types import positive
 from itjax.terminal import Terminal
 from itjax.training import small_command
 from itjax.training.speech_encoder.settings import SpeechTraining
@@ -42,7 +41,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser = small_command.parser(program, __doc__)
     default = SpeechTraining()
     for flag, value, text in (("--steps", default.steps, "steps in total"), ("--batch", default.batch, "examples per step")):
-        parser.add_argument(flag, type=positive, default=value, metavar="N", help=f"{text} (default %(default)s)")
+        parser.add_argument(flag, type=int, default=value, metavar="N", help=f"{text} (default %(default)s)")
     return parser
 
 
