@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from itjax.config import Apg, Networks, PictureSize, Preset, Sampler, SizeTable
 from itjax.errors import SettingError
@@ -10,6 +10,7 @@ from itjax.errors import SettingError
 MAX_SIZE = 2**20  # of any size; the largest published one is the vocabulary, 256384
 MAX_SIZES = {"layers": 1000, "num_layers": 1000, "num_res_blocks": 100, "image": 4096, "text_len": 8192}  # of these fields
 MAX_ITEMS = 16  # of a list of sizes
+Sizes = TypeVar("Sizes")  # a dataclass of itjax.config
 PICTURE_MULTIPLE = 16  # picture sizes are whole tokens: 8 pixels per latent, 2 latents per token
 
 
@@ -27,6 +28,15 @@ def preset_from_json(content: Any) -> Preset:
     _check_relations(networks)
     pictures = {size: _picture_size(value, f"sizes.{size}") for size, value in sizes.items()}
     return Preset(name, networks, pictures, _settings(Sampler, content.get("sampler", {}), "sampler"))
+
+
+def sizes_from_json(kind: type[Sizes], content: Any, key: str) -> Sizes:
+    """The sizes of one network, of the class `kind`; `key` names them in messages.
+
+    Raises:
+        ValueError: If they are none; the message names the key and the value.
+    """
+    return cast(Sizes, _read(kind, content, key))
 
 
 def _check(condition: bool, key: str, value: Any, expected: str) -> None:

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +24,13 @@ from itjax.preset_json import preset_from_json
 from itjax.progress import SILENT, Progress
 from itjax.training import dit_start
 from itjax.training.contrastive.tokenizer import drawn_tokenizer
+from itjax.training.stored import checkpoint_in, sizes_in
 from itjax.training.vae.start import initial_parameters
 from itjax.weights import store
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.official import TOKENIZER
 from itjax.weights.specs import network_specs
 
-PLACES = ("", "export/checkpoint", "result/weights", "checkpoint", "weights")  # of a checkpoint in a run's folder
 TOKENIZER_FILE = f"{TOKENIZER}/tokenizer.json"
 
 
@@ -68,27 +67,6 @@ def assemble(
     return preset
 
 
-def checkpoint_in(folder: Path, network: str) -> Path:
-    """The checkpoint with `network` in the folder of a run.
-
-    Raises:
-        UserError: If there is none.
-    """
-    for place in PLACES:
-        found = Path(folder) / place
-        if (found / store.SIZES_FILE).is_file() and network in _sizes_in(found):
-            return found
-    raise UserError(f"{folder}: no checkpoint of the network {network} is in this folder; give the folder of a finished run")
-
-
-def _sizes_in(checkpoint: Path) -> dict[str, Any]:
-    """{network: sizes} of the networks in a checkpoint, which may have those of some networks only."""
-    metadata = store.read_metadata(checkpoint)
-    sizes = metadata.get("networks", metadata)
-    branches = {path.split("/")[0] for path in store.open_checkpoint(checkpoint).names()}
-    return {name: value for name, value in sizes.items() if name in branches}
-
-
 def with_sizes(preset: Preset, folders: Mapping[str, Path]) -> Preset:
     """The preset with the sizes of the networks in these checkpoints.
 
@@ -96,7 +74,7 @@ def with_sizes(preset: Preset, folders: Mapping[str, Path]) -> Preset:
         UserError: If they do not fit each other.
     """
     content = json.loads(json.dumps(to_json(preset)))
-    content["networks"] |= {network: _sizes_in(folder)[network] for network, folder in folders.items()}
+    content["networks"] |= {network: sizes_in(folder)[network] for network, folder in folders.items()}
     try:
         found = preset_from_json(content)
     except ValueError as error:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from itjax.flag_types import not_negative
+from itjax.flag_types import whole
 from itjax.terminal import run_command
 
 
@@ -21,7 +21,7 @@ def parser(program: str, doc: str | None) -> argparse.ArgumentParser:
         metavar="M",
         help="end after so many minutes; the same command continues (default: no limit)",
     )
-    made.add_argument("--seed", type=not_negative, default=0, help="random seed (default %(default)s)")
+    made.add_argument("--seed", type=whole, default=0, help="random seed (default %(default)s)")
     return made
 
 

@@ -10,12 +10,14 @@ mkdir -p "$out"
 if python -c 'import sys, jax; sys.exit(jax.default_backend() == "cpu")'; then
   speech="--steps 4000 --batch 32"
   vae="--steps 3400 --image_steps 700 --images 64 --clips 16 --clip_frames 17 --dtype float32"
+  refined="--steps 1000 --clips 16 --clip_frames 17 --dtype float32"
   encoders="--steps 1500"
   dit="--batch ${BATCH:-32} --dtype bfloat16"
   clips=${CLIPS:-2000} pairs=${PAIRS:-300} steps=${STEPS:-20000}
 else
   speech="--steps 2500 --batch 16"
   vae="--steps 6000 --image_steps 600"
+  refined="--steps 480"
   encoders="--steps 400"
   dit="--batch ${BATCH:-4} --dtype float32"
   clips=${CLIPS:-300} pairs=${PAIRS:-40} steps=${STEPS:-4000}
@@ -24,8 +26,9 @@ fi
 {
   python -m itjax.training.speech_encoder --out "$out/speech" $speech
   python -m itjax.training.vae --out "$out/vae" --dim 12 $vae
+  python -m itjax.training.vae --out "$out/refined" --start "$out/vae" --seed 1 $refined
   python -m itjax.training.contrastive --out "$out/encoders" $encoders
-  [ -d "$out/initial" ] || python -m itjax.commands.assemble --speech_encoder "$out/speech" --vae "$out/vae" \
+  [ -d "$out/initial" ] || python -m itjax.commands.assemble --speech_encoder "$out/speech" --vae "$out/refined" \
     --encoders "$out/encoders" --output "$out/initial"
   python -m itjax.preparation.drawn "$out/data" --checkpoint "$out/initial" --clips "$clips" --two_person_clips "$pairs" \
     --seconds 8

@@ -15,6 +15,7 @@ from itjax.config import Sampler, to_json
 from itjax.configs.tiny import PRESET
 from itjax.errors import UserError
 from itjax.pipeline.request import Request
+from itjax.training.assembly import lazy
 from itjax.weights import store
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.official import TOKENIZER, tokenizer_folder
@@ -55,6 +56,27 @@ def test_packing_keeps_all_values_in_few_files(assembled, packed):
         np.testing.assert_array_equal(after[path].read(()), tensor.read(()).astype(ml_dtypes.bfloat16), err_msg=path)
     assert len([path for path in packed.rglob("*") if path.is_file()]) < 50 < len(before)
     assert (packed / "MODEL_CARD.md").read_text() == "# A card\n"
+
+
+def test_the_vae_of_another_run_is_packed_in_its_place(assembled, tmp_path, capsys):
+    branch = lambda folder: {path: t for path, t in store.open_checkpoint(folder).tensors.items() if path.startswith("vae/")}
+    doubled = {path: tensor.read(()) * 2 for path, tensor in branch(assembled).items()}
+    run, sizes = tmp_path / "run", to_json(NAMED)["networks"]["vae"]
+    run.mkdir()
+    write = lambda values, folder: store.save(
+        folder, unflatten_dict({path: lazy(value) for path, value in values.items()}, sep="/"), {"vae": sizes}
+    )
+    (run / "result").mkdir()
+    write(doubled, run / "result" / "weights")
+    assert pack.main([str(assembled), "--vae", str(run), "--output", str(tmp_path / "packed")]) == 0
+    tensors = store.open_checkpoint(tmp_path / "packed").tensors
+    assert tensors.keys() == store.open_checkpoint(assembled).tensors.keys()
+    for path, value in doubled.items():
+        np.testing.assert_array_equal(tensors[path].read(()), value.astype(ml_dtypes.bfloat16), err_msg=path)
+    longer = {path: np.concatenate([value, value]) for path, value in doubled.items()}
+    write(longer, tmp_path / "longer")
+    assert pack.main([str(assembled), "--vae", str(tmp_path / "longer"), "--output", str(tmp_path / "no")]) == 2
+    assert "networks of other sizes" in capsys.readouterr().err and not (tmp_path / "no").exists()
 
 
 def test_a_packed_folder_is_a_checkpoint_like_any_other(assembled, packed):

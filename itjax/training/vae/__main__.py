@@ -5,19 +5,28 @@
 A run that was interrupted continues with the same command. OUT/metrics.jsonl holds losses and figures; after the last step,
 OUT/result holds the weights, card.json with the figures on people kept out of training, and a picture of originals above
 reconstructions.
+
+With --start a trained VAE is refined: what it has decoded changes less when encoded and decoded again, as the streaming
+loop does with the context of each chunk. Its latents stay the same, so that a DiT which was trained on them stays right:
+
+    python -m itjax.training.vae --out runs/refined --start runs/vae --seed 1
 """
 
 import argparse
 import sys
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import cast, get_args
 
 from itjax.config import VaeSizes
-from itjax.flag_types import not_negative, positive
+from itjax.errors import UserError
+from itjax.flag_types import positive, whole
 from itjax.terminal import Terminal
 from itjax.training import small_command
-from itjax.training.vae.recipe import DType, Recipe
+from itjax.training.vae.recipe import RECIPE, REFINEMENT, DType, Recipe
 
 MEASURE_EVERY = 1000  # steps
+DIM = 8
 
 
 def main(arguments: list[str] | None = None, program: str = "python -m itjax.training.vae") -> int:
@@ -36,34 +45,46 @@ def start(args: argparse.Namespace) -> int:
     from itjax.pipeline.process import default_dtype, keep_compiled_programs
     from itjax.training.run import STATUS
     from itjax.training.small_loop import Plan
+    from itjax.training.vae.start import stored_parameters
     from itjax.training.vae.train import Training, train
 
     keep_compiled_programs()
     dtype: DType = args.dtype or cast(DType, default_dtype())
-    recipe = Recipe(
-        args.steps, min(args.image_steps, args.steps), args.images, args.clips, args.clip_frames,
-        learning_rate=args.learning_rate, dtype=dtype,
-    )  # fmt: skip
-    training = Training(recipe, VaeSizes(dim=args.dim, num_res_blocks=1), args.size, args.seed)
-    return STATUS[train(training, Plan(args.out, args.steps, args.minutes, measure_every=MEASURE_EVERY), Terminal())]
+    given = {field.name: value for field in fields(Recipe) if (value := getattr(args, field.name, None)) is not None}
+    recipe = replace(REFINEMENT if args.start else RECIPE, **given | {"dtype": dtype})
+    recipe = replace(recipe, image_steps=min(recipe.image_steps, recipe.steps))
+    if args.start and args.dim is not None:
+        raise UserError("--dim: the network of --start has its own: leave it out")
+    known = stored_parameters(args.start) if args.start else None
+    sizes = known.sizes if known else VaeSizes(dim=DIM if args.dim is None else args.dim, num_res_blocks=1)
+    training = Training(recipe, sizes, args.size, args.seed, known.identity if known else None)
+    plan = Plan(args.out, recipe.steps, args.minutes, measure_every=MEASURE_EVERY)
+    return STATUS[train(training, plan, Terminal(), known.parameters if known else None)]
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = small_command.parser(program, __doc__)
-    add = lambda name, kind, default, text, **more: parser.add_argument(
-        name, type=kind, default=default, help=f"{text} (default {default})", **more
+    numbers = (
+        ("steps", positive, "steps in total"),
+        ("image_steps", whole, "the first of them, on single pictures"),
+        ("images", positive, "pictures per step"),
+        ("clips", positive, "clips per step after that"),
+        ("clip_frames", positive, "frames of each clip, 4n+1"),
+        ("learning_rate", float, "of pictures, and highest of clips"),
     )
-    add("--steps", positive, 6000, "steps in total", metavar="N")
-    add("--image_steps", not_negative, Recipe.image_steps, "the first of them, on single pictures", metavar="N")
-    add("--images", positive, Recipe.images, "pictures per step", metavar="N")
-    add("--clips", positive, Recipe.clips, "clips per step after that", metavar="N")
-    add("--clip_frames", positive, Recipe.clip_frames, "frames of each clip, 4n+1", metavar="N")
-    add("--learning_rate", float, Recipe.learning_rate, "of pictures, and highest of clips", metavar="RATE")
+    for name, kind, text in numbers:
+        usual, refining = getattr(RECIPE, name), getattr(REFINEMENT, name)
+        default = f"default {usual}" + (f", with --start {refining}" if refining != usual else "")
+        metavar = "RATE" if kind is float else "N"
+        parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=f"{text} ({default})")
     parser.add_argument(
         "--dtype", choices=get_args(DType), help="of convolutions in training (default: bfloat16, on CPU float32)"
     )
-    add("--size", int, 64, "height and width", metavar="PIXELS")
-    add("--dim", int, 8, "channels of the first level, at least 8")
+    parser.add_argument("--size", type=whole, default=64, metavar="N", help="height and width in pixels (default 64)")
+    parser.add_argument("--dim", type=whole, metavar="N", help=f"channels of the first level, at least 8 (default {DIM})")
+    parser.add_argument(
+        "--start", type=Path, metavar="DIR", help="refine the VAE of this run, or of a checkpoint, and keep its latents"
+    )
     return parser
 
 

@@ -65,12 +65,13 @@ def region(mouths: Float[Array, "B F 4"], height: int, width: int) -> Bool[Array
 
 
 def reconstruction_loss(
-    made: Float[Array, "B F H W 3"], true: Float[Array, "B F H W 3"], weights: Float[Array, "B F H W"]
-) -> Float[Array, ""]:
-    """Σ w·(ρ(x̂ - x) + GRADIENT·|∇x̂ - ∇x|) / Σ w."""
+    made: Float[Array, "B F H W 3"], true: Float[Array, "B F H W 3"], weights: Float[Array, "B F H W"],
+    visible: float = VISIBLE,
+) -> Float[Array, ""]:  # fmt: skip
+    """Σ w·(ρ(x̂ - x) + GRADIENT·|∇x̂ - ∇x|) / Σ w. ρ squares errors that are smaller than `visible`."""
     error = made - true
-    visible = (jnp.sqrt(error**2 + VISIBLE**2) - VISIBLE).mean(-1)
-    total = jnp.sum(weights * visible)
+    penalty = (jnp.sqrt(error**2 + visible**2) - visible).mean(-1)
+    total = jnp.sum(weights * penalty)
     for axis in (2, 3):
         # between two pixels the weight of the second one
         edges = jnp.abs(jnp.diff(error, axis=axis)).mean(-1)
@@ -93,31 +94,45 @@ def loss(
     log_variance = jnp.clip(log_variance, -20, 5)
     z = mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape)
     made = decode_whole(parameters, z, sizes, dtype)
-    inside = region(mouths, *video.shape[2:4])
-    reconstruction = reconstruction_loss(made, true, 1 + (mouth_weight - 1) * inside)
+    reconstruction, metrics = of_pictures(made, true, mouths, mouth_weight)
     kl = kl_divergence(mean, log_variance)
+    return reconstruction + KL * kl, metrics | {"kl": kl}
+
+
+def of_pictures(
+    made: Float[Array, "B F H W 3"], true: Float[Array, "B F H W 3"], mouths: Float[Array, "B F 4"],
+    mouth_weight: Float[Array, ""],
+) -> tuple[Float[Array, ""], dict[str, Array]]:  # fmt: skip
+    """The loss of decoded pictures with a weight of the mouths, and its metrics."""
+    inside = region(mouths, *true.shape[2:4])
+    reconstruction = reconstruction_loss(made, true, 1 + (mouth_weight - 1) * inside)
     squared = jnp.mean((jnp.clip(made, -1, 1) - true) ** 2, axis=-1)
     in_mouth = jnp.sum(squared * inside) / jnp.maximum(jnp.sum(inside), 1)
     decibels = lambda error: 10 * jnp.log10(4 / error)
-    metrics = {
+    return reconstruction, {
         "reconstruction": reconstruction,
-        "kl": kl,
         "psnr": decibels(squared.mean()),
         "mouth_psnr": decibels(in_mouth),
     }
-    return reconstruction + KL * kl, metrics
 
 
 @functools.cache
-def compile_step(sizes: VaeSizes, recipe: Recipe, seed: int) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
-    """A jitted step(state, video, mouths, mouth_weight) -> (state, metrics); the state's buffers are reused."""
+def compile_step(
+    sizes: VaeSizes, recipe: Recipe, seed: int, loss: Callable[..., tuple[Array, dict[str, Array]]]
+) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
+    """A jitted step(state, video, mouths, mouth_weight, *known) -> (state, metrics); the state's buffers are reused.
+
+    `loss`: that of this module, or one which takes what is `known` after the same arguments.
+    """
     transform = optimizer(recipe)
 
-    def step(state: TrainState, video: Array, mouths: Array, mouth_weight: Array) -> tuple[TrainState, dict[str, Array]]:
+    def step(
+        state: TrainState, video: Array, mouths: Array, mouth_weight: Array, *known: dict
+    ) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         value_and_grad = jax.value_and_grad(loss, has_aux=True)
         (value, metrics), gradient = value_and_grad(
-            state.trainable, video, mouths, key, sizes, mouth_weight, jnp.dtype(recipe.dtype)
+            state.trainable, video, mouths, key, sizes, mouth_weight, jnp.dtype(recipe.dtype), *known
         )
         updates, moments = transform.update(gradient, state.optimizer, state.trainable)
         trainable = optax.apply_updates(state.trainable, updates)

@@ -7,7 +7,8 @@ from single pictures holds for videos.
 """
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float
 
 from itjax.config import VaeSizes
+from itjax.errors import UserError
 from itjax.models.vae import abstract_parameters
+from itjax.preset_json import sizes_from_json
+from itjax.training.stored import checkpoint_in, sizes_in
+from itjax.weights import store
+from itjax.weights.identity import digest_of
 
 # The norms before the last convolutions divide by a position's length: the colours survive that because there are constants
 # beside them, and the SiLU because silu(c) - silu(-c) = c.
@@ -25,7 +31,31 @@ CONSTANT = 2.0
 LOG_VARIANCE = -6.0  # of the latents at first: hardly any noise
 FEATURES = 0.3  # scale of the initial random features beside the colours
 
+
+class Stored(NamedTuple):
+    """A trained VAE: float32 parameters {"encoder", "decoder"}, and what tells these weights from others."""
+
+    sizes: VaeSizes
+    parameters: dict
+    identity: str
+
+
 Kernel = Float[np.ndarray, "*taps i o"]
+
+
+def stored_parameters(folder: Path) -> Stored:
+    """Reads the VAE of a run of this trainer, or of a checkpoint.
+
+    Raises:
+        UserError: If there is none, or it is damaged.
+    """
+    checkpoint = checkpoint_in(folder, "vae")
+    try:
+        sizes = sizes_from_json(VaeSizes, sizes_in(checkpoint)["vae"], "vae")
+    except ValueError as error:
+        raise UserError(f"{checkpoint / store.SIZES_FILE}: {error}. {store.RECOVERY_HINT.capitalize()}.") from error
+    parameters = store.restore(checkpoint, {"vae": abstract_parameters(sizes)})["vae"]
+    return Stored(sizes, parameters, digest_of(checkpoint))
 
 
 def initial_parameters(sizes: VaeSizes, seed: int) -> dict:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 
 from itjax.config import VaeSizes
@@ -26,16 +26,21 @@ from itjax.synthetic.source import DrawnClips
 from itjax.training import curve
 from itjax.training.run import End
 from itjax.training.small_loop import Plan
-from itjax.training.vae import fold, frames, measure, objective, result, start, train
+from itjax.training.vae import __main__ as vae_training
+from itjax.training.vae import fold, frames, measure, objective, refine, result, start, train
 from itjax.training.vae.frames import DrawnFrames
 from itjax.training.vae.objective import reconstruction_loss
 from itjax.training.vae.recipe import Recipe
 from itjax.weights import mapping, store
+from itjax.weights.sources import preset_of
 from itjax.weights.tables.vae import table
 
 TINY = VaeSizes(dim=8, multipliers=(1, 2), num_res_blocks=1, time_downsample=(True,))
 RECIPE = Recipe(steps=5, image_steps=2, images=2, clips=1, clip_frames=5)
 SETTINGS = train.Training(RECIPE, TINY, size=32, seed=5)
+REFINED = replace(
+    SETTINGS, recipe=Recipe(steps=4, image_steps=0, clips=1, clip_frames=11, learning_rate=1e-4), start="known"
+)
 encode_whole = jax.jit(vae.encode_whole, static_argnums=2)
 decode_whole = jax.jit(vae.decode_whole, static_argnums=2)
 
@@ -218,7 +223,7 @@ def _weights(run):
 
 @pytest.mark.slow
 def test_steps_on_the_same_pictures_lower_the_loss(trained, thread):
-    step = objective.compile_step(TINY, RECIPE, SETTINGS.seed)
+    step = objective.compile_step(TINY, RECIPE, SETTINGS.seed, objective.loss)
     # bound to its device, as those of a run are: the same program
     state = jax.device_put(objective.initial_state(start.initial_parameters(TINY, 3), RECIPE), jax.devices()[0])
     losses = []
@@ -245,6 +250,31 @@ def test_a_training_leaves_weights_a_card_and_pictures(trained, thread, monkeypa
     assert train.train(SETTINGS, Plan(trained, RECIPE.steps), SILENT) is End.DONE  # nothing is left to do
 
 
+@pytest.mark.slow
+def test_a_refinement_keeps_latents_and_learns_to_keep_pictures(trained, thread, monkeypatch, tmp_path):
+    # latents that are far from standard: folding would show
+    known = fold.folded(unflatten_dict(_weights(trained), sep="/"), np.zeros(16), np.full(16, 10.0))
+    monkeypatch.setattr(train, "processes", lambda: nullcontext(thread))
+    plan = Plan(tmp_path / "refined", REFINED.recipe.steps, log_every=1)
+    assert train.train(REFINED, plan, SILENT, known) is End.DONE
+    refined = unflatten_dict(_weights(plan.out), sep="/")
+    batch = DrawnFrames(8, SETTINGS.size, thread).batch(0, 1, 11)
+    video = batch.video / np.float32(127.5) - 1
+    latents = [encode_whole(parameters, video, TINY)[0] for parameters in (known, refined)]
+    assert 0 < np.abs(latents[1] - latents[0]).mean() < 0.05 * np.std(latents[0])
+    card = json.loads((plan.out / "result" / result.CARD).read_text())
+    assert card["training"]["start"] == "known" and card["figures"]["again"] > 0
+    with pytest.raises(UserError, match="start: was known, now other"):
+        train.train(replace(REFINED, start="other"), plan, SILENT, known)
+    step = objective.compile_step(TINY, REFINED.recipe, REFINED.seed, refine.loss)  # the run's program
+    state = jax.device_put(objective.initial_state(jax.tree.map(jnp.copy, known), REFINED.recipe), jax.devices()[0])
+    metrics = []
+    for _ in range(12):
+        state, values = step(state, *batch, jnp.float32(25), known)
+        metrics.append(values)
+    assert metrics[-1]["again"] < 0.8 * metrics[0]["again"] and metrics[-1]["loss"] < metrics[0]["loss"]
+
+
 @pytest.mark.parametrize(
     ("flag", "wrong"),
     [
@@ -252,8 +282,24 @@ def test_a_training_leaves_weights_a_card_and_pictures(trained, thread, monkeypa
         ("--size 31", {"size": 31}),
         ("--clip_frames 6", {"recipe": replace(RECIPE, clip_frames=6)}),
         ("--learning_rate", {"recipe": replace(RECIPE, learning_rate=0.0)}),
+        ("--image_steps", {"recipe": replace(RECIPE, image_steps=-1)}),
+        ("--start.*--clip_frames 11 or more", {"start": "known", "recipe": replace(REFINED.recipe, clip_frames=9)}),
+        ("--start.*no --image_steps", {"start": "known", "recipe": replace(REFINED.recipe, image_steps=1)}),
     ],
 )
 def test_wrong_settings_are_refused(flag, wrong):
     with pytest.raises(UserError, match=flag):
         replace(SETTINGS, **wrong)
+
+
+def test_the_command_refines_the_vae_of_a_checkpoint(checkpoint, tmp_path, monkeypatch, capsys):
+    out, begun = ["--out", str(tmp_path / "run"), "--start"], []
+    monkeypatch.setattr(train, "train", lambda *given: begun.append(given) or End.DONE)
+    assert vae_training.main([*out, str(checkpoint), "--steps", "7", "--seed", "3"]) == 0
+    training, plan, _, parameters = begun[0]
+    assert training.recipe.steps == plan.steps == 7 and training.recipe.image_steps == 0 and training.seed == 3
+    assert training.sizes == preset_of(checkpoint).networks.vae and training.start
+    chex.assert_trees_all_equal_shapes(parameters, vae.abstract_parameters(training.sizes))
+    assert vae_training.main([*out, str(checkpoint), "--dim", "8"]) == 2 and "leave it out" in capsys.readouterr().err
+    assert vae_training.main([*out, str(tmp_path)]) == 2 and str(tmp_path) in capsys.readouterr().err
+    assert len(begun) == 1
