@@ -2,7 +2,7 @@
 # Trains the small model from nothing: recipes/small/train.sh [OUT]
 #
 # Each stage continues where it was when the script is started again, and is skipped once it is finished. On a GPU the stages
-# before the DiT take about five minutes, on two CPU cores hours. Environment: CLIPS, PAIRS (drawn clips of one and of two
+# before the DiT take about five minutes without the refinement of the VAE (not measured), on two CPU cores hours. Environment: CLIPS, PAIRS (drawn clips of one and of two
 # people), STEPS, BATCH (of the DiT).
 set -euo pipefail
 out=${1:-runs/small}

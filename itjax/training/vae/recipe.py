@@ -37,4 +37,4 @@ class Recipe:
 
 RECIPE = Recipe(steps=6000)
 # of a refinement, which has no pictures: more than a chunk's context of frames, and a lower rate, as it is trained already
-REFINEMENT = Recipe(steps=1000, image_steps=0, clips=2, clip_frames=13, learning_rate=3e-4)
+REFINEMENT = Recipe(steps=1000, image_steps=0, clips=2, clip_frames=13, learning_rate=1e-4)

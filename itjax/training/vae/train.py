@@ -34,6 +34,7 @@ CURVES = (
     Panel("loss", ("loss",), log=True),
     Panel("people kept out: PSNR, dB", ("validation/psnr", "validation/mouth_psnr"), level=GATE["psnr"]),
     Panel("people kept out: r of the mouth's opening", ("validation/mouth_r",), level=GATE["mouth_r"]),
+    Panel("refinement: what encoding decoded pictures again loses", ("again",)),
 )
 
 
