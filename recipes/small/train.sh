@@ -2,8 +2,8 @@
 # Trains the small model from nothing: recipes/small/train.sh [OUT]
 #
 # Each stage continues where it was when the script is started again, and is skipped once it is finished. On a GPU the stages
-# before the DiT take about five minutes without the refinement of the VAE (not measured), on two CPU cores hours. Environment: CLIPS, PAIRS (drawn clips of one and of two
-# people), STEPS, BATCH (of the DiT).
+# before the DiT take about five minutes and a refinement of the VAE, which was not measured there; on two CPU cores hours.
+# Environment: CLIPS, PAIRS (drawn clips of one and of two people), STEPS, BATCH (of the DiT).
 set -euo pipefail
 out=${1:-runs/small}
 mkdir -p "$out"

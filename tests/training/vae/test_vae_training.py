@@ -253,7 +253,10 @@ def test_a_training_leaves_weights_a_card_and_pictures(trained, thread, monkeypa
 @pytest.mark.slow
 def test_a_refinement_keeps_latents_and_learns_to_keep_pictures(trained, thread, monkeypatch, tmp_path):
     # latents that are far from standard: folding would show
-    known = fold.folded(unflatten_dict(_weights(trained), sep="/"), np.zeros(16), np.full(16, 10.0))
+    stored = start.stored_parameters(trained)
+    assert stored.sizes == TINY and stored.identity
+    chex.assert_trees_all_equal(flatten_dict(stored.parameters, sep="/"), _weights(trained))
+    known = fold.folded(stored.parameters, np.zeros(16), np.full(16, 10.0))
     monkeypatch.setattr(train, "processes", lambda: nullcontext(thread))
     plan = Plan(tmp_path / "refined", REFINED.recipe.steps, log_every=1)
     assert train.train(REFINED, plan, SILENT, known) is End.DONE
