@@ -5,7 +5,7 @@
 OUT gets drawn clips of the test split, the videos that `infer.py --preset small` (or DIR) makes of them, and figures.json.
 Choose settings of the sampler on the validation split, with another OUT for each:
 
-    python recipes/small/measure.py /tmp/apg --split validation --clips 30 --sets portrait --use_apg --apg_norm_threshold 20
+    python recipes/small/measure.py runs/apg --split validation --clips 30 --sets portrait --use_apg --apg_norm_threshold 20
 """
 
 import argparse
