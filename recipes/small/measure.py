@@ -3,6 +3,8 @@
     python recipes/small/measure.py OUT [--checkpoint DIR] [--split validation] [--clips N] [FLAG OF INFER.PY ...]
 
 OUT gets drawn clips of the test split, the videos that `infer.py --preset small` (or DIR) makes of them, and figures.json.
+The same command continues where it was interrupted.
+
 Choose settings of the sampler on the validation split, with another OUT for each:
 
     python recipes/small/measure.py runs/apg --split validation --clips 30 --sets portrait --use_apg --apg_norm_threshold 20
@@ -42,6 +44,7 @@ def main() -> int:
     args, sampling = parser.parse_known_args()
     weights = ["--checkpoint", str(args.checkpoint)] if args.checkpoint else ["--preset", "small"]
     weights += sampling
+    same_flags(args.out / "flags.json", weights)
     figures, tables = {}, {}
     for name in args.sets:
         folder = args.out / name
@@ -56,12 +59,20 @@ def main() -> int:
         if name == "prompt":
             figures["prompts against the picture"] = held_out.obeyed(folder)
         print(f"\n## {name}\n\n{tables[name]}", flush=True)
-    if "portrait" in args.sets:
+    if "portrait" in args.sets and args.split == "test":
         figures["cold start, 10 s of video"] = cold_start(args.out, weights)
     (args.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     (args.out / "tables.md").write_text("\n\n".join(f"## {name}\n\n{table}" for name, table in tables.items()) + "\n")
     print(json.dumps({name: value for name, value in figures.items() if name not in held_out.SETS}))
     return 0
+
+
+def same_flags(path: Path, weights: list[str]) -> None:
+    """Videos that are in OUT already are not made again: they must be those of these flags."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and json.loads(path.read_text()) != weights:
+        raise SystemExit(f"{path}: the videos here were made with other flags. Give another OUT.")
+    path.write_text(json.dumps(weights) + "\n")
 
 
 def make(folder: Path, name: str, count: int, weights: list[str]) -> None:
