@@ -29,8 +29,8 @@ from itjax.models.dit import REMAT_POLICIES
 from itjax.parallel.sharding import make_mesh, with_shardings
 from itjax.records import SPEECH_MARGIN, Layout
 from itjax.training import data, parameters, state, step
+from itjax.training.config import OPTIMIZERS, Training
 from itjax.training.config import Mesh as Ways
-from itjax.training.config import Training
 from itjax.training.objective import Batch
 from itjax.training.state import TrainState
 
@@ -66,8 +66,8 @@ def main() -> None:
     inputs = abstract_inputs(settings, networks, specs, mesh, height, width)
     print(
         f"{args.topology}, mesh {dict(mesh.shape)}, {args.preset}, {dit.num_layers} layers, batch {settings.batch} in "
-        f"{settings.accumulation} part(s), {height}x{width}x{Layout().frame_num}, remat {settings.remat}, jax "
-        f"{jax.__version__}, libtpu {libtpu_version()}"
+        f"{settings.accumulation} part(s), {args.optimizer}, {height}x{width}x{Layout().frame_num}, remat {settings.remat}, "
+        f"jax {jax.__version__}, libtpu {libtpu_version()}"
     )
     start = time.perf_counter()
     lowered = lower(settings, networks, inputs, mesh, mesh.devices.flat[0].platform)
@@ -91,6 +91,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--ulysses", type=int, default=1)
     parser.add_argument("--context", type=int, default=1)
     parser.add_argument("--remat", choices=REMAT_POLICIES, help="overrides the preset's policy")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
     parser.add_argument("--layers", type=int, help="fewer layers than the network's 40, for a quick test")
     parser.add_argument("--lower-only", action="store_true", help="do not compile")
     return parser.parse_args()
@@ -99,7 +100,10 @@ def parse_arguments() -> argparse.Namespace:
 def settings_of(args: argparse.Namespace) -> Training:
     preset = PRESETS[args.preset][1]
     ways = Ways(args.ulysses, args.context)
-    return replace(preset, batch=args.batch, accumulation=args.accumulation, mesh=ways, remat=args.remat or preset.remat)
+    return replace(
+        preset, batch=args.batch, accumulation=args.accumulation, mesh=ways, remat=args.remat or preset.remat,
+        optimizer=replace(preset.optimizer, name=args.optimizer),
+    )  # fmt: skip
 
 
 def devices_of(topology: str) -> list:

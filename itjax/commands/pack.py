@@ -53,7 +53,7 @@ def pack(weights: Path, output: Path, cards: list[Path], vae: Path | None = None
     preset = replace(preset, sampler=configs.PRESETS.get(preset.name, preset).sampler)
     mesh = make_mesh(heads=preset.networks.dit.num_heads)
     specs = network_specs(preset.networks)
-    tree = {name: opened.read(name, mesh, jnp.bfloat16) for name in specs}
+    tree = {name: opened.read(name, mesh, jnp.bfloat16) for name in specs if not (vae and name == "vae")}
     if vae:
         half = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16)
         tree |= store.restore(checkpoint_in(vae, "vae"), {"vae": jax.tree.map(half, specs["vae"].abstract)})

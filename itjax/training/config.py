@@ -9,6 +9,7 @@ from itjax.models.dit import REMAT_POLICIES
 
 STRATEGIES = ("M0", "M1", "M2", "M3", "I2V", "FL2V")
 DTYPES = ("float32", "bfloat16")
+OPTIMIZERS = ("adamw", "muon")
 
 
 def _check(valid: bool, name: str, value: object, requirement: str) -> None:
@@ -115,9 +116,11 @@ class TrainedParameters:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW (arXiv 1711.05101) with clipping of the global gradient norm.
+    """The optimizer, with clipping of the global gradient norm.
 
     Attributes:
+        name: adamw (arXiv 1711.05101), or muon (arXiv 2502.16982) for the matrices of the layers, with AdamW for all other
+            parameters. Muon takes about the same learning rates, and half of AdamW's memory.
         learning_rate: Learning rate after the warm-up.
         warmup_steps: Steps of linear warm-up.
         decay_steps: Steps from the first one on after which a cosine has taken the rate to zero; 0: it is constant.
@@ -129,6 +132,7 @@ class Optimizer:
         ema: Decay of the exponential moving average of the weights; 0: no average.
     """
 
+    name: str = "adamw"
     learning_rate: float = 2e-5
     warmup_steps: int = 500
     decay_steps: int = 0
@@ -140,6 +144,7 @@ class Optimizer:
     ema: float = 0.999
 
     def __post_init__(self):
+        _check(self.name in OPTIMIZERS, "optimizer.name", self.name, f"one of {', '.join(OPTIMIZERS)}")
         _check(0 < self.learning_rate < math.inf, "optimizer.learning-rate", self.learning_rate, "finite and above 0")
         _check(self.warmup_steps >= 0, "optimizer.warmup-steps", self.warmup_steps, "at least 0")
         decays = not self.decay_steps or self.decay_steps > max(1, self.warmup_steps)
@@ -298,6 +303,8 @@ class Training:
         _check(self.dtype in DTYPES, "dtype", self.dtype, "float32 or bfloat16")
         _check(self.remat in REMAT_POLICIES, "remat", self.remat, f"one of {', '.join(REMAT_POLICIES)}")
         _check(self.seed >= 0, "seed", self.seed, "at least 0")
+        unfit = self.optimizer.name == "muon" and self.trained.parts == "lora"
+        _check(not unfit, "optimizer.name", "muon", "adamw for trained.parts lora, as Muon is for whole matrices")
 
     @property
     def context_latents(self) -> int:

@@ -65,7 +65,10 @@ def write(run: Path, panels: Sequence[Panel]) -> None:
     figure, columns = _figure(), min(COLUMNS, len(drawn))
     rows = -(-len(drawn) // columns)
     figure.set_size_inches(WIDTH * columns, HEIGHT * rows)
-    for axes, (panel, present) in zip(figure.subplots(rows, columns, squeeze=False).flat, drawn, strict=False):
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in places[len(drawn) :]:
+        unused.remove()
+    for axes, (panel, present) in zip(places, drawn, strict=False):
         for name, values in present.items():
             label = name.rpartition("/")[2]
             axes.plot(*zip(*values, strict=True), label=label, linewidth=1, marker="." if len(values) < 50 else None)

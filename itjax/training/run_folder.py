@@ -23,6 +23,7 @@ VERSION = 1
 FILE = "config.json"
 # settings that may change when a run resumes: they do not affect the training (remat and mesh: except for rounding)
 CHANGEABLE = ("data", "checkpoint", "run", "steps", "remat", "mesh", "processes", "reports", "checkpoints")
+ADDED = {"optimizer.name": "adamw"}  # settings that older runs do not have, and what they did
 
 
 def config_content(settings: Training, weights: Weights) -> dict[str, Any]:
@@ -102,6 +103,7 @@ def _differences(stored: dict[str, Any], current: dict[str, Any]) -> str:
         {k: v for k, v in settings.get("training", {}).items() if k not in CHANGEABLE}, sep="."
     )
     old, new = flat(stored), flat(current)
+    old = {name: value for name, value in ADDED.items() if name in new} | old
     lines = [
         f"\n  {k}: was {old.get(k)}, now {new.get(k)}" for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)
     ]

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from itjax.parallel.sharding import with_shardings
+from itjax.training import muon
 from itjax.training.config import Optimizer
 from itjax.training.parameters import LORA, flat, nested
 
@@ -36,13 +37,21 @@ def learning_rate(settings: Optimizer) -> optax.Schedule:
 
 
 def optimizer_transform(settings: Optimizer) -> optax.GradientTransformation:
-    """Gradient clipping, then AdamW (arXiv 1711.05101). Only matrices have weight decay: not norms, biases, modulations."""
+    """Gradient clipping, then AdamW (arXiv 1711.05101); or Muon for the matrices of the layers, and AdamW for all else.
+
+    Only matrices have weight decay: not norms, biases, modulations.
+    """
     is_matrix = lambda tree: nested({path: path.endswith(("kernel", *LORA)) for path in flat(tree)})
+    rate = learning_rate(settings)
     adamw = optax.adamw(
-        learning_rate(settings), settings.beta1, settings.beta2, settings.epsilon,
-        weight_decay=settings.weight_decay, mask=is_matrix,
-    )  # fmt: skip
-    return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw)
+        rate, settings.beta1, settings.beta2, settings.epsilon, weight_decay=settings.weight_decay, mask=is_matrix
+    )
+    if settings.name == "adamw":
+        return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw)
+    by_name = {"muon": muon.muon(rate, settings.weight_decay), "adamw": adamw}
+    name_of = lambda path: "muon" if muon.is_orthogonalised(path) else "adamw"
+    both = optax.partition(by_name, lambda tree: nested({path: name_of(path) for path in flat(tree)}))
+    return optax.chain(optax.clip_by_global_norm(settings.clip_norm), both)
 
 
 def initial_state(trainable: dict, settings: Optimizer) -> TrainState:

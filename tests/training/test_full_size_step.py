@@ -18,8 +18,10 @@ from train_memory import LARGE, abstract_inputs, lower
 
 from itjax import configs
 from itjax.configs.training import PRESETS
-from itjax.parallel.sharding import make_mesh
-from itjax.training import parameters
+from itjax.parallel.sharding import make_mesh, with_shardings
+from itjax.training import parameters, state
+from itjax.training.config import Optimizer
+from itjax.training.muon import is_orthogonalised
 from itjax.training.parameters import flat
 
 NETWORKS = configs.PRESETS["infinitetalk-14b"].networks
@@ -70,7 +72,7 @@ def test_a_step_lowers_for_32_chips_with_everything_split_and_the_state_in_its_p
     """In a process of its own, whose CPU stands for 32 chips."""
     done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.split() == list(KINDS)
+    assert done.stdout.split() == [*KINDS, "muon"]
 
 
 def lower_for_32_chips():
@@ -85,6 +87,8 @@ def lower_for_32_chips():
         check_shapes(inputs, *lowered.out_info)
         check_places(inputs, lowered.as_text())
         print(kind)
+    check_muon(mesh)
+    print("muon")
 
 
 def check_shapes(inputs, after, report):
@@ -109,6 +113,29 @@ def check_places(inputs, text):
             assert '{"data", "context", "ulysses"}' in argument, argument
             large += leaf.size
     assert large > 0.999 * count((state, frozen))
+
+
+def check_muon(mesh):
+    """Compiled, the update of the audio parts moves whole matrices to the devices and back: twice their bytes at most, with
+    the 24 empty layers that 40 are filled up by. No device has all of a matrix's layers."""
+    trains = with_shardings(specs(AUDIO)[0], mesh)
+    transform = state.optimizer_transform(Optimizer("muon"))
+    held = with_shardings(jax.eval_shape(transform.init, trains), mesh)
+    places = jax.tree.map(lambda leaf: leaf.sharding, (trains, held))
+    with jax.set_mesh(mesh):
+        compiled = jax.jit(transform.update, out_shardings=places, donate_argnums=1).lower(trains, held, trains).compile()
+    moved = 0
+    for shapes, kind in re.findall(
+        r"= (.*?) (all-[a-z-]+|collective-permute|reduce-scatter)(?:-start)?\(", compiled.as_text()
+    ):
+        size = sum(4 * math.prod(map(int, shape.split(","))) for shape in re.findall(r"f32\[([\d,]+)\]", shapes))
+        assert kind == "all-to-all" or size < 100, (kind, shapes)  # the gradient's norm is a sum over all
+        moved += size
+    matrices = 4 * sum(leaf.size for path, leaf in flat(trains).items() if is_orthogonalised(path))
+    filled = 64 / NETWORKS.dit.num_layers
+    assert 0 < moved <= 2 * filled * matrices / mesh.size, (moved, matrices)
+    needed = compiled.memory_analysis().temp_size_in_bytes
+    assert needed < 6 * filled * matrices / mesh.size, needed
 
 
 if __name__ == "__main__":

@@ -87,6 +87,15 @@ def test_stopped_and_resumed_equals_unbroken(start, go, unbroken, capsys):
     assert equal_runs(settings.run, unbroken)
 
 
+@pytest.mark.slow
+def test_stopped_and_resumed_with_muon_equals_unbroken(start, go):
+    asked = {"optimizer": replace(train.PRESETS["tiny"][1].optimizer, name="muon"), "checkpoints": Checkpoints(every=1)}
+    one, two = start("muon", steps=2, **asked), start("muon in two parts", steps=1, **asked)
+    for settings in (one, two, replace(two, steps=2)):
+        assert go(settings) is run.End.DONE
+    assert saved(two.run, 2) == saved(one.run, 2) != saved(one.run, 1)
+
+
 def test_both_sizes_of_clips_were_trained_on(dataset, start, weights):
     opened = run.open_run(start("not begun"), weights)
     stream = data.Stream(opened.dataset, opened.settings, opened.split.train, opened.mesh)

@@ -77,6 +77,11 @@ def copied(dataset, folder):
             "6 usable clips, but reports.validation-clips 6 would leave none for training",
         ),
         (["--trained.parts", "lora"], "trained.lora-rank 128: blocks/.* at most 96"),
+        (["--optimizer.name", "sgd"], "optimizer.name sgd: must be one of adamw, muon"),
+        (
+            ["--optimizer.name", "muon", "--trained.parts", "lora"],
+            "optimizer.name muon: must be adamw for trained.parts lora",
+        ),
         (["--processes.count", "2"], "processes.coordinator None: must be given together with processes.count"),
     ],
 )
@@ -187,6 +192,12 @@ def test_a_run_goes_on_as_what_it_was_begun(call, plain, unbroken, tmp_path):
     status, told = call("--steps", 5, "--batch", 2, "--optimizer.ema", 0)
     assert status == 2 and "holds a run with other settings" in told
     assert told.endswith("\n  batch: was 4, now 2\n  optimizer.ema: was 0.99, now 0.0\n")
+    config = json.loads((folder / "config.json").read_text())
+    del config["training"]["optimizer"]["name"]  # as of a run from before there was a choice
+    (folder / "config.json").write_text(json.dumps(config))
+    before[folder / "config.json"] = (folder / "config.json").read_bytes()
+    status, told = call("--steps", 5, "--optimizer.name", "muon")
+    assert status == 2 and told.endswith("folder:\n  optimizer.name: was adamw, now muon\n")
     with run_folder.locked(folder):
         status, told = call("--steps", 5)
     assert status == 2 and f"another process is training in {folder}: wait for it, end it, or choose another folder" in told

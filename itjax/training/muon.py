@@ -1,0 +1,52 @@
+"""Muon: the momentum of each matrix, orthogonalised (K. Jordan, "Muon", 2024; at scale: arXiv 2502.16982)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float
+from optax.contrib import scale_by_muon
+
+from itjax.parallel.sharding import AXES, STACKED
+
+MOMENTUM = 0.95
+RMS = 0.2  # of an update's elements, in learning rates: about that of AdamW, so that both take the same rates
+
+
+def is_orthogonalised(path: str) -> bool:
+    """Whether the parameter at `path` ("blocks/q/kernel") is a matrix of every layer; all others are AdamW's."""
+    return path.startswith(f"{STACKED}/") and path.endswith("kernel")
+
+
+def muon(learning_rate: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
+    """The updates of stacked matrices [layers, inputs, outputs]."""
+    return optax.chain(
+        optax.trace(MOMENTUM, nesterov=True),
+        optax.stateless(lambda momentum, _: jax.tree.map(orthogonalised, momentum)),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def orthogonalised(stack: Float[Array, "L i o"]) -> Float[Array, "L i o"]:
+    """Each layer's matrix with all singular values near one, then scaled to elements of `RMS`.
+
+    The iteration multiplies a matrix by itself, so that a split matrix would be summed over all devices in each of its
+    steps. Instead whole matrices are spread over the devices, and the results are brought back.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return _each_layer(stack)
+    layers = len(stack)
+    filled = jnp.pad(stack, ((0, -layers % mesh.size), (0, 0), (0, 0)))  # the iteration leaves zeros as they are
+    spread = jax.shard_map(_each_layer, in_specs=P(AXES), out_specs=P(AXES))(filled)
+    return spread[:layers]
+
+
+def _each_layer(stack: Float[Array, "L i o"]) -> Float[Array, "L i o"]:
+    """In turn: the products of all layers at once would take several times the memory of the matrices."""
+    iteration = scale_by_muon(beta=0.0, nesterov=False)  # only Newton and Schulz's iteration: what comes in has momentum
+    scale = RMS * math.sqrt(max(stack.shape[1:]))
+    return jax.lax.map(lambda matrix: scale * iteration.update(matrix, iteration.init(matrix))[0], stack)
