@@ -9,15 +9,10 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 from optax.contrib import scale_by_muon
 
-from itjax.parallel.sharding import AXES, STACKED
+from itjax.parallel.sharding import AXES
 
 MOMENTUM = 0.95
 RMS = 0.2  # of an update's elements, in learning rates: about that of AdamW, so that both take the same rates
-
-
-def is_orthogonalised(path: str) -> bool:
-    """Whether the parameter at `path` ("blocks/q/kernel") is a matrix of every layer; all others are AdamW's."""
-    return path.startswith(f"{STACKED}/") and path.endswith("kernel")
 
 
 def muon(learning_rate: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:

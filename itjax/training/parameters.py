@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from itjax.config import DiTSizes
 from itjax.errors import UserError
 from itjax.models.dit import abstract_parameters, init
-from itjax.parallel.sharding import with_shardings
+from itjax.parallel.sharding import STACKED, with_shardings
 from itjax.training.config import TrainedParameters
 from itjax.weights.sources import Weights
 
@@ -35,6 +35,11 @@ def is_audio(path: str) -> bool:
     return path.startswith(AUDIO)
 
 
+def is_layer_matrix(path: str) -> bool:
+    """Whether the parameter at `path` ("blocks/q/kernel") is a matrix of every layer, stacked: [layers, inputs, outputs]."""
+    return path.startswith(f"{STACKED}/") and path.endswith("kernel")
+
+
 def abstract(sizes: DiTSizes, trained: TrainedParameters) -> tuple[dict, dict]:
     """Shapes of the trained and of the frozen parameters, float32, nested.
 
@@ -49,11 +54,7 @@ def abstract(sizes: DiTSizes, trained: TrainedParameters) -> tuple[dict, dict]:
 
 
 def _lora_shapes(leaves: dict, trained: TrainedParameters) -> dict:
-    linear = {
-        path.split("/")[1]: leaf.shape
-        for path, leaf in leaves.items()
-        if path.startswith("blocks/") and path.endswith("kernel")
-    }
+    linear = {path.split("/")[1]: leaf.shape for path, leaf in leaves.items() if is_layer_matrix(path)}
     unmatched = [p for p in trained.lora_layers if not any(fnmatch(name, p) for name in linear)]
     if unmatched:
         raise UserError(f"trained.lora-layers {', '.join(unmatched)}: the blocks have {', '.join(sorted(linear))}")
@@ -77,8 +78,8 @@ def merge(frozen: dict, trainable: dict) -> dict:
 
 def cast_for_compute(trainable: dict, dtype: DTypeLike) -> dict:
     """Casts the blocks' float32 master matrices to `dtype`, so that they are also gathered across devices in it."""
-    is_block_matrix = lambda path: path.startswith("blocks/") and path.endswith(("kernel", *LORA))
-    return nested({path: leaf.astype(dtype) if is_block_matrix(path) else leaf for path, leaf in flat(trainable).items()})
+    cast = lambda path: is_layer_matrix(path) or path.endswith(LORA)
+    return nested({path: leaf.astype(dtype) if cast(path) else leaf for path, leaf in flat(trainable).items()})
 
 
 def read_frozen(weights: Weights, sizes: DiTSizes, trained: TrainedParameters, mesh: Mesh, dtype: DTypeLike) -> dict:

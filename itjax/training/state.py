@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 from itjax.parallel.sharding import with_shardings
 from itjax.training import muon
 from itjax.training.config import Optimizer
-from itjax.training.parameters import LORA, flat, nested
+from itjax.training.parameters import LORA, flat, is_layer_matrix, nested
 
 
 class TrainState(NamedTuple):
@@ -49,7 +49,7 @@ def optimizer_transform(settings: Optimizer) -> optax.GradientTransformation:
     if settings.name == "adamw":
         return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw)
     by_name = {"muon": muon.muon(rate, settings.weight_decay), "adamw": adamw}
-    name_of = lambda path: "muon" if muon.is_orthogonalised(path) else "adamw"
+    name_of = lambda path: "muon" if is_layer_matrix(path) else "adamw"
     both = optax.partition(by_name, lambda tree: nested({path: name_of(path) for path in flat(tree)}))
     return optax.chain(optax.clip_by_global_norm(settings.clip_norm), both)
 

@@ -44,7 +44,7 @@ def main() -> int:
     args, sampling = parser.parse_known_args()
     weights = ["--checkpoint", str(args.checkpoint)] if args.checkpoint else ["--preset", "small"]
     weights += sampling
-    same_flags(args.out / "flags.json", weights)
+    same_as_before(args.out / "flags.json", [args.split, *weights])
     figures, tables = {}, {}
     for name in args.sets:
         folder = args.out / name
@@ -67,12 +67,12 @@ def main() -> int:
     return 0
 
 
-def same_flags(path: Path, weights: list[str]) -> None:
-    """Videos that are in OUT already are not made again: they must be those of these flags."""
+def same_as_before(path: Path, asked: list[str]) -> None:
+    """Videos that are in OUT already are not made again: they must be those of this split and these flags."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and json.loads(path.read_text()) != weights:
-        raise SystemExit(f"{path}: the videos here were made with other flags. Give another OUT.")
-    path.write_text(json.dumps(weights) + "\n")
+    if path.exists() and json.loads(path.read_text()) != asked:
+        raise SystemExit(f"{path}: the videos here were made of another split or with other flags. Give another OUT.")
+    path.write_text(json.dumps(asked) + "\n")
 
 
 def make(folder: Path, name: str, count: int, weights: list[str]) -> None:

@@ -21,8 +21,7 @@ from itjax.configs.training import PRESETS
 from itjax.parallel.sharding import make_mesh, with_shardings
 from itjax.training import parameters, state
 from itjax.training.config import Optimizer
-from itjax.training.muon import is_orthogonalised
-from itjax.training.parameters import flat
+from itjax.training.parameters import flat, is_layer_matrix
 
 NETWORKS = configs.PRESETS["infinitetalk-14b"].networks
 AUDIO, LORA, FULL = KINDS = ("infinitetalk-14b", "infinitetalk-14b-lora", "infinitetalk-14b-full")
@@ -131,7 +130,7 @@ def check_muon(mesh):
         size = sum(4 * math.prod(map(int, shape.split(","))) for shape in re.findall(r"f32\[([\d,]+)\]", shapes))
         assert kind == "all-to-all" or size < 100, (kind, shapes)  # the gradient's norm is a sum over all
         moved += size
-    matrices = 4 * sum(leaf.size for path, leaf in flat(trains).items() if is_orthogonalised(path))
+    matrices = 4 * sum(leaf.size for path, leaf in flat(trains).items() if is_layer_matrix(path))
     filled = 64 / NETWORKS.dit.num_layers
     assert 0 < moved <= 2 * filled * matrices / mesh.size, (moved, matrices)
     needed = compiled.memory_analysis().temp_size_in_bytes

@@ -85,10 +85,13 @@ def test_runs_of_the_same_settings_share_a_program(begun, mesh):
     assert compiled(asked) is compiled(replace(asked, run="another folder")) is not compiled(replace(asked, seed=1))
 
 
-@pytest.mark.parametrize(("parts", "factor"), [("audio", 0.6), ("lora", 0.8), ("full", 0.4)])
-def test_the_loss_of_a_fixed_batch_falls(begun, parts, factor):
-    """To the stated share of its first value in 15 steps of rate 1e-2: to 0.41, 0.60 and 0.21 where it was measured."""
-    asked, now, frozen = begun(parts)
+@pytest.mark.parametrize(
+    ("parts", "factor", "name"),
+    [("audio", 0.6, "adamw"), ("lora", 0.8, "adamw"), ("full", 0.4, "adamw"), ("full", 0.4, "muon")],
+)
+def test_the_loss_of_a_fixed_batch_falls(begun, parts, factor, name):
+    """To the stated share of its first value in 15 steps of rate 1e-2: to 0.41, 0.60 and 0.21 where AdamW was measured."""
+    asked, now, frozen = begun(parts, optimizer=replace(QUICK, name=name))
     batch, run = random_batch([1, 3, 1, 3]), step_of(asked)
     before = jax.tree.map(np.array, frozen)
     losses, good = [], jnp.asarray(True)
@@ -96,7 +99,7 @@ def test_the_loss_of_a_fixed_batch_falls(begun, parts, factor):
         now, report = run(now, good, frozen, batch, NULL)
         good = report.good
         losses.append(float(report.loss))
-    print(parts, losses[-1] / losses[0])
+    print(parts, name, losses[-1] / losses[0])
     assert losses[-1] < factor * losses[0], (losses[0], losses[-1])
     assert bool(report.good) and int(now.step) == 15
     if parts != "full":
@@ -195,15 +198,6 @@ def test_a_step_with_muon_orthogonalises_the_momentum_of_the_layers_matrices(beg
     trained, stored = flat(now.trainable), jax.tree.leaves(now.optimizer)
     scalars = sum(leaf.ndim == 0 for leaf in stored)
     assert count(stored) == 2 * count(trained.values()) - count(trained[path] for path in matrices) + scalars
-
-
-def test_muon_falls_as_fast_on_all_parameters(begun):
-    asked, now, frozen = begun("full", optimizer=replace(QUICK, name="muon"))
-    batch, run, losses = random_batch([1, 3, 1, 3]), step_of(asked), []
-    for _ in range(15):
-        now, report = run(now, jnp.asarray(True), frozen, batch, NULL)
-        losses.append(float(report.loss))
-    assert losses[-1] < 0.4 * losses[0], (losses[0], losses[-1])  # as AdamW above
 
 
 def test_accumulation_changes_nothing(begun):
