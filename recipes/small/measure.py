@@ -70,7 +70,8 @@ def main() -> int:
 def same_as_before(path: Path, asked: list[str]) -> None:
     """Videos that are in OUT already are not made again: they must be those of this split and these flags."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and json.loads(path.read_text()) != asked:
+    known = json.loads(path.read_text()) if path.exists() else None
+    if known != asked and (known or any(path.parent.glob("*/made/*.mp4"))):
         raise SystemExit(f"{path}: the videos here were made of another split or with other flags. Give another OUT.")
     path.write_text(json.dumps(asked) + "\n")
 
