@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, UInt8
 
 from itjax import small
 from itjax.conditioning.speech_features import frame_count
@@ -48,6 +48,7 @@ from itjax.weights.sources import Weights
 METRICS = ("sync", "silence", "nod_sync", "brow_sync", "faces_found", "identity", "jitter", "seam")
 SIZE = "infinitetalk-480"
 CHUNK = PRESET.sampler.frame_num, PRESET.sampler.motion_frames
+MOST_FRAMES = 10_000
 
 
 def main() -> int:
@@ -59,20 +60,20 @@ def main() -> int:
     )
     parser.add_argument("--clips", type=positive, help="at most (default: all)")
     args = parser.parse_args()
-    folder, weights = args.out / "portrait", result.open_weights(args.checkpoint or small.weights_folder(), ())
+    folder, weights = args.out / "portrait", result.open_weights(args.checkpoint or small.weights_folder())
     stems = [path.stem for path in sorted((folder / "source").glob("*.mp4"))][: args.clips]
     keep_compiled_programs()
-    rows = [row("true pictures", folder / "source", folder, stems)]
-    mesh = make_mesh(heads=weights.preset.networks.dit.num_heads)
     last = weights.preset.sampler.steps - 1  # from noise of 0.003: it changes nothing that is seen
-    for first in (last, *args.steps):
-        made = args.out / "ceilings" / f"from{first}"
-        with jax.set_mesh(mesh), exact_float32():
-            for stem in stems:
-                if not (made / f"{stem}.mp4").exists():
-                    write_video(made / f"{stem}.mp4", generated(weights, mesh, folder, stem, first), None)
+    made = {first: args.out / "ceilings" / f"from{first}" for first in (last, *args.steps)}
+    mesh = make_mesh(heads=weights.preset.networks.dit.num_heads)
+    with jax.set_mesh(mesh), exact_float32():
+        for stem in stems:
+            for first, video in generated(weights, mesh, folder, stem, list(made)):
+                write_video(made[first] / f"{stem}.mp4", video, None)
+    rows = [row("true pictures", folder / "source", folder, stems)]
+    for first, videos in made.items():
         name = "true latents" if first == last else f"noise {times(weights)[first]:.2f}"
-        rows.append(row(name, made, folder, stems))
+        rows.append(row(name, videos, folder, stems))
     table = "\n".join([f"| | {' | '.join(METRICS)} |", "|" + " --- |" * (len(METRICS) + 1), *rows])
     (args.out / "ceilings.md").write_text(table + "\n")
     print(table)
@@ -93,8 +94,10 @@ def times(weights: Weights) -> Float[np.ndarray, " S"]:
     return euler_times(weights.preset.sampler.steps, weights.preset.sizes[SIZE].shift) / 1000
 
 
-def generated(weights: Weights, mesh: Mesh, folder: Path, stem: str, first: int) -> np.ndarray:
-    """The video whose chunks start with true latents, mixed with noise, before the step `first`."""
+def generated(
+    weights: Weights, mesh: Mesh, folder: Path, stem: str, firsts: list[int]
+) -> Iterator[tuple[int, UInt8[np.ndarray, "F H W 3"]]]:
+    """For each of `firsts`, the video whose chunks start with true latents, mixed with noise, before that step."""
     preset, sampler = weights.preset, weights.preset.sampler
     program = Program(preset.networks, sampler, jnp.dtype("float32"))
     source, prompt = folder / "source", json.loads((folder / "source" / f"{stem}.json").read_text())["prompt"]
@@ -105,23 +108,19 @@ def generated(weights: Weights, mesh: Mesh, folder: Path, stem: str, first: int)
     picture, reference = encoders.encode_frame(encoder, inputs.source.frame(0), (inputs.height, inputs.width))
     prompts = encoders.encode_prompts(weights, prompt, mesh, program)
     invariants = encoders.invariants(weights, mesh, encoder, prompts, picture, None, preset.sizes[SIZE].teacache)
-    left = invariants._replace(steps=jax.tree.map(lambda values: values[first:], invariants.steps))
-    chunks = plan([frame_count(len(track)) for track in inputs.tracks], sampler, len(true_frames(source, stem)))
-    share = times(weights)[first]
-
-    def chunk_inputs() -> Iterator[ChunkInputs]:
-        for current in chunks:
-            windows = speech_windows(current, features, sampler.frame_num, program.networks.dit.audio.window)
-            latents = encoded(program, encoder.parameters["vae"], true_frames(source, stem), current)
-            noise = SeededNoise(1, latents.shape).read(current.number)
-            yield ChunkInputs(jnp.asarray(windows), reference, (1 - share) * latents + share * noise)
-
-    outputs = rollout.streamed(program, left, chunk.first_carry(picture, sampler), chunk_inputs(), lambda step: None)
-    return np.concatenate([np.asarray(each.pixels)[now.kept] for now, (_, each) in zip(chunks, outputs, strict=True)])
-
-
-def true_frames(source: Path, stem: str) -> np.ndarray:
-    return FrameReader(source / f"{stem}.mp4").read(10_000)
+    true = FrameReader(source / f"{stem}.mp4").read(MOST_FRAMES)
+    chunks = plan([frame_count(len(track)) for track in inputs.tracks], sampler, len(true))
+    windows = [speech_windows(each, features, sampler.frame_num, program.networks.dit.audio.window) for each in chunks]
+    latents = [encoded(program, encoder.parameters["vae"], true, each) for each in chunks]
+    noise = [SeededNoise(1, latents[0].shape).read(each.number) for each in chunks]
+    for first in firsts:
+        share = times(weights)[first]
+        starts = [(1 - share) * clean + share * noisy for clean, noisy in zip(latents, noise, strict=True)]
+        given = [ChunkInputs(jnp.asarray(heard), reference, start) for heard, start in zip(windows, starts, strict=True)]
+        left = invariants._replace(steps=jax.tree.map(lambda values, first=first: values[first:], invariants.steps))
+        outputs = rollout.streamed(program, left, chunk.first_carry(picture, sampler), given)
+        kept = [np.asarray(each.pixels)[now.kept] for now, (_, each) in zip(chunks, outputs, strict=True)]
+        yield first, np.concatenate(kept)
 
 
 def encoded(program: Program, parameters: dict, video: np.ndarray, current: ChunkPlan) -> Float32[jax.Array, "T h w C"]:
