@@ -5,6 +5,11 @@
 
 Measured in the same way are the true videos, these through the VAE, and videos from true latents with noise of several of
 the sampler's times, from which the DiT goes on. OUT gets ceilings.md, a row for each.
+
+    python recipes/small/measure.py OUT --sets dubbed minute
+    python recipes/small/ceilings.py OUT --head
+
+tells how well a head follows that knows its source's pose at each chunk's reference only, as a dubbed one does.
 """
 
 import argparse
@@ -25,6 +30,8 @@ from itjax.conditioning.speech_features import frame_count
 from itjax.config import VaeSizes
 from itjax.configs.small import PRESET
 from itjax.evaluation import report
+from itjax.evaluation.curves import correlation_of_all
+from itjax.evaluation.truths import read_truth
 from itjax.evaluation.video import Job, measure
 from itjax.evaluation.videos import FrameReader
 from itjax.flag_types import positive
@@ -59,7 +66,13 @@ def main() -> int:
         "--steps", type=int, nargs="*", default=[6, 5, 3, 0], help="first steps of the DiT (default 6 5 3 0)"
     )
     parser.add_argument("--clips", type=positive, help="at most (default: all)")
+    parser.add_argument("--head", action="store_true", help="of the sets dubbed and minute, from their truth alone")
     args = parser.parse_args()
+    if args.head:
+        for name, part in (("dubbed", "another"), ("minute", "truth")):
+            held, between = np.mean([head_from_references(path) for path in (args.out / name / part).glob("*.json")], axis=0)
+            print(f"{name}: r with the source {held:.2f} held from reference to reference, {between:.2f} moving evenly")
+        return 0
     folder, weights = args.out / "portrait", result.open_weights(args.checkpoint or small.weights_folder())
     stems = [path.stem for path in sorted((folder / "source").glob("*.mp4"))][: args.clips]
     keep_compiled_programs()
@@ -78,6 +91,20 @@ def main() -> int:
     (args.out / "ceilings.md").write_text(table + "\n")
     print(table)
     return 0
+
+
+def head_from_references(truth: Path) -> tuple[float, float]:
+    """The r with the first person's true pose of the one at the last reference, and of one interpolated between references.
+
+    A chunk's reference is the source's frame at the chunk's start: what comes after it, the second one knows beforehand.
+    """
+    head = read_truth(truth).tracks[0]
+    true = np.concatenate([head.center / np.median(head.size), head.pose], axis=1)
+    frames, (chunk_frames, shared) = np.arange(len(true)), CHUNK
+    references = np.arange(0, len(true), chunk_frames - shared)
+    held = true[references[np.searchsorted(references, frames, side="right") - 1]]
+    between = np.array([np.interp(frames, references, values[references]) for values in true.T]).T
+    return correlation_of_all(held, true), correlation_of_all(between, true)
 
 
 def row(name: str, made: Path, folder: Path, stems: list[str]) -> str:
