@@ -36,6 +36,7 @@ from itjax.weights.specs import network_specs
 from itjax.weights.tables import dit as dit_table
 
 TINY = configs.PRESETS["tiny"].networks
+SIZE = configs.PRESETS["tiny"].sizes["infinitetalk-480"]  # its timestep shift
 WIDE = replace(TINY, dit=replace(TINY.dit, dim=384, ffn_dim=1536, num_heads=6, num_layers=6))
 CASES = {"tiny": (TINY, 48), "wide": (WIDE, 256)}  # networks, height and width in pixels
 MOTION = {13: 5, 17: 5, 81: 9}  # frames per chunk: motion frames
@@ -92,7 +93,7 @@ def inputs(sampler: Sampler, networks: Networks = TINY, side: int = 48):
     picture = jnp.clip(normal(side, side, 3) / 2, -1, 1)
     latents = (sampler.num_latents, side // vae.spatial_stride, side // vae.spatial_stride, vae.z_dim)
     prompts = normal(2, dit.text_len, dit.text_dim)
-    steps = encoders.euler_steps(program, weights["dit"], ())
+    steps = encoders.euler_steps(program, weights["dit"], SIZE)
     numbers = scales_of(sampler), color_statistics(picture), jnp.asarray(sampler.color_strength)
     invariants = Invariants(weights["dit"], weights["vae"], prompts, steps, *numbers, None)
     audio = dit.audio

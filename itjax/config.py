@@ -172,7 +172,7 @@ class Apg:
 
     Attributes:
         momentum: Weight of the earlier steps' guidance, from -1 to 1.
-        norm_threshold: Largest norm of the guidance.
+        norm_threshold: Largest norm of the guidance; 0: no limit.
 
     Raises:
         SettingError: If a value is out of range.
@@ -194,7 +194,7 @@ class Sampler:
         frame_num: Frames per chunk, 4n+1.
         motion_frames: Last frames of a chunk that the next one continues from (its context), 4n+1.
         steps: Euler steps per chunk.
-        shift: Timestep shift; larger values spend more steps at high noise.
+        shift: Timestep shift; larger values spend more steps at high noise. None: that of the picture size.
         text_scale: Guidance scale of the prompt. 1 disables text guidance and saves one forward pass per step.
         audio_scale: Guidance scale of the speech.
         color_strength: Colour correction towards the reference, from 0 (off) to 1 (full).
@@ -212,7 +212,7 @@ class Sampler:
     frame_num: int = 81
     motion_frames: int = 9
     steps: int = 40
-    shift: float = 7.0
+    shift: float | None = None
     text_scale: float = 5.0
     audio_scale: float = 4.0
     color_strength: float = 1.0
@@ -242,7 +242,8 @@ class Sampler:
                 f"{{motion_frames}} {self.motion_frames} leaves no new frame in chunks of {{frame_num}} {self.frame_num}"
             )
         _check_range("steps", self.steps, 1, MAX_STEPS)
-        _check_range("shift", self.shift, *SHIFTS)
+        if self.shift is not None:
+            _check_range("shift", self.shift, *SHIFTS)
         _check_range("text_scale", self.text_scale, -MAX_SCALE, MAX_SCALE)
         _check_range("audio_scale", self.audio_scale, -MAX_SCALE, MAX_SCALE)
         _check_range("color_strength", self.color_strength, 0, 1)
@@ -269,13 +270,14 @@ class Sampler:
         """Guidance branches (forward passes) per step: text scale 1 needs no negative prompt."""
         return 2 if self.text_scale == 1 else 3
 
+    def shift_at(self, size: PictureSize) -> float:
+        """The timestep shift at a picture size."""
+        return size.shift if self.shift is None else self.shift
+
 
 @dataclass(frozen=True)
 class Preset:
-    """Network sizes, the picture sizes they are used with, and the default sampling settings.
-
-    The timestep shift is that of the picture size, not the sampler's.
-    """
+    """Network sizes, the picture sizes they are used with, and the default sampling settings, whose shift is None."""
 
     name: str
     networks: Networks

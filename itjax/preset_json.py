@@ -27,7 +27,9 @@ def preset_from_json(content: Any) -> Preset:
     networks = _read(Networks, content.get("networks"), "networks")
     _check_relations(networks)
     pictures = {size: _picture_size(value, f"sizes.{size}") for size, value in sizes.items()}
-    return Preset(name, networks, pictures, _settings(Sampler, content.get("sampler", {}), "sampler"))
+    sampler = _settings(Sampler, content.get("sampler", {}), "sampler")
+    # older files have a shift here which nothing read
+    return Preset(name, networks, pictures, dataclasses.replace(sampler, shift=None))
 
 
 def sizes_from_json(kind: type[Sizes], content: Any, key: str) -> Sizes:

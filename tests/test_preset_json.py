@@ -124,6 +124,13 @@ def test_sampling_settings_are_kept_and_those_of_older_files_are_the_default_one
     assert preset_from_json(content) == PRESET
 
 
+def test_the_shift_is_that_of_the_picture_size():
+    """Older files have one among the sampling settings, which is that of 480p whatever the size."""
+    sampler = preset_from_json(changed(("sampler",), {"shift": 7.0})).sampler
+    assert [sampler.shift_at(PRESET.sizes[f"infinitetalk-{size}"]) for size in (480, 720)] == [7.0, 11.0]
+    assert Sampler(shift=2.0).shift_at(PRESET.sizes["infinitetalk-720"]) == 2.0
+
+
 @pytest.mark.parametrize(
     ("value", "key"),
     [

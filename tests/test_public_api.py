@@ -10,6 +10,8 @@ import av
 import pytest
 
 import itjax
+from itjax.pipeline import encoders
+from itjax.sampling.schedule import euler_times
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,6 +45,15 @@ def test_what_cannot_be_is_an_error_with_the_reason(checkpoint, recordings, tmp_
     request = itjax.Request("a face", recordings / "media" / "face.png", {"person1": recordings / "media" / "b44100.wav"})
     with pytest.raises(itjax.UserError, match="size huge: must be one of infinitetalk-480, infinitetalk-720"):
         itjax.dub(request, itjax.Settings(tmp_path / "a.mp4", size="huge"), weights)
+
+
+def test_the_timestep_shift_is_that_of_the_size(checkpoint, recordings, tmp_path, monkeypatch):
+    weights, shifts = itjax.open_weights(checkpoint), []
+    request = itjax.Request("a face", recordings / "media" / "face.png", {"person1": recordings / "media" / "b44100.wav"})
+    monkeypatch.setattr(encoders, "euler_times", lambda steps, shift: shifts.append(shift) or euler_times(steps, shift))
+    for name, sampler in (("a", itjax.Sampler(steps=1)), ("b", itjax.Sampler(steps=1, shift=2.0))):
+        itjax.dub(request, itjax.Settings(tmp_path / name, sampler, "infinitetalk-720", max_frames=1), weights)
+    assert shifts == [weights.preset.sizes["infinitetalk-720"].shift, 2.0]
 
 
 def test_importing_it_waits_for_nothing():

@@ -162,6 +162,11 @@ def _add_sampling(group) -> None:
         **real,
         help=f"colour correction towards the source, 0..1 ({_default('color_strength')})",
     )
+    group.add_argument(
+        "--silent_tail",
+        action="store_true",
+        help="let encoded silence follow the speech, not its end backwards: try it if the last words look wrong",
+    )
     group.add_argument("--use_teacache", action="store_true", help="skip the blocks in steps that would change little")
     group.add_argument("--teacache_thresh", **real, default=0.2, help="higher skips more (default %(default)s)")
     group.add_argument("--use_apg", action="store_true", help="adaptive projected guidance")

@@ -114,6 +114,7 @@ def settings_of(args: argparse.Namespace, preset: Preset, request: Request) -> S
         seed=args.base_seed if args.base_seed >= 0 else time.time_ns() % 2**31,
         dtype=jnp.dtype(args.dtype or default_dtype()),
         vae_dtype=jnp.dtype(args.vae_dtype),
+        silent_tail=args.silent_tail,
         branches_in_turn=args.branches_in_turn,
         save_file=args.save_file or _default_name(args, request),
         resume=args.resume,

@@ -80,30 +80,47 @@ def open_weights(args: argparse.Namespace) -> Weights:
     """Opens the converted checkpoint, or the official files.
 
     Raises:
-        UserError: if neither is specified, or the files are missing or damaged.
+        UserError: if neither or both are specified, or the files are missing, damaged, or of another preset.
     """
     if args.task != flags.TASK:
         raise UserError(f"--task {args.task}: only {flags.TASK} is supported")
     loras = from_flags.loras_of(args)
     if args.checkpoint is not None:
-        if args.verify:
-            result.verify(args.checkpoint, Terminal())
-        return result.open_weights(args.checkpoint, loras)
+        return open_converted(args, loras)
     if uses_shipped(args):
         return open_shipped(args.verify, loras)
     needed = {"--ckpt_dir": args.ckpt_dir, "--wav2vec_dir": args.wav2vec_dir}
     if args.dit_path is None:
         needed["--infinitetalk_dir"] = args.infinitetalk_dir
+    named = configs.named(args.preset) if args.preset else None
     missing = [flag for flag, value in needed.items() if value is None]
     if missing:
         raise UserError(
             f"no weights: specify --checkpoint DIR, the official files (missing: {', '.join(missing)}), or --preset small"
         )
-    preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
+    preset = named or configs.matching(args.ckpt_dir)
     files = open_official(args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path)
     if args.verify:
         verify_official(files.values(), args.lora_dir, Terminal())
     return open_files(preset, files, tokenizer_folder(args.ckpt_dir), loras)
+
+
+def open_converted(args: argparse.Namespace, loras: Sequence[LoraFile]) -> Weights:
+    """Opens the weights of `--checkpoint`.
+
+    Raises:
+        UserError: if flags name other weights, too, or another preset, or the files are missing or damaged.
+    """
+    official = {"--ckpt_dir": args.ckpt_dir, "--wav2vec_dir": args.wav2vec_dir}
+    official |= {"--infinitetalk_dir": args.infinitetalk_dir, "--dit_path": args.dit_path}
+    if given := [flag for flag, value in official.items() if value is not None]:
+        raise UserError(f"--checkpoint already names all weights: leave out either it or {', '.join(given)}")
+    if args.verify:
+        result.verify(args.checkpoint, Terminal())
+    weights = result.open_weights(args.checkpoint, loras)
+    if args.preset not in (None, weights.preset.name):
+        raise UserError(f"--preset {args.preset}: --checkpoint {args.checkpoint} is of preset {weights.preset.name}")
+    return weights
 
 
 def uses_shipped(args: argparse.Namespace) -> bool:

@@ -14,6 +14,7 @@ from itjax.media.resize import cover_nearest, resize_nearest
 
 MARGIN = 0.05  # fraction of a person's part of the image left free on each side if no boxes are given
 LATENT_STRIDE = 8  # pixels per latent cell
+TOKEN_STRIDE = 2  # latent cells per token of the DiT, which takes the value of the first one
 TINTS = ((230, 60, 60), (60, 110, 240))
 
 Box = Sequence[Any]  # top, left, bottom, right in source pixels (like the official bbox: rows first), not validated
@@ -41,8 +42,8 @@ def person_masks(
         masks: one per person, of any size, covering the source image; brighter than 127 where the person is.
 
     Raises:
-        UserError: if the counts differ, a box is empty or outside the image, or nothing of a person or the background
-            remains on the grid.
+        UserError: if the counts differ, a box is empty or outside the image, no token has a person, or nothing of the
+            background remains on the grid.
     """
     if not 1 <= num_persons <= 2:
         raise UserError(f"{num_persons} persons: a video can have one or two speakers.")
@@ -118,10 +119,10 @@ def _validated(box: Box, person: int, source_size: Size) -> tuple[int, int, int,
 
 
 def _check_cells(cells: np.ndarray, source_size: Size, size: Size) -> None:
-    """Checks that no mask is empty: the network averages over each mask's cells, which would divide by zero."""
+    """Checks that each person has a token: the network averages over a person's tokens, which would divide by zero."""
     crop = f"at {size[0]}x{size[1]} (height x width), cropped from an image of {source_size[0]}x{source_size[1]}"
     for person, mask in enumerate(cells[:-1], 1):
-        if not mask.any():
+        if not mask[::TOKEN_STRIDE, ::TOKEN_STRIDE].any():
             raise UserError(
                 f"Person {person}: the box or mask is too small, or lies in the part that is cropped away: nothing of it "
                 f"remains {crop}. Make it larger or move it towards the centre."

@@ -120,7 +120,7 @@ def _in_order(paths: Mapping[str, PathLike | None], audio_type: str | None) -> l
             "speaks after the first)."
         )
     if not 1 <= len(paths) <= 2:
-        raise UserError(f"cond_audio names {len(paths)} persons ({', '.join(paths)}). Specify one or two.")
+        raise UserError(f"the request names {len(paths)} persons with audio ({', '.join(paths)}). Specify one or two.")
     if all(path is None for path in paths.values()):
         raise UserError("cond_audio: nobody has an audio file. Specify one for at least one person.")
     return [paths[name] for name in sorted(paths)]

@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -23,6 +24,7 @@ from itjax.config import Sampler
 from itjax.disk import atomic_path, output_errors
 from itjax.errors import ComputationError, SettingError, UserError
 from itjax.media import run_files, speech
+from itjax.media.containers import SAMPLE_RATE
 from itjax.media.resize import resize_and_crop
 from itjax.media.writer import VideoWriter, open_writer
 from itjax.parallel.sharding import make_mesh
@@ -67,10 +69,12 @@ def dub(
     if not -(2**63) <= settings.seed < 2**63:
         raise SettingError(f"{{seed}} {settings.seed}: must be less than 2^63")
     dtype = jnp.dtype(settings.dtype or default_dtype())
-    settings = settings._replace(dtype=dtype)
+    size_choice = preset.sizes[settings.size]
+    sampler = replace(settings.sampler, shift=settings.sampler.shift_at(size_choice))  # known from here on
+    settings = settings._replace(dtype=dtype, sampler=sampler)
     _check_outputs(request, settings)
     mesh = make_mesh(heads=preset.networks.dit.num_heads) if mesh is None else mesh
-    inputs = open_inputs(request, preset.sizes[settings.size].table, settings.limits)
+    inputs = open_inputs(request, size_choice.table, settings.limits)
     chunks = plan([frame_count(len(track)) for track in inputs.tracks], settings.sampler, settings.max_frames)
     noise = _open_noise(inputs, settings, weights)
     if isinstance(noise, NoiseFile):
@@ -88,8 +92,9 @@ def dub(
         check_state(writer, settings.sampler, size, chunks)
         if inputs.masks is not None:
             progress.notice(f"persons are marked in {_save_marked_persons(inputs, inputs.masks, writer.files.video)}")
-        with jax.set_mesh(mesh), exact_float32():
-            _generate(inputs, settings, weights, mesh, noise, chunks, writer, progress)
+        if writer.next_chunk < len(chunks):  # else only the finished file is missing: no network is needed
+            with jax.set_mesh(mesh), exact_float32():
+                _generate(inputs, settings, weights, mesh, noise, chunks, writer, progress)
         video = writer.finish()
         progress.notice(f"wrote {video}")
         return video
@@ -134,13 +139,18 @@ def _warn_if_cut_or_padded(inputs: Inputs, settings: Settings, chunks: list[Chun
             stacklevel=2,
         )
     source_frames = inputs.source.num_frames
-    # i2v uses only the first frame of the source
-    if source_frames is not None and source_frames < frames and settings.sampler.strategy != "i2v":
+    if source_frames is not None and source_frames < _source_frames_read(settings.sampler, chunks):
         warnings.warn(
             f"the source lasts {source_frames / FPS:.2f} s, the generated video {frames / FPS:.2f} s: "
             "the last source frame is repeated",
             stacklevel=2,
         )
+
+
+def _source_frames_read(sampler: Sampler, chunks: list[ChunkPlan]) -> int:
+    """The number of the last source frame that a chunk's reference is made of, plus one."""
+    after = {"i2v": 0, "soft": chunks[-1].start, "fl2v": chunks[-1].start + sampler.frame_num - 1}
+    return after[sampler.strategy] + 1
 
 
 def _save_marked_persons(inputs: Inputs, masks: np.ndarray, video: Path) -> Path:
@@ -169,13 +179,14 @@ def _generate(
     with _stage(progress, "text encoder"):
         prompts = encoders.encode_prompts(weights, inputs.request.prompt, mesh, program)
     with _stage(progress, "speech encoder"):
-        features = encoders.encode_speech(weights, inputs.tracks, mesh, program.networks)
+        tracks = _with_silent_tails(inputs.tracks, settings.sampler) if settings.silent_tail else inputs.tracks
+        features = encoders.encode_speech(weights, tracks, mesh, program.networks)
     with _stage(progress, "reference encoder"):
         encoder = encoders.open_reference_encoder(weights, mesh, program, once=inputs.source.is_still)
         picture, reference = _reference_at(encoder, inputs, 0)
     with _stage(progress, "DiT"):
-        teacache = weights.preset.sizes[settings.size].teacache
-        invariants = encoders.invariants(weights, mesh, encoder, prompts, picture, inputs.masks, teacache)
+        size = weights.preset.sizes[settings.size]
+        invariants = encoders.invariants(weights, mesh, encoder, prompts, picture, inputs.masks, size)
     if settings.sampler.teacache_threshold is not None:
         count = int(invariants.steps.run.sum())
         progress.notice(f"TeaCache: the blocks run in {count} of {settings.sampler.steps} steps")
@@ -210,6 +221,11 @@ def _generate(
             times.append(time.perf_counter())
     if len(times) > 1:
         progress.notice(_speed(times, settings.sampler))
+
+
+def _with_silent_tails(tracks: list[np.ndarray], sampler: Sampler) -> list[np.ndarray]:
+    """The tracks, each with a chunk of silence behind it, which the last chunk's frames beyond the end hear."""
+    return [np.pad(track, (0, sampler.frame_num * SAMPLE_RATE // FPS)) for track in tracks]
 
 
 @contextlib.contextmanager

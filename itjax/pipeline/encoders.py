@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Float32
 from itjax.compilation import JitForFewCalls
 from itjax.conditioning.prompt import NEGATIVE_PROMPT, load_tokenizer, tokenize
 from itjax.conditioning.speech_features import SpeechFeatures, speech_features
-from itjax.config import Networks, Sampler
+from itjax.config import Networks, PictureSize, Sampler
 from itjax.media.picture_sizes import Size
 from itjax.media.pictures import Picture
 from itjax.media.resize import resize_and_crop, to_unit
@@ -114,16 +114,16 @@ def _time_features(net: DiT, parameters: dict, sinusoids: Float[Array, "n F"]) -
     return apply(net, parameters, sinusoids, method="time_features")
 
 
-def euler_steps(program: Program, parameters: dict, coefficients: tuple[float, ...]) -> EulerSteps:
+def euler_steps(program: Program, parameters: dict, size: PictureSize) -> EulerSteps:
     """The Euler steps, the same for every chunk: times, time features, and which steps TeaCache runs."""
     sampler: Sampler = program.sampler
-    t = euler_times(sampler.steps, float(sampler.shift))
+    t = euler_times(sampler.steps, float(sampler.shift_at(size)))
     features = _time_features(
         program.net, parameters, jnp.asarray(sinusoidal_embedding(t[:-1], program.networks.dit.freq_dim))
     )
     run = np.ones(sampler.steps, bool)
     if sampler.teacache_threshold is not None:
-        run = teacache.schedule(np.asarray(features.blocks), coefficients, sampler.teacache_threshold)
+        run = teacache.schedule(np.asarray(features.blocks), size.teacache, sampler.teacache_threshold)
     return EulerSteps(jnp.asarray(t[:-1]), jnp.asarray(t[1:]), features, jnp.asarray(run))
 
 
@@ -134,12 +134,12 @@ def token_masks(masks: Float32[np.ndarray, "G h w"]) -> Float[Array, "G S"]:
 
 def invariants(
     weights: Weights, mesh: Mesh, encoder: ReferenceEncoder, prompts: Array, picture: Array,
-    masks: np.ndarray | None, coefficients: tuple[float, ...],
+    masks: np.ndarray | None, size: PictureSize,
 ) -> Invariants:  # fmt: skip
     """Loads the DiT, the last network, and builds the chunk loop's invariants. Colours are matched to those of `picture`."""
     program = encoder.program
     dit = weights.read("dit", mesh, program.dtype)
-    steps = euler_steps(program, dit, coefficients)
+    steps = euler_steps(program, dit, size)
     persons = None if masks is None else token_masks(masks)
     clip = encoder.parameters["clip"] if program.sampler.strategy == "i2v" else None
     strength = jnp.asarray(program.sampler.color_strength, jnp.float32)

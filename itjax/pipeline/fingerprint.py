@@ -32,5 +32,6 @@ def fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[st
         "dtype": jnp.dtype(settings.dtype).name,
         "vae_dtype": jnp.dtype(settings.vae_dtype).name,
         "weights": hashlib.sha256(weights.identity.encode()).hexdigest()[:16],
+        **({"tail": "silent"} if settings.silent_tail else {}),
         **({"branches": "in turn"} if settings.branches_in_turn else {}),  # runs from before there was a choice go on
     }

@@ -1,7 +1,8 @@
 """Opens and checks the media files of a request."""
 
 import warnings
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
@@ -38,10 +39,18 @@ def open_inputs(request: Request, table: SizeTable, limits: Limits = COMMAND_LIN
     height, width = choose_size(*source.size, table)
     tracks = _padded_to_longest(speech.prepare_tracks(request.sounds, request.audio_type, limits))
     masks = None
-    drawn = None if request.masks is None else [images.load_image(path, limits) for path in request.masks]
-    if len(tracks) == 2 or request.boxes is not None or drawn is not None:
-        masks = persons.person_masks((height, width), source.size, request.boxes, len(tracks), drawn)
+    boxes, drawn = _by_name(request, request.boxes), _by_name(request, request.masks)
+    drawn = None if drawn is None else [images.load_image(path, limits) for path in drawn]
+    if len(tracks) == 2 or boxes is not None or drawn is not None:
+        masks = persons.person_masks((height, width), source.size, boxes, len(tracks), drawn)
     return Inputs(request, source, height, width, tracks, masks if len(tracks) == 2 else None)
+
+
+def _by_name(request: Request, given: Sequence[Any] | None) -> list[Any] | None:
+    """What is given of each person, in the order of the tracks: sorted by name. Another number is checked later."""
+    if given is None or len(given) != len(request.sounds):
+        return None if given is None else list(given)
+    return [entry for _, entry in sorted(zip(request.sounds, given, strict=True), key=lambda pair: pair[0])]
 
 
 def _padded_to_longest(tracks: list[np.ndarray]) -> list[np.ndarray]:

@@ -21,10 +21,11 @@ class Request(NamedTuple):
     Attributes:
         prompt: Description of the video.
         source: Source image or video.
-        sounds: Audio file of each person, in order; None: the person is silent.
+        sounds: Audio file of each person by name; None: the person is silent.
         audio_type: Two persons: "para" (simultaneously) or "add" (one after the other).
-        boxes: [top, left, bottom, right] of each person, in pixels of the source.
-        masks: Mask image of each person, instead of boxes.
+        boxes: [top, left, bottom, right] of each person, in the order of `sounds`, in pixels of the source. If neither they
+            nor masks are given, the first of two persons by name is on the left.
+        masks: Mask image of each person, in the same order, instead of boxes.
         file: JSON file that the request was read from.
     """
 

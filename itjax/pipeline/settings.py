@@ -20,6 +20,8 @@ class Settings(NamedTuple):
         seed: Seed of the noise.
         dtype: Type of matrix products; None: bfloat16, on CPU float32.
         vae_dtype: The same for the VAE, whose errors the chunks hand on.
+        silent_tail: Encode silence after the speech. Without it, the frames of the last chunk that lie beyond the end of the
+            speech, which are cut off, hear its end backwards, as in the official code.
         branches_in_turn: Compute each layer for one guidance branch after another: slower, in less device memory.
         resume: Continue an unfinished run of the same `save_file`.
         noise: File with noise to use instead of the seed, e.g. from another implementation.
@@ -34,6 +36,7 @@ class Settings(NamedTuple):
     seed: int = 42
     dtype: DTypeLike | None = None
     vae_dtype: DTypeLike = "float32"
+    silent_tail: bool = False
     branches_in_turn: bool = False
     resume: bool = False
     noise: Path | None = None

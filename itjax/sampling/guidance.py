@@ -4,6 +4,7 @@ Three branches are c (prompt and voice), n (negative prompt and voice) and u (ne
 d (prompt and silence).
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ class Scales(NamedTuple):
 def scales_of(sampler: Sampler) -> Scales:
     """The guidance numbers of the settings."""
     apg = sampler.apg or Apg()
-    numbers = sampler.text_scale, sampler.audio_scale, apg.momentum, apg.norm_threshold
+    numbers = sampler.text_scale, sampler.audio_scale, apg.momentum, apg.norm_threshold or math.inf
     return Scales(*(jnp.asarray(number, jnp.float32) for number in numbers))
 
 

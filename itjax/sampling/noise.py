@@ -11,8 +11,6 @@ from itjax.compilation import JitForFewCalls
 
 # T latent frames · h w latent grid · C latent channels
 
-DTYPES = ("F32", "F64", "F16", "BF16")  # of noise in files, as safetensors names them
-
 
 @partial(JitForFewCalls, static_argnums=1)
 def _normal(key: Array, shape: tuple[int, ...]) -> Array:

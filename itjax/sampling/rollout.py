@@ -72,6 +72,8 @@ def streamed(
             on_step(number)
         carry, output = _finish(finish, invariants, state.latent)
         output = output._replace(finite=all_finite(output.frames))  # now, to be known before the next chunk's first step
+        # else this chunk's keys and values stay in the devices' memory beside the next one's
+        del begun, state, conditions
         try:
             begun = first_step(carry)
         except BaseException:

@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
-from itjax.config import Sampler
+from itjax.config import PictureSize, Preset, Sampler
 from itjax.media.containers import FRAME_RATE
 from itjax.models import vae
 from itjax.parallel.sharding import make_mesh, with_shardings
@@ -72,7 +72,7 @@ def sample(
         negative = np.asarray(null_prompts(sampling.dataset)[1])
         text = np.zeros_like(negative)
         text[: len(clip.text)] = clip.text
-        steps = encoders.euler_steps(program, dit, ())
+        steps = encoders.euler_steps(program, dit, _size(sampling.dataset.preset, source.shape[1:3]))
         color = jax.jit(color_statistics)(picture)
         masks = None if clip.masks is None else jnp.asarray(clip.masks, jnp.float32)
         strength = jnp.asarray(sampler.color_strength, jnp.float32)
@@ -95,6 +95,12 @@ def side_by_side(
 ) -> UInt8[np.ndarray, "F H 2*W 3"]:  # fmt: skip
     """The source on the left, the sampled video on the right."""
     return np.concatenate([source, sampled], axis=2)
+
+
+def _size(preset: Preset, picture: tuple[int, ...]) -> PictureSize:
+    """The choice of `--size` that has pictures (height, width) like these; the first one, if none has."""
+    choices = list(preset.sizes.values())
+    return next((choice for choice in choices if picture in choice.table.values()), choices[0])
 
 
 def _shardings(tree: dict, mesh: Mesh) -> dict:

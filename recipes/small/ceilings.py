@@ -118,7 +118,7 @@ def row(name: str, made: Path, folder: Path, stems: list[str]) -> str:
 
 def times(weights: Weights) -> Float[np.ndarray, " S"]:
     """The noise's share at the start of each step, and zero."""
-    return euler_times(weights.preset.sampler.steps, weights.preset.sizes[SIZE].shift) / 1000
+    return euler_times(weights.preset.sampler.steps, weights.preset.sampler.shift_at(weights.preset.sizes[SIZE])) / 1000
 
 
 def generated(
@@ -134,7 +134,7 @@ def generated(
     encoder = encoders.open_reference_encoder(weights, mesh, program, once=True)
     picture, reference = encoders.encode_frame(encoder, inputs.source.frame(0), (inputs.height, inputs.width))
     prompts = encoders.encode_prompts(weights, prompt, mesh, program)
-    invariants = encoders.invariants(weights, mesh, encoder, prompts, picture, None, preset.sizes[SIZE].teacache)
+    invariants = encoders.invariants(weights, mesh, encoder, prompts, picture, None, preset.sizes[SIZE])
     true = FrameReader(source / f"{stem}.mp4").read(MOST_FRAMES)
     chunks = plan([frame_count(len(track)) for track in inputs.tracks], sampler, len(true))
     windows = [speech_windows(each, features, sampler.frame_num, program.networks.dit.audio.window) for each in chunks]

@@ -121,6 +121,18 @@ def test_a_person_in_the_part_that_is_cut_off():
         person_masks((64, 64), (120, 480), [[10, 0, 110, 90], [10, 200, 110, 280]], 2)
 
 
+@pytest.mark.parametrize(("left", "seen"), [(0, True), (8, False), (16, True)])
+def test_a_person_between_the_tokens_is_refused(left, seen):
+    """The network takes the first of 2x2 latent cells: a box that has only others would make all frames NaN."""
+    boxes = [[0, left, 64, left + 8], [0, 64, 64, 96]]
+    if seen:
+        masks = person_masks((64, 128), (64, 128), boxes, 2)
+        assert masks[0, ::2, ::2].any()
+    else:
+        with pytest.raises(UserError, match=r"Person 1.*too small"):
+            person_masks((64, 128), (64, 128), boxes, 2)
+
+
 def test_drawing_shows_who_is_who():
     image = np.full((*SIZE, 3), 128, np.uint8)
     masks = person_masks(SIZE, SOURCE, None, 2)

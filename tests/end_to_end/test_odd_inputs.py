@@ -8,6 +8,9 @@ import pytest
 import soundfile
 from PIL import Image
 
+from itjax.pipeline import dub
+from itjax.sampling.plan import speech_windows
+
 AAC = 1024 / 48_000  # seconds of an AAC packet: the sound may be longer than the pictures by less than one
 
 # -- speech of any length ---------------------------------------------------------------------------------------------
@@ -108,6 +111,30 @@ def test_a_source_shorter_than_the_speech_stays_at_its_last_frame(run, talk, tmp
     assert "the source lasts 0.24 s, the generated video 0.64 s: the last source frame is repeated" in result.said
     brightness = [float(frame.mean()) for frame in shown]
     assert brightness == pytest.approx([0, 255 * 4 // 6, 255 * 5 // 6, 255 * 5 // 6], abs=2)  # chunks start at 0 4 8 12
+
+
+def test_a_source_whose_last_frame_is_not_needed_causes_no_warning(run, talk, tmp_path):
+    """The sound of a film is often longer than its pictures, by less than a chunk."""
+    result = run("--video", film(tmp_path / "film.mp4", 10), "--audio", talk(12))
+    assert len(result.video.frames) == 12 and "the last source frame is repeated" not in result.said
+
+
+def test_a_silent_tail_is_heard_where_the_speech_would_be_backwards(run, talk, face, monkeypatch):
+    heard, tracks = [], []
+
+    def listened(chunk, features, *sizes):
+        heard.append(speech_windows(chunk, features, *sizes))
+        tracks.append(features[0].num_frames)
+        return heard[-1]
+
+    monkeypatch.setattr(dub, "speech_windows", listened)
+    for flags in ((), ("--silent_tail",)):
+        assert len(run("--image", face, "--audio", talk(7), *flags).video.frames) == 7
+    assert tracks == [7, 7, 12, 12]  # by a chunk of 5 frames longer
+    # the last chunk is of frames 4 to 8: 7 and 8 are frames 6 and 5 again, or silence
+    (backwards,), (silent,) = heard[1][:, :, 2], heard[3][:, :, 2]
+    np.testing.assert_array_equal(backwards[3:], backwards[2:0:-1])
+    assert not np.allclose(silent[3:], silent[2:0:-1], atol=1e-2)
 
 
 def test_a_film_dubbed_with_its_own_sound(run, tmp_path):

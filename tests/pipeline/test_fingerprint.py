@@ -43,6 +43,11 @@ def test_a_preset_that_makes_other_frames_is_another_run(change, sampler, differ
     assert {key for key in before if before[key] != now[key]} == differ
 
 
+def test_a_silent_tail_is_another_run(weights, face):
+    usual, silent = (fingerprint_of(weights, face, Sampler(), silent_tail=value) for value in (False, True))
+    assert "tail" not in usual and silent == usual | {"tail": "silent"}
+
+
 def test_branches_in_turn_are_another_run_and_others_are_as_before_there_was_a_choice(weights, face):
     usual, in_turn = (fingerprint_of(weights, face, Sampler(), branches_in_turn=value) for value in (False, True))
     assert "branches" not in usual and in_turn == usual | {"branches": "in turn"}

@@ -7,7 +7,10 @@ import pytest
 import soundfile
 from safetensors.numpy import save_file
 
+from itjax import configs
 from itjax.commands import infer
+from itjax.pipeline.inputs import open_inputs
+from itjax.pipeline.request import Request
 
 # -- speech of any length ---------------------------------------------------------------------------------------------
 
@@ -297,3 +300,30 @@ def test_noise_is_not_replaced_by_the_frames(run, talk, face, tmp_path, no_weigh
     save_file({"noise_0": np.zeros((16, 2, 8, 6), np.float32)}, tmp_path / "noise.npy")
     result = run("--image", face, "--audio", talk(3), "--noise", tmp_path / "noise.npy", "--save_frames", tmp_path / "noise")
     assert result.status == 2 and "noise.npy is both an input and an output" in result.said
+
+
+def test_boxes_and_masks_go_with_the_names(face, talk):
+    """From Python, persons come in any order; their tracks are sorted by name."""
+    table = configs.PRESETS["tiny"].sizes["infinitetalk-480"].table
+    boxes = {"man": [0, 0, 97, 30], "woman": [0, 50, 97, 83]}
+    sounds = {"man": talk(4), "woman": talk(12)}
+    opened = []
+    for names in (("man", "woman"), ("woman", "man")):
+        request = Request("two", face, {name: sounds[name] for name in names}, boxes=[boxes[name] for name in names])
+        with pytest.warns(UserWarning, match="padded with silence"):
+            opened.append(open_inputs(request, table))
+    for one, other in zip(*(inputs.tracks for inputs in opened), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(opened[0].masks, opened[1].masks)
+    columns = np.arange(opened[0].masks.shape[2])
+    left, right = (mask.any(0) @ columns / mask.any(0).sum() for mask in opened[0].masks[:2])
+    man, woman = (track[4 * 640 :].any() for track in opened[0].tracks)
+    assert left < right and woman and not man
+
+
+def test_one_set_of_weights(run, talk, face, checkpoint, tmp_path):
+    voice = "--image", face, "--audio", talk(3)
+    result = run(*voice, "--checkpoint", checkpoint, "--infinitetalk_dir", tmp_path, "--dit_path", tmp_path)
+    assert result.status == 2
+    assert "--checkpoint already names all weights: leave out either it or" in result.said
+    assert "--infinitetalk_dir, --dit_path" in result.said

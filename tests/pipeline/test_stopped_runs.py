@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from itjax.errors import ComputationError
+from itjax.errors import ComputationError, OutputError
 from itjax.media.writer import VideoWriter
 from itjax.pipeline import encoders
 from itjax.pipeline.process import memory_errors
@@ -37,6 +37,20 @@ def test_frames_that_are_not_numbers_end_the_run_and_sigterm_too(run, talk, deco
     assert "finished chunks are saved, continue with --resume" in result.said
     assert len(decode(result.path).frames) == 9
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_run_that_lacks_only_its_finished_file_reads_no_weights(run, talk, decode, face, monkeypatch, request):
+    voice = "--image", face, "--audio", talk(7)
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoWriter, "finish", lambda writer: raise_no_space())
+        assert run(*voice).status == 3
+    request.getfixturevalue("no_weights_read")
+    result = run(*voice, "--resume")
+    assert len(result.video.frames) == 7 and "of 2 total" not in result.said
+
+
+def raise_no_space():
+    raise OutputError("the disk is full")
 
 
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1099511627776 bytes.")

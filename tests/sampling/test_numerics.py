@@ -52,6 +52,17 @@ def test_adaptive_projected_guidance(module_recording):
         chex.assert_trees_all_close(channels_first(ours), recording[f"outputs.apg_{step}"], atol=1e-4, rtol=1e-4)
 
 
+def test_a_norm_threshold_of_zero_is_none():
+    """As in the official code, which scales down only if the threshold is above 0."""
+    velocities = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 4, 4, 16)), jnp.float32)
+    momentum = jnp.zeros_like(velocities[:2])
+    none, large = (
+        adaptive_projected(velocities, momentum, scales_of(Sampler(apg=Apg(norm_threshold=t)))) for t in (0.0, 1e6)
+    )
+    chex.assert_trees_all_equal(none, large)
+    assert jnp.abs(none[0] - velocities[0]).max() > 1
+
+
 def test_scales_of_one_are_the_plain_velocity():
     velocities = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 4, 4, 16)), jnp.float32)
     for sampler in (Sampler(text_scale=1.0, audio_scale=1.0), Sampler(text_scale=1.0, audio_scale=1.0, apg=Apg())):

@@ -178,7 +178,7 @@ def test_skipped_step_adds_what_the_blocks_added_before(parameters):
     assert 1e-4 < np.abs(skips.latents - runs.latents).mean() < 1
 
 
-def test_silent_second_person_is_still_heard_by_label(parameters):
+def test_each_of_two_persons_hears_their_own_voice(parameters):
     """Swapping the voices of two persons changes the video: labels tell who is who."""
     program, invariants, carry, chunks = setting(parameters, WITHOUT_TEXT, persons=2)
     swapped = chunks._replace(windows=chunks.windows[:, ::-1])
