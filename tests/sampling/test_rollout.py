@@ -1,6 +1,7 @@
 """Properties of the chunk loop that hold whatever the weights are: the networks here are tiny and random."""
 
 import dataclasses
+import weakref
 
 import chex
 import jax
@@ -130,6 +131,22 @@ def test_the_next_chunk_is_begun_before_one_is_handed_out_and_its_error_comes_af
             made.append(list(read))
             assert output.finite
     assert made == [[0, 1], [0, 1]]
+
+
+def test_keys_and_values_of_a_chunk_are_gone_before_the_next_one_is_begun(parameters, monkeypatch):
+    """With the 14B at 480p they are 2 GiB."""
+    program, invariants, carry, chunks = setting(parameters)
+    begin, alive, kept = rollout._begin, [], []
+
+    def begun(*args):
+        alive.append([reference() is not None for reference in kept])
+        state, conditions = begin(*args)
+        kept.append(weakref.ref(conditions.keys_values.audio_k))
+        return state, conditions
+
+    monkeypatch.setattr(rollout, "_begin", begun)
+    list(rollout.streamed(program, invariants, carry, one_by_one(chunks)))
+    assert alive == [[], [False], [False, False]]
 
 
 def test_later_chunks_do_not_compile_again(parameters):
