@@ -5,7 +5,6 @@ librosa does, so that a track equals the official code's bit for bit; others (m4
 """
 
 import itertools
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from jaxtyping import Float32
 
 from itjax.errors import UserError
 from itjax.input_files import PathLike
+from itjax.media import sound_headers
 from itjax.media.containers import (
     FRAME_RATE,
     TRUNCATION_TOLERANCE,
@@ -143,23 +143,10 @@ def _read_with_soundfile(path: PathLike, limits: Limits) -> tuple[list[Track], i
                 check_sound_length(path, read / file.samplerate, limits)
         except soundfile.LibsndfileError as error:
             raise UserError(f"{path}: the audio is damaged or cut off. Use an intact copy.") from error
-        _check_whole(path, file, read)
+        declared = sound_headers.declared_seconds(path, file, read)
+        if declared is not None and declared - read / file.samplerate > 1 / FRAME_RATE:
+            raise UserError(_cut_off(path, declared, read / file.samplerate))
         return (blocks, file.samplerate) if blocks else None
-
-
-def _check_whole(path: PathLike, file: soundfile.SoundFile, read: int) -> None:
-    """Raises UserError if audio declared in the header (WAV, AIFF, AU) is missing, by more than one video frame.
-
-    libsndfile reads what exists and reports the difference only in its log. Sizes near the field's limit are ignored: they
-    are written by programs that do not know the length in advance.
-    """
-    sizes = re.search(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    declared, actual = map(int, sizes.groups()) if sizes else (0, 0)
-    if actual == 0 or declared >= 0x7FFF0000:
-        return
-    seconds = read / file.samplerate
-    if seconds * (declared - actual) / actual > 1 / FRAME_RATE:
-        raise UserError(_cut_off(path, seconds * declared / actual, seconds))
 
 
 def _read_with_av(path: PathLike, limits: Limits) -> tuple[list[Track], int]:

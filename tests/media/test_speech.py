@@ -14,7 +14,7 @@ import soundfile
 from safetensors.numpy import load_file
 
 from itjax.errors import UserError
-from itjax.media import sound_track, speech
+from itjax.media import sound_headers, sound_track, speech
 from itjax.media.limits import SERVER, Limits
 from itjax.media.sound_track import SoundTrack
 
@@ -149,13 +149,34 @@ def test_a_wav_of_unknown_length_and_one_with_junk_behind_are_whole(tmp_path):
     assert len(speech.load_track(path)) == len(expected) - 2
 
 
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("first_frame", ["Xing", "none"])
+def test_a_whole_mp3_is_never_taken_for_cut_off(tmp_path, rate, channels, first_frame):
+    """Without that frame, libsndfile takes tags for sound: here, for a second of it."""
+    path, sound = tmp_path / "talk.mp3", talk(1.3, rate, channels)
+    options = {"write_xing": "0"} if first_frame == "none" else {}
+    with av.open(str(path), "w", options=options) as container:
+        container.metadata["comment"] = "a cover, say " * 1500
+        stream = container.add_stream("libmp3lame", rate=rate, layout="mono" if channels == 1 else "stereo")
+        stream.bit_rate = 32000
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.T), "fltp", stream.layout.name)
+        frame.sample_rate = rate
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with soundfile.SoundFile(path) as file:
+        declared = sound_headers.declared_seconds(path, file, 0)
+        assert (file.frames / rate > 2.3) == (declared is None) == (first_frame == "none")
+    assert 1.25 < len(speech.load_track(path)) / 16000 < 1.6
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
 def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     """What each bad file must be told off for."""
     sound = talk(2.0, 44100, 2)
-    for suffix in ("wav", "flac", "aiff"):
+    for suffix in ("wav", "flac", "aiff", "mp3"):
         soundfile.write(folder / f"cut.{suffix}", sound, 44100)
         cut(folder / f"cut.{suffix}", 0.6)
     soundfile.write(folder / "none.wav", sound[:0], 44100)
@@ -173,6 +194,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "cut wav": (folder / "cut.wav", r"cut off.*declares 2\.00 s.*1\.20 s"),
         "cut aiff": (folder / "cut.aiff", "cut off"),
         "cut flac": (folder / "cut.flac", "cut off"),
+        "cut mp3": (folder / "cut.mp3", r"cut off.*declares 2\.00 s.*1\.\d\d s"),
         "cut m4a": (cut(write_av(folder / "cut.m4a", sound, "aac", 44100), 0.6), "cut off.*declares 2"),
         "cut mkv": (cut(write_av(folder / "cut.mka", sound, "aac", 44100), 0.6), "cut off.*declares 2"),
         "cut mp4": (cut(write_av(folder / "cut.mp4", sound, "aac", 44100, pictures=5), 0.9), "damaged, cut off"),
