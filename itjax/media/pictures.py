@@ -27,6 +27,8 @@ from itjax.media.limits import COMMAND_LINE, Limits, check_media_file, check_pic
 from itjax.media.picture_sizes import Size
 
 FORWARD = 10  # seconds: to reach a frame at most this far ahead, keep decoding; beyond, seek to the keyframe before it
+# Encoders that rounded a video's size write the rest as a ratio such as 1280:1281: nobody sees it, and scaling would blur.
+NEARLY_SQUARE = Fraction(1, 100)
 ROTATIONS = {  # counter-clockwise, in degrees -> display matrix
     90: (0, -1, 0, 1, 0, 0, 0, 0, 0),
     180: (-1, 0, 0, 0, -1, 0, 0, 0, 0),
@@ -73,7 +75,7 @@ class VideoSource:
     Moving forward continues decoding; moving back or far ahead seeks to the preceding keyframe, with identical pixels. Only
     two decoded frames are kept, for any length. Time 0 is the first frame, or the start of the file if the video starts
     late on purpose. After the end, the last frame repeats. Damage after the first frame causes a warning, and the last good
-    frame repeats until decoding recovers or the video ends.
+    frame repeats until decoding recovers or the video ends. Pixels that are not square are made square by scaling the width.
 
     Raises:
         UserError: if nothing can be decoded, or the limits are exceeded.
@@ -93,6 +95,7 @@ class VideoSource:
         self._first = self._current.ticks
         delay = start_delay(self._container, self._stream)
         self._zero = self._first - round(delay / self._tick)
+        self._pixel_ratio = _pixel_ratio(self._stream)
         self._matrix = _display_matrix(self._current.frame)
         self.size: Size = self._pixels(self._current).shape[:2]
 
@@ -150,7 +153,7 @@ class VideoSource:
         return first is not None
 
     def _seek(self, target: int) -> None:
-        """Moves to a frame that starts at or before `due`, or to the first one; nearest keyframes are tried first.
+        """Moves to a frame that starts at or before `target`, or to the first one; nearest keyframes are tried first.
 
         A container's index may lead to a keyframe that is shown later than requested, or to a missing end of the file.
         """
@@ -225,14 +228,22 @@ class VideoSource:
         self._warned.add(what)
 
     def _pixels(self, timed: _Timed) -> Picture:
-        check_picture_size(self._path, timed.frame.width, timed.frame.height, self._limits)  # it may change in a video
-        return _oriented(self._converter.reformat(timed.frame, format="rgb24").to_ndarray(), self._matrix)
+        frame = timed.frame
+        width = max(1, round(frame.width * self._pixel_ratio))
+        check_picture_size(self._path, width, frame.height, self._limits)  # it may change in a video
+        return _oriented(self._converter.reformat(frame, width=width, format="rgb24").to_ndarray(), self._matrix)
 
 
 def _has_times(container: Any, stream: Any) -> bool:
     """Whether frames have presentation times. Raw streams and AVI with reordered frames do not: their frames are counted."""
     reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
     return stream.start_time is not None and not reordered
+
+
+def _pixel_ratio(stream: Any) -> Fraction:
+    """Width of a pixel divided by its height, such as 16/11 on DVDs; 1 if the file does not state it."""
+    ratio = Fraction(stream.sample_aspect_ratio or 1)
+    return ratio if abs(ratio - 1) > NEARLY_SQUARE else Fraction(1)
 
 
 def _display_matrix(frame: Any) -> tuple[int, ...] | None:

@@ -1,5 +1,6 @@
 """Pictures of all kinds, and videos of all codecs and rates: frame i from anywhere is that of decoding in order."""
 
+import struct
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from itjax.errors import UserError
 from itjax.media import images, pictures
 from itjax.media.images import load_image
+from itjax.media.limits import Limits
 from itjax.media.pictures import ImageSource, VideoSource, open_source
 
 MEDIA = Path(__file__).parents[1] / "recordings/runs/media"
@@ -33,7 +35,9 @@ def drawn(k: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     return image.astype(np.uint8)
 
 
-def write(path: Path, codec: str = "libx264", times=25, rate=25, options=None, matrix=None, pix_fmt="yuv420p") -> Path:
+def write(
+    path: Path, codec: str = "libx264", times=25, rate=25, options=None, matrix=None, pix_fmt="yuv420p", pixel_ratio=None
+) -> Path:
     """A video of pictures 0, 1, ... at `times` (seconds, or a number of frames at `rate`)."""
     times = [Fraction(k) / rate for k in range(times)] if isinstance(times, int) else times
     tick = 1 / Fraction(rate) if path.suffix == ".avi" else Fraction(1, 90000)
@@ -42,6 +46,8 @@ def write(path: Path, codec: str = "libx264", times=25, rate=25, options=None, m
         stream = container.add_stream(codec, rate=rate, options={**QUICK.get(codec, {}), **(options or {})})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
         stream.codec_context.time_base = tick
+        if pixel_ratio:
+            stream.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio = pixel_ratio
         if matrix:
             stream.set_display_matrix(matrix)
         for k, time in enumerate(times):
@@ -201,6 +207,46 @@ def test_display_matrix_is_followed(tmp_path, name):
         angle = next(container.decode(video=0)).rotation
     if "mirrored" not in name:
         np.testing.assert_array_equal(expected[0], np.rot90(in_order(path)[0], angle // 90))
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("libx264", "mp4"), ("libx264", "mkv"), ("mpeg4", "avi"), ("libx264", "ts")])
+@pytest.mark.parametrize("ratio", [Fraction(16, 11), Fraction(8, 9)], ids=str)
+def test_pixels_that_are_not_square_are_made_square(tmp_path, codec, suffix, ratio):
+    path = write(tmp_path / f"disc.{suffix}", codec, times=10, pixel_ratio=ratio)
+    source, width = open_source(path), round(WIDTH * ratio)
+    assert source.size == (HEIGHT, width)
+    for i in (0, 7, 2):
+        expected = Image.fromarray(in_order(path)[i]).resize((width, HEIGHT), Image.Resampling.BILINEAR)
+        difference = np.abs(source.frame(i).astype(int) - np.asarray(expected)).mean()
+        assert source.frame(i).shape == (HEIGHT, width, 3) and difference < 4
+
+
+def test_the_width_that_is_scaled_is_the_stored_one(tmp_path):
+    """Of a turned video, it is the height."""
+    if not hasattr(av.VideoStream, "set_display_matrix"):
+        pytest.skip("this PyAV cannot write display matrices")
+    (a, b, c, d), _ = MATRICES["quarter right"]
+    path = write(tmp_path / "phone.mp4", times=3, matrix=(a, b, 0, c, d, 0, 0, 0, 1 << 30), pixel_ratio=Fraction(4, 3))
+    source = open_source(path)
+    assert source.size == source.frame(1).shape[:2] == (round(WIDTH * 4 / 3), HEIGHT)
+
+
+@pytest.mark.parametrize("ratio", [None, Fraction(1), Fraction(1280, 1281)], ids=str)
+def test_square_pixels_are_not_scaled(tmp_path, ratio):
+    path = write(tmp_path / "clip.mp4", times=3, pixel_ratio=ratio)
+    np.testing.assert_array_equal(open_source(path).frame(2), in_order(path)[2])
+
+
+@pytest.mark.parametrize("ratio", [60, Fraction(1, 200)], ids=str)
+def test_absurd_pixels_are_within_the_limits(tmp_path, ratio):
+    path = write(tmp_path / "clip.mp4", times=3, pixel_ratio=Fraction(1, 2))
+    data, stored = path.read_bytes(), struct.pack(">4sII", b"pasp", 1, 2)
+    path.write_bytes(data.replace(stored, struct.pack(">4sII", b"pasp", *Fraction(ratio).as_integer_ratio())))
+    if ratio < 1:
+        assert open_source(path).size == (HEIGHT, 1)
+    else:
+        with pytest.raises(UserError, match=r"clip\.mp4: its size is given as 3840x48: that is more than"):
+            open_source(path, Limits(pixels=10**5))
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
