@@ -6,6 +6,7 @@ from typing import Any
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 
 from itjax.errors import UserError
 from itjax.input_files import PathLike
@@ -52,6 +53,21 @@ def open_media(path: PathLike, what: str, limits: Limits = COMMAND_LINE) -> Inpu
     if not container.streams:
         raise UserError(_unreadable(path, what, "it contains no streams"))
     return container
+
+
+def sound_stream(path: PathLike, container: InputContainer) -> Any:
+    """The audio stream that players play: the first one marked as default, or else the first one.
+
+    Raises:
+        UserError: if there is none, or FFmpeg's libraries cannot decode it.
+    """
+    streams: list[Any] = list(container.streams.audio)
+    if not streams:
+        raise UserError(f"{path}: the file has no audio track. Provide an audio file or a video with audio.")
+    stream = next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
+    if stream.codec_context is None:
+        raise UserError(f"{path}: FFmpeg cannot decode this kind of audio. Convert it to WAV.")
+    return stream
 
 
 def start_delay(container: InputContainer, stream: Any) -> float:

@@ -23,6 +23,7 @@ from itjax.media.containers import (
     TRUNCATION_TOLERANCE,
     declared_seconds,
     open_media,
+    sound_stream,
     start_delay,
 )
 from itjax.media.containers import SAMPLE_RATE as RATE
@@ -151,7 +152,8 @@ def _read_with_soundfile(path: PathLike, limits: Limits) -> tuple[list[Track], i
 
 def _read_with_av(path: PathLike, limits: Limits) -> tuple[list[Track], int]:
     with open_media(path, "audio") as container:
-        stream = _sound_stream(path, container)
+        stream = sound_stream(path, container)
+        _tell_of_others(path, container, stream)
         rate, declared = stream.rate, declared_seconds(container, stream)
         check_sound_format(path, rate or 0, stream.codec_context.channels, limits)
         delay = start_delay(container, stream)
@@ -166,6 +168,17 @@ def _read_with_av(path: PathLike, limits: Limits) -> tuple[list[Track], int]:
     if declared is not None and declared - (read / rate - delay) > TRUNCATION_TOLERANCE:
         raise UserError(_cut_off(path, declared, read / rate))
     return blocks, rate
+
+
+def _tell_of_others(path: PathLike, container: Any, stream: Any) -> None:
+    """Warns if there are audio tracks besides the one used: the voice may be in another one."""
+    streams = container.streams.audio
+    if len(streams) > 1:
+        warnings.warn(
+            f"{path}: of {len(streams)} audio tracks, number {streams.index(stream) + 1} is used, as in players. To use "
+            "another one, extract it: ffmpeg -i IN -map 0:a:0 OUT.wav (0:a:0 is number 1)",
+            stacklevel=2,
+        )
 
 
 def _cut_off(path: PathLike, declared: float, actual: float) -> str:
@@ -184,25 +197,16 @@ def _check_samples(path: PathLike, block: np.ndarray, before: int, rate: int) ->
         raise UserError(f"{path}: the sample at {time:.3f} s is {what}. Export it again.")
 
 
-def _sound_stream(path: PathLike, container: Any) -> Any:
-    if not container.streams.audio:
-        raise UserError(f"{path}: the file has no audio track. Provide an audio file or a video with audio.")
-    stream = container.streams.audio[0]
-    if stream.codec_context is None:
-        raise UserError(f"{path}: FFmpeg cannot decode this kind of audio. Convert it to WAV.")
-    return stream
-
-
 def _channels(path: PathLike) -> int:
     """Number of channels after decoding: 1 or 2."""
     with open_media(path, "audio") as container:
-        return min(_sound_stream(path, container).codec_context.channels, 2)
+        return min(sound_stream(path, container).codec_context.channels, 2)
 
 
 def _decoded(path: PathLike, rate: int) -> Iterator[Block]:
     """Decodes the file's audio from time zero at `rate`, block by block: mono stays mono, anything else becomes stereo."""
     with open_media(path, "audio") as container:
-        stream = _sound_stream(path, container)
+        stream = sound_stream(path, container)
         layout = "mono" if stream.codec_context.channels == 1 else "stereo"
         silence = round(start_delay(container, stream) * rate)
         resampler: Any = None

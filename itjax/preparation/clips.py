@@ -14,7 +14,7 @@ from itjax.conditioning.persons import LATENT_STRIDE
 from itjax.config import SizeTable
 from itjax.errors import UserError
 from itjax.media import pictures, speech
-from itjax.media.containers import FRAME_RATE, SAMPLE_RATE, open_media
+from itjax.media.containers import FRAME_RATE, SAMPLE_RATE, open_media, sound_stream
 from itjax.media.picture_sizes import Size, choose_size
 from itjax.media.resize import resize_and_crop
 from itjax.preparation.scenes import find_scenes, split_scene
@@ -189,7 +189,7 @@ def check_audio(path: Path) -> None:
         if not container.streams.audio:
             raise UserError(f"{path}: silent: the video has no audio")
         try:
-            intact = not any(frame.is_corrupt for frame in container.decode(audio=0))
+            intact = not any(frame.is_corrupt for frame in container.decode(sound_stream(path, container)))
         except av.FFmpegError:
             intact = False
     if not intact:

@@ -11,6 +11,7 @@ import numpy as np
 import pyloudnorm
 import pytest
 import soundfile
+from av.stream import Disposition
 from safetensors.numpy import load_file
 
 from itjax.errors import UserError
@@ -147,6 +148,33 @@ def test_a_wav_of_unknown_length_and_one_with_junk_behind_are_whole(tmp_path):
     np.testing.assert_array_equal(speech.load_track(path), expected)
     path.write_bytes(whole[:-4])  # two samples lost: nobody hears that
     assert len(speech.load_track(path)) == len(expected) - 2
+
+
+def write_tracks(path: Path, tracks: list[np.ndarray], default: int | None) -> Path:
+    """A file with several audio tracks of 16 kHz, mono; `default`: the number of the one so marked."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("aac", rate=16000, layout="mono") for _ in tracks]
+        if default is not None:
+            streams[default].disposition = Disposition.default
+        for stream, sound in zip(streams, tracks, strict=True):
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.T), "fltp", "mono")
+            frame.sample_rate, frame.pts = 16000, 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize(("default", "used"), [(None, 0), (0, 0), (1, 1)])
+def test_of_several_audio_tracks_the_default_one_is_used_for_both(tmp_path, suffix, default, used):
+    tracks = [talk(1.0, 16000), np.roll(talk(1.0, 16000, seed=1), 5000, axis=0)]
+    path = write_tracks(tmp_path / f"film.{suffix}", tracks, default)
+    with pytest.warns(UserWarning, match=rf"film\.{suffix}: of 2 audio tracks, number {used + 1} is used") as told:
+        (track,) = speech.prepare_tracks({"person1": path})
+        sound = heard(path)[:, 0]
+    assert len(told) == 1
+    for result in (track, librosa.resample(sound, orig_sr=48000, target_sr=16000)):
+        assert similarity(result[400:-400], tracks[used][400:-400, 0]) > 0.97
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
