@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.stream import Disposition
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorTrc, VideoReformatter
 from jaxtyping import UInt8
 
 from itjax.errors import UserError
@@ -29,6 +29,11 @@ from itjax.media.picture_sizes import Size
 FORWARD = 10  # seconds: to reach a frame at most this far ahead, keep decoding; beyond, seek to the keyframe before it
 # Encoders that rounded a video's size write the rest as a ratio such as 1280:1281: nobody sees it, and scaling would blur.
 NEARLY_SQUARE = Fraction(1, 100)
+HDR = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}  # transfer functions
+TO_SDR = (
+    "ffmpeg -i IN -vf zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,"
+    "zscale=t=bt709:m=bt709:r=tv,format=yuv420p -c:a copy OUT.mp4"
+)
 ROTATIONS = {  # counter-clockwise, in degrees -> display matrix
     90: (0, -1, 0, 1, 0, 0, 0, 0, 0),
     180: (-1, 0, 0, 0, -1, 0, 0, 0, 0),
@@ -98,6 +103,8 @@ class VideoSource:
         self._pixel_ratio = _pixel_ratio(self._stream)
         self._matrix = _display_matrix(self._current.frame)
         self.size: Size = self._pixels(self._current).shape[:2]
+        if (curve := HDR.get(self._current.frame.color_trc)) is not None:
+            self._warn(f"the video is HDR ({curve}): its colours look washed out. Convert it to SDR first: {TO_SDR}")
 
     @property
     def num_frames(self) -> int | None:

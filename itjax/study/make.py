@@ -149,6 +149,7 @@ def check_video(path: Path, with_sound: bool = True) -> None:
     """
     with warnings.catch_warnings():  # damage causes a warning where a video is dubbed; none of it should be judged
         warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", ".*: the video is HDR")  # browsers convert its colours
         try:
             source = open_source(path)
             if not isinstance(source, VideoSource):

@@ -182,6 +182,22 @@ def test_other_pixel_formats(tmp_path, pix_fmt):
     assert frame.dtype == np.uint8 and np.abs(frame.astype(int) - drawn(1)).mean() < 20
 
 
+@pytest.mark.parametrize(("transfer", "told"), [("smpte2084", "PQ"), ("arib-std-b67", "HLG"), ("bt709", None)])
+def test_hdr_is_told_once(tmp_path, transfer, told, monkeypatch, recwarn):
+    monkeypatch.setattr(pictures, "FORWARD", 0.2)
+    params = f"log-level=none:keyint=10:colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc"
+    path = write(tmp_path / "phone.mp4", "libx265", 40, options={"x265-params": params}, pix_fmt="yuv420p10le")
+    source = open_source(path)
+    for i in (0, 30, 2):
+        source.frame(i)
+    messages = [str(warning.message) for warning in recwarn]
+    if told is None:
+        assert not messages
+    else:
+        (message,) = messages
+        assert message.startswith(f"{path}: the video is HDR ({told})") and "ffmpeg -i IN -vf zscale=" in message
+
+
 ONE = 1 << 16
 MATRICES = {  # a, b, c, d of x' = a·x + c·y, y' = b·x + d·y -> what the viewer sees
     "quarter right": ((0, ONE, -ONE, 0), lambda im: np.rot90(im, -1)),

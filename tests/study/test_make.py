@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from study_parts import METHODS, NAMES, SOUND, write_methods
 
+from itjax.media.pictures import open_source
 from itjax.media.video_file import write_video
 from itjax.study import make as making
 from itjax.study.__main__ import main
@@ -88,9 +89,9 @@ def refused(videos, tmp_path, capsys, *flags):
     return told
 
 
-def encoded(path, codec, pixels, sound=True):
+def encoded(path, codec, pixels, sound=True, options=None):
     with av.open(path, "w") as container:
-        stream = container.add_stream(codec, 25)
+        stream = container.add_stream(codec, 25, options=options or {})
         stream.width, stream.height, stream.pix_fmt = 32, 32, pixels
         track = container.add_stream("aac", 16000, layout="mono") if sound else None
         for i in range(3):
@@ -129,6 +130,13 @@ def test_a_video_that_cannot_be_shown_is_refused(kind, tmp_path, videos, capsys)
     damage(copy / "poor/two.mp4")
     told = refused(copy, tmp_path, capsys)
     assert "poor/two.mp4" in told and expected in told
+
+
+def test_hdr_is_shown_as_it_is(tmp_path):
+    encoded(tmp_path / "hdr.mp4", "libx264", "yuv420p", options={"x264-params": "transfer=smpte2084"})
+    with pytest.warns(UserWarning, match="HDR"):
+        open_source(tmp_path / "hdr.mp4")
+    making.check_video(tmp_path / "hdr.mp4")
 
 
 def test_methods_must_have_the_same_names(tmp_path, videos, capsys):
