@@ -34,6 +34,9 @@ LOUDNESS = -23.0  # LUFS
 LOUDNESS_BLOCK = RATE * 4 // 10  # minimum number of samples for measuring loudness
 AUDIO_TYPES = ("para", "add")
 SOUND_RATE = 48_000  # Hz, of the finished video
+# Containers that store the time of each packet. Elsewhere (AVI, ASF), FFmpeg estimates it, at times wrongly.
+TIMED = {"mp4", "matroska", "mpegts", "flv"}
+SHORTEST_GAP, LONGEST_GAP = 0.1, 60.0  # seconds between two frames: less is jitter, more is a wrong time
 READ = 1 << 20  # samples read at a time
 LOUDEST = 1 << 16  # times full scale: more than 16-bit numbers as floats. At a million, the AAC encoder does not return
 
@@ -204,19 +207,23 @@ def _channels(path: PathLike) -> int:
 
 
 def _decoded(path: PathLike, rate: int) -> Iterator[Block]:
-    """Decodes the file's audio from time zero at `rate`, block by block: mono stays mono, anything else becomes stereo."""
+    """Decodes the file's audio from time zero at `rate`, block by block: mono stays mono, anything else becomes stereo.
+
+    Where audio is missing between two times, as recorders of calls and screens leave it out, there is silence.
+    """
     with open_media(path, "audio") as container:
         stream = sound_stream(path, container)
         layout = "mono" if stream.codec_context.channels == 1 else "stereo"
         silence = round(start_delay(container, stream) * rate)
         resampler: Any = None
         input_format = None  # the resampler's
-        for frame in _frames(path, container, stream):
-            if input_format != (frame.format.name, frame.layout.name, frame.sample_rate):  # at the start or when it changes
+        for frame, gap in _with_gaps(container, _frames(path, container, stream)):
+            if gap or input_format != (frame.format.name, frame.layout.name, frame.sample_rate):  # or at the start
                 if resampler:
                     yield from _arrays(resampler.resample(None))
                 resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
                 input_format = (frame.format.name, frame.layout.name, frame.sample_rate)
+                silence += round(gap * rate)
             try:
                 resampled = resampler.resample(frame)
             except (av.FFmpegError, ValueError) as error:  # e.g. 9 channels: FFmpeg does not know where their speakers are
@@ -253,10 +260,25 @@ def _frames(path: PathLike, container: Any, stream: Any) -> Iterator[Any]:
             if not warned:
                 warnings.warn(f"{path}: damaged parts of the audio are skipped", stacklevel=2)
             warned, frames = True, []
-        for frame in frames:
-            started = True
-            frame.pts = None  # samples are counted instead: jitter in a file's timestamps would make the resampler fail
-            yield frame
+        started = started or bool(frames)
+        yield from frames
+
+
+def _with_gaps(container: Any, frames: Iterator[Any]) -> Iterator[tuple[Any, float]]:
+    """The frames without their times, each with the seconds of missing audio before it, usually 0."""
+    timed = not TIMED.isdisjoint(container.format.name.split(","))
+    end = None  # of the frames so far, in seconds; None: not known
+    for frame in frames:
+        gap = 0.0
+        if timed and frame.time is not None:
+            time = frame.time if end is None else max(end, frame.time)
+            if end is not None and SHORTEST_GAP < time - end <= LONGEST_GAP:
+                gap = time - end
+            end = time
+        if end is not None:
+            end += frame.samples / frame.sample_rate
+        frame.pts = None  # samples are counted instead: jitter in a file's timestamps would make the resampler fail
+        yield frame, gap
 
 
 def _arrays(frames: list[Any]) -> Iterator[Block]:

@@ -136,6 +136,34 @@ def test_sound_that_starts_late_in_a_video_stays_late(tmp_path):
     assert len(heard(path)) == 72000
 
 
+def write_with_a_gap(path: Path, sound: np.ndarray, codec: str, start: float, stop: float) -> Path:
+    """A file without the packets from `start` to `stop` (seconds), as programs write it that record no silence."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.T), "fltp", "mono")
+        frame.sample_rate, frame.pts = 48000, 0
+        frames = av.AudioResampler(stream.format, "mono", 48000).resample(frame)
+        packets = [packet for frame in [*frames, None] for packet in stream.encode(frame)]
+        container.mux([packet for packet in packets if not start <= packet.pts * packet.time_base < stop])
+    return path
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("webm", "libopus"), ("mkv", "aac"), ("mp4", "aac"), ("ts", "aac")])
+@pytest.mark.parametrize("gap", [0.3, 1.2])
+def test_what_follows_a_gap_stays_where_it_is(tmp_path, suffix, codec, gap):
+    sound = talk(3.0, 48000)
+    path = write_with_a_gap(tmp_path / f"call.{suffix}", sound, codec, 1.0, 1.0 + gap)
+    track, sound = speech.load_track(path), librosa.resample(sound[:, 0], orig_sr=48000, target_sr=16000)
+    late = 16000 * 1024 // 48000 if suffix == "ts" else 0  # the encoder's delay, which this container does not tell of
+    assert abs(len(track) - late - len(sound)) < 1600
+    for start, stop in ((0.1, 0.9), (1.1 + gap, 2.9)):
+        first, count = int(16000 * start), int(16000 * (stop - start))
+        shifted = [track[late + first + shift :][:count] for shift in range(-16, 17)]  # times of webm are milliseconds
+        assert max(similarity(part, sound[first:]) for part in shifted) > 0.97
+    assert not track[late + 16800 : late + int(16000 * (0.95 + gap))].any()
+    assert abs(len(heard(path)) / 48000 - len(track) / 16000) < 0.001
+
+
 def test_a_wav_of_unknown_length_and_one_with_junk_behind_are_whole(tmp_path):
     path = tmp_path / "talk.wav"
     soundfile.write(path, talk(1.0, 16000), 16000)
