@@ -11,14 +11,17 @@ import numpy as np
 
 from itjax.errors import UserError, first_ten
 from itjax.weights.lazy import LazyTensor
-from itjax.weights.mapping import Index
+from itjax.weights.lora_names import (
+    ALPHA_ENDING,
+    DIFFERENCE_ENDINGS,
+    PAIR_ENDINGS,
+    check_kind,
+    module_names,
+    tensor_name,
+)
+from itjax.weights.mapping import Index, Shape
 from itjax.weights.plausible import FLOATS, LIMIT, check_values
 from itjax.weights.torch_files import TensorFiles, open_tensors
-
-PREFIXES = ("diffusion_model.", "model.diffusion_model.", "transformer.", "")
-# ending of a key -> ending of the tensor to which its difference is added
-DIFFERENCE_SUFFIXES = {".diff": ".weight", ".diff_b": ".bias", ".diff_m": ".modulation"}
-LOW_RANK_SUFFIXES = ((".lora_down.weight", ".lora_up.weight"), (".lora_A.weight", ".lora_B.weight"))
 
 
 class LoraFile(NamedTuple):
@@ -44,7 +47,10 @@ class Lora(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """The update of one tensor: scale · up @ down, or scale · difference (`down` is then empty)."""
+    """The update of one tensor: scale · up @ down, or scale · difference (`down` is then empty).
+
+    Of a Linear, up is [O, rank] and down [rank, I]; of a convolution, up is [O, rank, 1, 1, 1] and down [rank, I, t, h, w].
+    """
 
     path: Path
     file: TensorFiles
@@ -57,10 +63,9 @@ class Delta(NamedTuple):
         if not self.down:
             difference = self.file.read(self.up).astype(np.float32).reshape(shape)
             return np.float32(self.scale) * difference[index]
-        rows, columns = (*index, slice(None), slice(None))[:2]
-        up = self.file.read(self.up).astype(np.float32)[rows]
-        down = self.file.read(self.down).astype(np.float32)[:, columns]
-        return np.float32(self.scale) * (up @ down)
+        up = self.file.read(self.up).astype(np.float32)
+        down = self.file.read(self.down).astype(np.float32)[(slice(None), *index[1:])]
+        return np.float32(self.scale) * np.tensordot(up.reshape(up.shape[:2])[index[:1]], down, axes=1)
 
 
 def with_loras(files: TensorFiles, loras: Sequence[LoraFile]) -> TensorFiles:
@@ -69,8 +74,9 @@ def with_loras(files: TensorFiles, loras: Sequence[LoraFile]) -> TensorFiles:
     Warnings name the keys of a file that match no tensor, and say if an ignored alpha is not the rank.
 
     Raises:
-        UserError: if a file matches none of the tensors or has only half of a pair, if the shapes of a delta and its
-            tensor differ, or if values or a scale are not plausible. Values are checked now, merged ones when they are read.
+        UserError: if a file is of another kind (DoRA, LoKr), matches none of the tensors or has only half of a pair, if the
+            shapes of a delta and its tensor differ, or if values or a scale are not plausible. Values are checked now,
+            merged ones when they are read.
     """
     return with_deltas(files, open_loras(loras))
 
@@ -115,6 +121,8 @@ def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
     """(tensor name, delta) of one LoRA; a tensor may have a pair and a difference."""
     path, lora = Path(opened.file.path), opened.tensors
     known = set(files.names())
+    modules = module_names(known)
+    check_kind(path, lora.names())
     found: list[tuple[str, Delta]] = []
     unmatched = []
     ignored_ratios = []
@@ -122,7 +130,7 @@ def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
         if _is_read_with_up(path, lora, key):
             continue
         delta, ending, ratio = _delta(opened, key)
-        name = _tensor_name(key, ending, known) if delta else None
+        name = tensor_name(key, ending, modules, known) if delta else None
         if delta is None or name is None:
             unmatched.append(key)
             continue
@@ -146,25 +154,25 @@ def _deltas(opened: Lora, files: TensorFiles) -> list[tuple[str, Delta]]:
 
 def _is_read_with_up(path: Path, lora: TensorFiles, key: str) -> bool:
     """Whether the key (down or alpha) is read together with its `up`. Raises UserError if the `up` is missing."""
-    for down, up in LOW_RANK_SUFFIXES:
+    for down, up in PAIR_ENDINGS:
         if key.endswith(down) and key.removesuffix(down) + up not in lora.names():
             raise UserError(f"the LoRA {path} has {key} but not {key.removesuffix(down) + up}")
-    return key.endswith((*(down for down, _ in LOW_RANK_SUFFIXES), ".alpha"))
+    return key.endswith((*(down for down, _ in PAIR_ENDINGS), ALPHA_ENDING))
 
 
 def _delta(opened: Lora, key: str) -> tuple[Delta | None, str, float]:
     """The delta of a key (None: it has none), the ending of the key, and alpha / rank (1 without an alpha)."""
     path, lora, scale = Path(opened.file.path), opened.tensors, opened.file.scale
-    for down, up in LOW_RANK_SUFFIXES:
+    for down, up in PAIR_ENDINGS:
         if key.endswith(up):
             stem = key.removesuffix(up)
             if stem + down not in lora.names():
                 raise UserError(f"the LoRA {path} has {key} but not {stem + down}")
-            has_alpha = f"{stem}.alpha" in lora.names()
-            ratio = _alpha(path, lora, f"{stem}.alpha") / _rank(path, lora, stem + down) if has_alpha else 1.0
+            alpha = stem + ALPHA_ENDING
+            ratio = _alpha(path, lora, alpha) / _rank(path, lora, stem + down) if alpha in lora.names() else 1.0
             scale = scale * ratio if opened.file.apply_alpha else scale
             return Delta(path, lora, scale, key, stem + down), up, ratio
-    for ending in DIFFERENCE_SUFFIXES:
+    for ending in DIFFERENCE_ENDINGS:
         if key.endswith(ending):
             return Delta(path, lora, scale, key), ending, 1.0
     return None, "", 1.0
@@ -189,25 +197,20 @@ def _rank(path: Path, lora: TensorFiles, down: str) -> int:
     return rank
 
 
-def _tensor_name(key: str, ending: str, known: set[str]) -> str | None:
-    stem = key.removesuffix(ending)
-    for prefix in PREFIXES:
-        name = stem.removeprefix(prefix) + DIFFERENCE_SUFFIXES.get(ending, ".weight")
-        if name in known:
-            return name
-    return None
-
-
 def _check_shape(path: Path, key: str, delta: Delta, name: str, files: TensorFiles) -> None:
     shape = lora_shape = files.shape(name)
     if delta.down:
-        up, down = delta.file.shape(delta.up), delta.file.shape(delta.down)
-        is_pair = len(up) == len(down) == 2 and up[1] == down[0] > 0
-        lora_shape = (up[0], down[1]) if is_pair else (*up, *down)
+        lora_shape = _product_shape(delta.file.shape(delta.up), delta.file.shape(delta.down))
     elif math.prod(delta.file.shape(key)) != math.prod(shape):
         lora_shape = delta.file.shape(key)
     if lora_shape != shape:
         raise UserError(f"the LoRA {path}: {key} gives the shape {list(lora_shape)}, but {name} has {list(shape)}")
+
+
+def _product_shape(up: Shape, down: Shape) -> Shape:
+    """The shape of up @ down; that of both, one after the other, if they are no pair."""
+    is_pair = len(up) >= 2 <= len(down) and up[1] == down[0] > 0 and math.prod(up[2:]) == 1
+    return (up[0], *down[1:]) if is_pair else (*up, *down)
 
 
 def _check_part(path: Path, lora: TensorFiles, key: str) -> None:

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from itjax.errors import UserError
 from itjax.weights.load import leaves
 from itjax.weights.lora import LoraFile, with_loras
+from itjax.weights.lora_names import DIFFUSERS, module_names
 
 Q = "blocks.0.self_attn.q"
 RNG = np.random.default_rng(0)
@@ -80,6 +81,84 @@ def test_names(prefix, down, up, dit, written):
     file = written({f"{prefix}{Q}.{down}.weight": DOWN, f"{prefix}{Q}.{up}.weight": UP})
     found = with_loras(dit, [LoraFile(file, 1.0)]).read(f"{Q}.weight")
     np.testing.assert_allclose(found, dit.read(f"{Q}.weight") + UP @ DOWN, rtol=0, atol=1e-5)
+
+
+# The same pairs, as tools name them: those of the layers, and the ends of `down` and `up`
+PLAIN = ("blocks.1.self_attn.o", "blocks.0.cross_attn.k_img", "blocks.2.ffn.0", "img_emb.proj.3", "head.head")
+IN_DIFFUSERS = (
+    *("blocks.1.attn1.to_out.0", "blocks.0.attn2.add_k_proj", "blocks.2.ffn.net.0.proj"),
+    *("condition_embedder.image_embedder.ff.net.2", "proj_out"),
+)
+FLAT = tuple(name.replace(".", "_") for name in PLAIN)
+LAYOUTS = {
+    "DiffSynth": (PLAIN, "", ".lora_A.default.weight", ".lora_B.default.weight"),
+    "DiffSynth, with its pipeline": (PLAIN, "pipe.dit.", ".lora_A.default.weight", ".lora_B.default.weight"),
+    "PEFT": (PLAIN, "base_model.model.", ".lora_A.weight", ".lora_B.weight"),
+    "kohya": (FLAT, "lora_unet_", ".lora_down.weight", ".lora_up.weight"),
+    "VideoX-Fun": (FLAT, "lora_unet__", ".lora_down.weight", ".lora_up.weight"),
+    "Diffusers": (IN_DIFFUSERS, "transformer.", ".lora_A.weight", ".lora_B.weight"),
+    "Diffusers before PEFT": (IN_DIFFUSERS, "transformer.", ".lora.down.weight", ".lora.up.weight"),
+    "without .weight": (PLAIN, "diffusion_model.", ".lora_A", ".lora_B"),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("modules", "prefix", "down", "up"), LAYOUTS.values(), ids=LAYOUTS)
+def test_the_layouts_of_other_tools_give_the_same(modules, prefix, down, up, dit, written):
+    shapes = [dit.shape(f"{module}.weight") for module in PLAIN]
+    pairs = [(RNG.standard_normal((4, i), np.float32), RNG.standard_normal((o, 4), np.float32)) for o, i in shapes]
+
+    def merged(modules, prefix, down, up):
+        stems = {f"{prefix}{module}": pair for module, pair in zip(modules, pairs, strict=True)}
+        tensors = {f"{stem}.alpha": np.float32(2)[...] for stem in stems}
+        for stem, pair in stems.items():
+            tensors |= {stem + down: pair[0], stem + up: pair[1]}
+        return with_loras(dit, [LoraFile(written(tensors), 0.5, apply_alpha=True)])
+
+    plain = merged(PLAIN, "diffusion_model.", ".lora_down.weight", ".lora_up.weight")
+    expected = {f"{module}.weight": plain.read(f"{module}.weight") for module in PLAIN}
+    found = merged(modules, prefix, down, up)
+    for name in dit.names():
+        np.testing.assert_array_equal(found.read(name), expected.get(name, dit.read(name)), err_msg=name, strict=True)
+
+
+def test_all_names_of_a_module_are_distinct(dit):
+    modules = {name.rpartition(".")[0] for name in dit.names()}
+    names = module_names(dit.names())
+    assert set(names.values()) == modules and all(names[module] == module for module in modules)
+    block = {module for module in modules if module.startswith("blocks.0.")}
+    for other in ("attn1.norm_k", "attn2.to_v", "attn2.add_v_proj", "attn2.norm_added_k", "norm2", "ffn.net.2"):
+        assert names[f"blocks.0.{other}"] == names[f"blocks_0_{other}".replace(".", "_")] in block
+    used = {*DIFFUSERS} & {module.removeprefix("blocks.0.") for module in modules}
+    assert used == {*DIFFUSERS} and len({*DIFFUSERS.values()}) == len(DIFFUSERS)
+
+
+def test_a_pair_of_convolutions(dit, written):
+    down, up = RNG.standard_normal((4, 36, 1, 2, 2), np.float32), RNG.standard_normal((96, 4, 1, 1, 1), np.float32)
+    file = written({"patch_embedding.lora_down.weight": down, "patch_embedding.lora_up.weight": up})
+    files = with_loras(dit, [LoraFile(file, 0.5)])
+    delta = 0.5 * (up.reshape(96, 4) @ down.reshape(4, -1)).reshape(96, 36, 1, 2, 2)
+    expected = dit.read("patch_embedding.weight") + delta
+    np.testing.assert_allclose(files.read("patch_embedding.weight"), expected, rtol=0, atol=1e-5)
+    part = (slice(8, 32), slice(0, 5), slice(None), slice(1, 2))
+    np.testing.assert_allclose(files.read("patch_embedding.weight", part), expected[part], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        (f"{Q}.dora_scale", "DoRA"),
+        (f"base_model.model.{Q}.lora_magnitude_vector.default.weight", "DoRA"),
+        (f"{Q}.lora_mid.weight", "LoCon with a Tucker decomposition"),
+        ("lora_unet_blocks_0_ffn_0.hada_w1_a", "LoHa"),
+        ("blocks.0.ffn.0.lokr_w1", "LoKr"),
+        ("blocks.0.ffn.0.oft_diag", "OFT"),
+    ],
+)
+def test_keys_that_change_what_a_pair_means_are_refused(key, kind, dit, written):
+    file = written({f"{Q}.lora_down.weight": DOWN, f"{Q}.lora_up.weight": UP, key: DOWN})
+    with pytest.raises(UserError, match=rf"lora\.safetensors has {key}: {kind} is not supported"):
+        with_loras(dit, [LoraFile(file)])
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])
