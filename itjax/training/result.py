@@ -1,6 +1,7 @@
 """The weights of a training run: the initial weights with the trained ones substituted, and export as official files.
 
-If the run keeps averaged weights, these are used. Values are cast to the dtype of the initial checkpoint.
+If the run keeps averaged weights, these are used. Values are cast to the dtype of the initial checkpoint
+(bfloat16 if that is float8).
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from itjax.training.checkpoints import FOLDER
 from itjax.weights import store
 from itjax.weights.convert import Report, audio_names, nbytes_of, write_dit_audio, write_dit_base
 from itjax.weights.identity import identity_of
-from itjax.weights.lazy import LazyTensor
+from itjax.weights.lazy import LazyTensor, changed_dtype
 from itjax.weights.load import split_into_torch, torch_view
 from itjax.weights.lora import Lora, LoraFile, open_loras, with_deltas
 from itjax.weights.mapping import LINEAR, Source, sources
@@ -184,7 +185,7 @@ def _dit(directory: Path, spec: NetworkSpec, loras: Sequence[LoraFile]) -> Tenso
         if source.path in result.arrays:
             trained |= split_into_torch(source, result.arrays[source.path])
     for name, tensor in trained.items():
-        trained[name] = tensor.astype(base.dtype(name))
+        trained[name] = tensor.astype(changed_dtype(base.dtype(name)))
     return with_deltas(TensorFiles(base.tensors | trained), open_loras(loras))
 
 
@@ -199,5 +200,6 @@ def _lora(result: Result, spec: NetworkSpec, base: TensorFiles) -> dict[str, Laz
             stored = result.arrays[path]
             names = tuple(f"{PREFIX}{name.removesuffix('weight')}{suffix}.weight" for name in source.names)
             update = split_into_torch(Source(path, names, LINEAR, True, stored.shape), stored)
-            tensors |= {name: tensor.astype(base.dtype(source.names[0])) for name, tensor in update.items()}
+            dtype = changed_dtype(base.dtype(source.names[0]))
+            tensors |= {name: tensor.astype(dtype) for name, tensor in update.items()}
     return tensors

@@ -6,9 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from itjax.weights.mapping import Index, Shape
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 class LazyTensor(NamedTuple):
@@ -30,6 +33,11 @@ class LazyTensor(NamedTuple):
     def astype(self, dtype: np.dtype) -> "LazyTensor":
         """The same tensor in another dtype, cast slice by slice as it is read."""
         return self._replace(dtype=dtype, read=partial(_read_as, self, dtype))
+
+
+def changed_dtype(stored: np.dtype) -> np.dtype:
+    """The dtype in which the values of a tensor can be changed: not float8, which would round most changes away."""
+    return stored if stored.itemsize > 1 else BFLOAT16
 
 
 def _read_as(tensor: LazyTensor, dtype: np.dtype, index: Index) -> np.ndarray:

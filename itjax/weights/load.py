@@ -1,14 +1,14 @@
 """Loads files of torch tensors as sharded parameters, and maps parameters back to torch names, by the tables."""
 
+from collections.abc import Set
 from functools import partial
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.typing import DTypeLike
 
-from itjax.errors import UserError, first_ten
 from itjax.parallel.placement import onto_shards
-from itjax.weights.lazy import LazyTensor
+from itjax.weights.lazy import BFLOAT16, LazyTensor
 from itjax.weights.mapping import Index, Shape, Source, flat_shapes, sources, torch_shapes
 from itjax.weights.plausible import check_values
 from itjax.weights.specs import NetworkSpec
@@ -16,18 +16,18 @@ from itjax.weights.torch_files import TensorFiles, check_names
 
 
 def leaf(source: Source, files: TensorFiles, dtype: DTypeLike | None = None) -> LazyTensor:
-    """One Flax array (possibly a stack of layers), read from torch tensors, in `dtype` or by default in their own.
-
-    Raises:
-        UserError: if the layers are of types that have none in common.
-    """
-    try:
-        own = np.result_type(*(files.dtype(name) for name in source.names))
-    except TypeError as error:  # float8 is not converted to other types implicitly
-        found = first_ten({files.dtype(name) for name in source.names})
-        raise UserError(f"{source.names[0]} and its counterparts in other layers are of different types: {found}") from error
-    dtype = np.dtype(own if dtype is None else dtype)
+    """One Flax array (possibly a stack of layers), read from torch tensors, in `dtype` or by default in their common one."""
+    dtype = np.dtype(_common_dtype({files.dtype(name) for name in source.names}) if dtype is None else dtype)
     return LazyTensor(source.shape, dtype, partial(_read_leaf, source, files, dtype))
+
+
+def _common_dtype(dtypes: Set[np.dtype]) -> np.dtype:
+    """The type of a stack of layers of these types, without loss.
+
+    float8, which numpy does not convert implicitly, fits into each wider type; different ones fit into bfloat16.
+    """
+    wider = [dtype for dtype in dtypes if dtype.itemsize > 1]
+    return next(iter(dtypes)) if len(dtypes) == 1 else np.result_type(*(wider or [BFLOAT16]))
 
 
 def _read_leaf(source: Source, files: TensorFiles, dtype: np.dtype, index: Index) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from itjax.errors import UserError, first_ten
-from itjax.weights.lazy import LazyTensor
+from itjax.weights.lazy import LazyTensor, changed_dtype
 from itjax.weights.lora_names import (
     ALPHA_ENDING,
     DIFFERENCE_ENDINGS,
@@ -71,6 +71,8 @@ class Delta(NamedTuple):
 def with_loras(files: TensorFiles, loras: Sequence[LoraFile]) -> TensorFiles:
     """The same tensors with the deltas of each file added, in float32, to every slice that is read.
 
+    Tensors of float8 become bfloat16 where a delta is added.
+
     Warnings name the keys of a file that match no tensor, and say if an ignored alpha is not the rank.
 
     Raises:
@@ -102,17 +104,18 @@ def with_deltas(files: TensorFiles, loras: Sequence[Lora]) -> TensorFiles:
     patched = dict(files.tensors)
     for name, added in deltas.items():
         stored = patched[name]
-        patched[name] = stored._replace(read=partial(_read_with, name, stored, tuple(added)))
+        dtype = changed_dtype(stored.dtype)
+        patched[name] = stored._replace(dtype=dtype, read=partial(_read_with, name, stored, dtype, tuple(added)))
     return TensorFiles(patched)
 
 
-def _read_with(name: str, stored: LazyTensor, deltas: tuple[Delta, ...], index: Index) -> np.ndarray:
+def _read_with(name: str, stored: LazyTensor, dtype: np.dtype, deltas: tuple[Delta, ...], index: Index) -> np.ndarray:
     values = stored.read(index).astype(np.float32)
     check_values(values, name, stored.file)
     with np.errstate(over="ignore", invalid="ignore"):  # `check_values` finds it
         for delta in deltas:
             values = values + delta.read(stored.shape, index)
-        values = values.astype(stored.dtype)
+        values = values.astype(dtype)
     check_values(values, f"{name} with the LoRA {' and '.join(str(delta.path) for delta in deltas)}", None)
     return values
 

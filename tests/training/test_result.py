@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_dataset
+from flax.traverse_util import unflatten_dict
 from safetensors.numpy import load_file
 
 from itjax.commands import convert as convert_weights
 from itjax.commands import infer, pack
+from itjax.config import to_json
 from itjax.configs.tiny import PRESET
 from itjax.configs.training import TINY
 from itjax.errors import UserError
@@ -114,6 +116,20 @@ def test_a_run_is_opened_as_weights(parts, trained, weights, mesh):
     for path, value in found.items():
         # the sums of four products are in another order; all else is copied
         np.testing.assert_allclose(value, expected[path], atol=1e-6 if parts == "lora" else 0, err_msg=path)
+
+
+@pytest.mark.parametrize("parts", ["lora", "full"])
+def test_a_run_from_float8_is_not_rounded_to_it(parts, checkpoint, mesh, tmp_path):
+    arrays = stored.open_checkpoint(checkpoint).tensors
+    eight = {p: x.astype(np.dtype(jnp.float8_e4m3fn)) if p.startswith("dit/") else x for p, x in arrays.items()}
+    stored.save(tmp_path / "eight", unflatten_dict(eight, sep="/"), to_json(PRESET))
+    begun_from = result.open_weights(tmp_path / "eight")
+    run, _, average = save_run(tmp_path / "run", begun_from, parts, mesh, checkpoint=tmp_path / "eight")
+    average = {path: np.asarray(value).astype(jnp.bfloat16).astype(np.float32) for path, value in average.items()}
+    expected = with_updates(read(begun_from, mesh), average) if parts == "lora" else average
+    for path, value in read(result.open_weights(run), mesh).items():
+        # sums with a LoRA are rounded to bfloat16, which has 8 bits; a rounding to float8, of 4 bits, would be seen
+        np.testing.assert_allclose(value, expected[path], rtol=2**-8 if parts == "lora" else 0, err_msg=path)
 
 
 def test_a_run_is_packed_with_its_average(trained, mesh, tmp_path):

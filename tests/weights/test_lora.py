@@ -4,6 +4,7 @@ import contextlib
 import warnings
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -12,6 +13,7 @@ from itjax.errors import UserError
 from itjax.weights.load import leaves
 from itjax.weights.lora import LoraFile, with_loras
 from itjax.weights.lora_names import DIFFUSERS, module_names
+from itjax.weights.torch_files import TensorFiles
 
 Q = "blocks.0.self_attn.q"
 RNG = np.random.default_rng(0)
@@ -193,6 +195,20 @@ def test_modulation_and_convolution_take_differences(dit, written):
     files = with_loras(dit, [LoraFile(file, 1.0)])
     for name, difference in (("blocks.1.modulation", modulation), ("patch_embedding.weight", patch)):
         np.testing.assert_allclose(files.read(name), dit.read(name) + difference, rtol=0, atol=1e-6)
+
+
+def test_float8_becomes_bfloat16_where_a_delta_is_added(dit, written, tiny_parts):
+    """A delta of a hundredth of the weights is less than half a step of float8."""
+    name = f"{Q}.weight"
+    eight = TensorFiles({key: tensor.astype(np.dtype(ml_dtypes.float8_e4m3fn)) for key, tensor in dit.tensors.items()})
+    base = eight.read(name).astype(np.float32)
+    down, up = DOWN[:1], np.abs(base).mean() / 100 * np.ones_like(UP[:, :1])
+    files = with_loras(eight, [LoraFile(written({f"{Q}.lora_down.weight": down, f"{Q}.lora_up.weight": up}))])
+    expected = (base + up @ down).astype(ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(files.read(name), expected, strict=True)
+    found = leaves(tiny_parts["dit"], files, "the DiT")
+    assert (found["blocks/q/kernel"].dtype, found["blocks/k/kernel"].dtype) == ("bfloat16", "float8_e4m3fn")
+    np.testing.assert_array_equal(found["blocks/q/kernel"].read(())[0], expected.T, strict=True)
 
 
 def test_no_match_is_an_error_that_names_the_keys(dit, written):

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -72,11 +71,24 @@ def test_nan_in_a_pth(copied):
         [kernel.read(()) for kernel in found.values()]
 
 
-def test_layers_of_types_without_a_common_one():
-    types = {"blocks.0.w": ml_dtypes.float8_e4m3fn, "blocks.1.w": ml_dtypes.bfloat16}
-    files = TensorFiles({name: LazyTensor((3,), np.dtype(dtype), pytest.fail) for name, dtype in types.items()})
-    with pytest.raises(UserError, match=r"blocks\.0\.w and its counterparts .* are of different types: .*float8_e4m3fn"):
-        leaf(Source("blocks/w", tuple(types), SAME, True, (2, 3)), files)
+@pytest.mark.parametrize(
+    ("dtypes", "common"),
+    [
+        (("float8_e4m3fn",) * 3, "float8_e4m3fn"),
+        (("float8_e4m3fn", "bfloat16", "float8_e4m3fn"), "bfloat16"),
+        (("float16", "float8_e4m3fn", "float8_e5m2"), "float16"),
+        (("float8_e5m2", "bfloat16", "float32"), "float32"),
+        (("float8_e5m2", "float8_e4m3fn", "float8_e5m2"), "bfloat16"),
+    ],
+)
+def test_layers_of_different_types_are_stacked_without_loss(dtypes, common):
+    values = [np.linspace(-1, 1, 7).astype(dtype) for dtype in dtypes]
+    tensors = {f"blocks.{i}.w": LazyTensor((7,), x.dtype, x.__getitem__) for i, x in enumerate(values)}
+    stack = leaf(Source("blocks/w", tuple(tensors), SAME, True, (3, 7)), TensorFiles(tensors))
+    found = stack.read(())
+    assert stack.dtype == found.dtype == common
+    for layer, expected in zip(found, values, strict=True):
+        np.testing.assert_array_equal(layer.astype(np.float64), expected.astype(np.float64))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
