@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from itjax.errors import UserError
+from itjax.weights.dit_files import official_tensors
 from itjax.weights.lazy import LazyTensor
 from itjax.weights.mapping import torch_shapes
 from itjax.weights.specs import NetworkSpec
@@ -66,7 +67,7 @@ def _openers(
 ) -> Iterator[tuple[str, str, Opener]]:
     """Yields (network, flag, function that opens one of its files) for every file."""
     if dit_path is not None:
-        yield "dit", "--dit_path", lambda: open_tensors(dit_path, key="state_dict").tensors
+        yield "dit", "--dit_path", partial(_open_whole, dit_path)
     else:
         yield "dit", "--ckpt_dir", partial(_open_base, wan)
         yield "dit", "--infinitetalk_dir", partial(_open_infinitetalk, infinitetalk)
@@ -86,14 +87,19 @@ def _open_base(wan: Path) -> Mapping[str, LazyTensor]:
     index = f"{DIT_STEM}.safetensors.index.json"
     shards = sorted(wan.glob(f"{DIT_STEM}*.safetensors"))
     if shards and not (wan / index).exists():
-        return open_tensors(shards).tensors
-    return _open_in(wan, index)
+        return official_tensors(open_tensors(shards).tensors)
+    return official_tensors(_open_in(wan, index))
+
+
+def _open_whole(path: str | Path) -> Mapping[str, LazyTensor]:
+    """One file with everything; of a pickle, its entry "state_dict" if it has other content, too."""
+    return official_tensors(open_tensors(path, key="state_dict").tensors)
 
 
 def _open_infinitetalk(path: str | Path | None) -> Mapping[str, LazyTensor]:
     if path is None:
         raise UserError("not given: pass the path of infinitetalk.safetensors")
-    return open_tensors(path).tensors
+    return official_tensors(open_tensors(path).tensors)
 
 
 def _open_wav2vec2(folder: Path) -> Mapping[str, LazyTensor]:

@@ -162,13 +162,14 @@ def _positions(path: Path, entries: dict[int, zipfile.ZipInfo], tensors: Iterabl
 
 def _named_tensors(path: Path, state: Any, key: str | None) -> dict[str, Any]:
     torch = torch_module()
-    if key is not None:
+    is_tensor = lambda value: isinstance(value, torch.Tensor)
+    if key is not None and not (isinstance(state, dict) and state and all(map(is_tensor, state.values()))):
         if not isinstance(state, dict) or key not in state:
             raise UserError(f"{path} has no entry {key!r}, only {first_ten(state if isinstance(state, dict) else [])}")
         state = state[key]
     if not isinstance(state, dict) or not state:
         raise UserError(f"{path} contains no named tensors{f' under {key!r}' if key else ''}")
-    others = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    others = [str(name) for name, value in state.items() if not is_tensor(value)]
     if others:
         raise UserError(f"{path} does not contain only tensors; they may be nested under one of: {first_ten(others)}")
     unnamed = [name for name in state if not isinstance(name, str)]

@@ -57,8 +57,8 @@ class TensorFiles:
 def open_tensors(paths: str | Path | Sequence[str | Path], key: str | None = None) -> TensorFiles:
     """Opens safetensors files (a file, an index of shards, or a folder with either) or torch pickles.
 
-    `key` is the entry of a torch pickle that contains the tensors ("state_dict", "model"), if they are nested. The headers
-    are used to check that the files are complete; values are read later.
+    `key` is the entry of a torch pickle that contains the tensors ("state_dict", "model"), if not all of its entries are.
+    The headers are used to check that the files are complete; values are read later.
 
     Raises:
         UserError: if shards of an index are missing, incomplete or lack tensors listed for them (the message names all
@@ -124,6 +124,8 @@ def _open_file(path: Path, key: str | None) -> dict[str, LazyTensor]:
         return open_safetensors(path)
     if path.suffix in TORCH_ENDINGS:
         return open_pickle(path, key)
+    if path.suffix == ".gguf":
+        raise UserError(f"{path} is quantised (GGUF), which is not supported: use .safetensors files in BF16 or F16")
     raise UserError(f"{path}: the file name must end in .safetensors or one of {', '.join(TORCH_ENDINGS)}")
 
 

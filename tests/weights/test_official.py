@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -41,16 +42,63 @@ def test_shards_whose_index_is_lost(copied, tiny_files, assert_equal_files):
     assert_equal_files(open_official(*copied)["dit"], tiny_files["dit"])
 
 
-@pytest.mark.parametrize("name", ["whole.safetensors", "whole.pth"])
+@pytest.mark.parametrize("name", ["whole.safetensors", "whole.pth", "plain.pth"])
 def test_a_whole_dit_in_place_of_both(name, tiny_official, tiny_files, tmp_path, assert_equal_files):
     tensors = {key: tiny_files["dit"].read(key) for key in tiny_files["dit"].names()}
     if name.endswith(".pth"):
         torch = pytest.importorskip("torch")
-        torch.save({"state_dict": {key: torch.from_numpy(value) for key, value in tensors.items()}}, tmp_path / name)
+        state = {key: torch.from_numpy(value) for key, value in tensors.items()}
+        torch.save(state if name == "plain.pth" else {"state_dict": state}, tmp_path / name)
     else:
         save_file(tensors, tmp_path / name)
     found = open_official(tiny_official.ckpt_dir, tiny_official.wav2vec_dir, None, tmp_path / name)
     assert_equal_files(found["dit"], tiny_files["dit"])
+
+
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model."])
+def test_a_prefix_before_all_names(prefix, copied, tiny_files, assert_equal_files):
+    merge_shards(copied, "diffusion_pytorch_model.safetensors")
+    for file in (copied.infinitetalk, copied.ckpt_dir / "diffusion_pytorch_model.safetensors"):
+        save_file({f"{prefix}{name}": tensor for name, tensor in load_file(file).items()}, file)
+    assert_equal_files(open_official(*copied)["dit"], tiny_files["dit"])
+
+
+@pytest.mark.parametrize("ending", ["scale_weight", "weight_scale"])
+@pytest.mark.parametrize("shape", [(), (1,), (96,), (96, 1)])
+def test_float8_with_scales(ending, shape, copied):
+    tensors, module, rng = load_file(copied.infinitetalk), "blocks.1.audio_cross_attn.proj", np.random.default_rng(0)
+    eight, scale = tensors[f"{module}.weight"].astype(ml_dtypes.float8_e4m3fn), rng.random(shape, np.float32)
+    extra = {"scaled_fp8": np.zeros(2, ml_dtypes.float8_e4m3fn), f"{module}.scale_input": np.ones(1, np.float32)}
+    save_file(tensors | extra | {f"{module}.weight": eight, f"{module}.{ending}": np.asarray(scale)}, copied.infinitetalk)
+    found = open_official(*copied)["dit"].tensors
+    expected = (eight.astype(np.float32) * (scale.reshape(-1, 1) if shape else scale)).astype(ml_dtypes.bfloat16)
+    weight = found[f"{module}.weight"]
+    assert weight.dtype == ml_dtypes.bfloat16 and found.keys() >= tensors.keys() and not found.keys() & extra.keys()
+    np.testing.assert_array_equal(weight.read(()), expected, strict=True)
+    part = (slice(9, 40), slice(3, 5))
+    np.testing.assert_array_equal(weight.read(part), expected[part], strict=True)
+
+
+QUANTISED = {
+    "quanto": (
+        {"weight._data": np.ones((96, 96), np.int8), "weight._scale": np.ones((96, 1), np.float32)},
+        r"weight\._(data|scale)",
+    ),
+    "int8": ({"weight": np.ones((96, 96), np.int8), "weight_scale": np.ones((96, 1), np.float32)}, "weight_scale"),
+    "blocks": ({"weight": np.ones((96, 48), np.uint8), "weight_scale": np.ones((96, 6), np.float32)}, "weight_scale"),
+    "no weight": ({"scale_weight": np.ones(1, np.float32)}, "scale_weight"),
+    "ComfyUI, by JSON": ({"comfy_quant": np.zeros(9, np.uint8)}, "comfy_quant"),
+}
+
+
+@pytest.mark.parametrize(("parts", "seen"), QUANTISED.values(), ids=QUANTISED)
+def test_quantised_in_another_way(parts, seen, copied):
+    module = "blocks.1.audio_cross_attn.proj"
+    tensors = {name: tensor for name, tensor in load_file(copied.infinitetalk).items() if name != f"{module}.weight"}
+    save_file(tensors | {f"{module}.{name}": tensor for name, tensor in parts.items()}, copied.infinitetalk)
+    message = rf"--infinitetalk_dir: .*infinitetalk\.safetensors is quantised .*{seen} .*use the published Wan2\.1"
+    with pytest.raises(UserError, match=message):
+        open_official(*copied)
 
 
 def test_infinitetalk_may_be_named_by_its_folder(tiny_official, tiny_files, assert_equal_files):

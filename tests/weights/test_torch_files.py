@@ -247,6 +247,9 @@ def test_what_a_path_may_be(state, tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(UserError, match=r"notes\.txt"):
         open_tensors(tmp_path / "notes.txt")
+    (tmp_path / "q4.gguf").write_text("GGUF")
+    with pytest.raises(UserError, match=r"q4\.gguf is quantised \(GGUF\), .*: use \.safetensors files"):
+        open_tensors(tmp_path / "q4.gguf")
     save_legacy(state, tmp_path / "pytorch_model.bin")
     assert_holds(open_tensors(tmp_path), state)
     save_safetensors({"a": torch.zeros(2)}, tmp_path / "a.safetensors")
@@ -266,6 +269,8 @@ def test_what_a_path_may_be(state, tmp_path):
 def test_nested_state_dicts(state, tmp_path):
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "x.pth")
     assert_holds(open_tensors(tmp_path / "x.pth", key="state_dict"), state)
+    torch.save(state, tmp_path / "plain.pth")
+    assert_holds(open_tensors(tmp_path / "plain.pth", key="state_dict"), state)
     with pytest.raises(UserError, match="'model', only state_dict, epoch"):
         open_tensors(tmp_path / "x.pth", key="model")
     with pytest.raises(UserError, match="nested under one of: state_dict, epoch"):
