@@ -52,7 +52,7 @@ def add_official_files(group) -> None:
     group.add_argument("--wav2vec_dir", type=Path, metavar="DIR", help="chinese-wav2vec2-base folder")
     file = {"type": Path, "metavar": "FILE"}
     group.add_argument("--infinitetalk_dir", **file, help="infinitetalk.safetensors (single or multi)")
-    group.add_argument("--dit_path", **file, help="a complete DiT in one file, instead of the official files")
+    group.add_argument("--dit_path", **file, help="the DiT in one file: whole, or Wan's with --infinitetalk_dir")
     group.add_argument("--lora_dir", **file, nargs="+", action="extend", default=[], help="one or more LoRA files")
     group.add_argument(
         "--lora_scale",

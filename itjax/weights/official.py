@@ -17,6 +17,8 @@ WAN = "Wan2.1-I2V-14B-480P"
 WAV2VEC2 = "chinese-wav2vec2-base"
 INFINITETALK = "InfiniteTalk/single/infinitetalk.safetensors"
 
+AUDIO_ADAPTER = "audio_proj."  # before names that only the InfiniteTalk file has, or a whole DiT
+
 # In the folder --ckpt_dir
 DIT_STEM = "diffusion_pytorch_model"
 VAE_FILE = "Wan2.1_VAE.pth"
@@ -38,7 +40,8 @@ def open_official(
 ) -> dict[str, TensorFiles]:
     """Opens the tensors of "dit", "vae", "umt5", "clip" and "wav2vec2" by their published names.
 
-    The DiT is the Wan shards plus the `infinitetalk` file, or the single file `dit_path` instead of both.
+    The DiT is the Wan shards plus the `infinitetalk` file. The single file `dit_path` replaces the shards or, if it has the
+    audio parts and `infinitetalk` is None, both.
 
     Raises:
         UserError: if files are missing or cannot be read; the message names all of them and their flags.
@@ -67,9 +70,10 @@ def _openers(
 ) -> Iterator[tuple[str, str, Opener]]:
     """Yields (network, flag, function that opens one of its files) for every file."""
     if dit_path is not None:
-        yield "dit", "--dit_path", partial(_open_whole, dit_path)
+        yield "dit", "--dit_path", partial(_open_single, dit_path, infinitetalk)
     else:
         yield "dit", "--ckpt_dir", partial(_open_base, wan)
+    if dit_path is None or infinitetalk is not None:
         yield "dit", "--infinitetalk_dir", partial(_open_infinitetalk, infinitetalk)
     for network, name in (("vae", VAE_FILE), ("umt5", UMT5_FILE), ("clip", CLIP_FILE)):
         yield network, "--ckpt_dir", partial(_open_in, wan, name)
@@ -91,9 +95,15 @@ def _open_base(wan: Path) -> Mapping[str, LazyTensor]:
     return official_tensors(_open_in(wan, index))
 
 
-def _open_whole(path: str | Path) -> Mapping[str, LazyTensor]:
-    """One file with everything; of a pickle, its entry "state_dict" if it has other content, too."""
-    return official_tensors(open_tensors(path, key="state_dict").tensors)
+def _open_single(path: str | Path, infinitetalk: str | Path | None) -> Mapping[str, LazyTensor]:
+    """One file in place of the Wan shards; it has the audio parts, too, unless these are in `infinitetalk`."""
+    tensors = official_tensors(open_tensors(path, key="state_dict").tensors)
+    has_audio = any(name.startswith(AUDIO_ADAPTER) for name in tensors)
+    if has_audio and infinitetalk is not None:
+        raise UserError(f"{path} has the audio parts, as has --infinitetalk_dir {infinitetalk}: omit one of the two flags")
+    if not has_audio and infinitetalk is None:
+        raise UserError(f"{path} has no audio parts ({AUDIO_ADAPTER}*): add them by --infinitetalk_dir")
+    return tensors
 
 
 def _open_infinitetalk(path: str | Path | None) -> Mapping[str, LazyTensor]:

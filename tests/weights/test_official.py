@@ -55,6 +55,24 @@ def test_a_whole_dit_in_place_of_both(name, tiny_official, tiny_files, tmp_path,
     assert_equal_files(found["dit"], tiny_files["dit"])
 
 
+def test_a_single_file_of_wan_with_that_of_infinitetalk(copied, tiny_files, assert_equal_files):
+    merge_shards(copied, "base.safetensors")
+    base = copied.ckpt_dir / "base.safetensors"
+    assert_equal_files(open_official(*copied, base)["dit"], tiny_files["dit"])
+    with pytest.raises(
+        UserError, match=r"--dit_path: .*base\.safetensors has no audio parts.*: add them by --infinitetalk_dir"
+    ):
+        open_official(copied.ckpt_dir, copied.wav2vec_dir, None, base)
+
+
+def test_a_whole_dit_and_a_file_that_would_not_be_used(tiny_official, tiny_files, tmp_path):
+    whole = tmp_path / "whole.safetensors"
+    save_file({key: tiny_files["dit"].read(key) for key in tiny_files["dit"].names()}, whole)
+    message = r"--dit_path: .*whole\.safetensors has the audio parts, as has --infinitetalk_dir .*infinitetalk\.safetensors"
+    with pytest.raises(UserError, match=message):
+        open_official(*tiny_official, whole)
+
+
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model."])
 def test_a_prefix_before_all_names(prefix, copied, tiny_files, assert_equal_files):
     merge_shards(copied, "diffusion_pytorch_model.safetensors")
