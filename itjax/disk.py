@@ -15,6 +15,7 @@ from pathlib import Path
 from itjax.errors import OutputError, UserError
 
 FLUSH_THREADS = 16
+TAG_DIGITS = 8  # hexadecimal, of the name of a temporary folder
 
 
 @contextlib.contextmanager
@@ -64,13 +65,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a path in a temporary folder next to `path`; the file or folder made there becomes `path` after the block.
 
     If the block raises, its output is removed. A killed run leaves its folder behind; the next run for the same `path`
-    removes it. The folder of a run that is still active is locked, which distinguishes the two. Before the output gets its
-    name, it is flushed to the disk: after a power failure, too, it is complete or absent.
+    removes it, but nothing whose name only begins like that. The folder of a run that is still active is locked, which
+    distinguishes the two. Before the output gets its name, it is flushed to the disk: after a power failure, too, it is
+    complete or absent.
     """
-    for stale in path.parent.glob(f"{glob.escape(path.name)}.tmp-*"):
+    for stale in path.parent.glob(f"{glob.escape(path.name)}.tmp-{'[0-9a-f]' * TAG_DIGITS}"):
         with contextlib.suppress(OSError), _folder_lock(stale):
             shutil.rmtree(stale)
-    folder = path.parent / f"{path.name}.tmp-{uuid.uuid4().hex[:8]}"
+    folder = path.parent / f"{path.name}.tmp-{uuid.uuid4().hex[:TAG_DIGITS]}"
     with output_errors(path):
         folder.mkdir()
     try:

@@ -11,7 +11,7 @@ from itjax.errors import OutputError
 
 def test_leftovers_go_and_living_runs_stay(tmp_path):
     target = tmp_path / "out"
-    dead = tmp_path / "out.tmp-0123"
+    dead = tmp_path / "out.tmp-0123abcd"
     dead.mkdir()
     (dead / "half").write_text("")
     with atomic_path(target) as living:
@@ -21,6 +21,14 @@ def test_leftovers_go_and_living_runs_stay(tmp_path):
             other.write_text("second")
         assert living.exists() and target.read_text() == "second"
     assert target.read_text() == "first" and os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("name", ["out.tmp-backup", "out.tmp-0123", "out.tmp-0123abcde", "out.tmp-0123ABCD"])
+def test_a_folder_of_somebody_else_stays(name, tmp_path):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "precious").write_text("")
+    write_text(tmp_path / "out", "new")
+    assert sorted(os.listdir(tmp_path)) == ["out", name] and (tmp_path / name / "precious").exists()
 
 
 def test_nothing_is_left_of_a_failure(tmp_path):
