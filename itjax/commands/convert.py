@@ -20,7 +20,8 @@ import jax
 from itjax import configs
 from itjax.commands import flags, from_flags
 from itjax.config import to_json
-from itjax.terminal import REFUSED, WRONG, Terminal, run_command
+from itjax.disk import check_absent
+from itjax.terminal import DONE, REFUSED, WRONG, Terminal, run_command
 from itjax.training import result
 from itjax.weights.convert import to_checkpoint, to_official
 from itjax.weights.lora import with_loras
@@ -34,12 +35,16 @@ def main(argv: list[str] | None = None, program: str = "convert_weights.py") -> 
     """Returns the exit status: 0 for success, 2 for a user error or a full disk, 130 if interrupted, 143 after SIGTERM."""
     args = arguments(argv, program)
     status = run_command(program, lambda: write(args), "stopped; nothing was written")
+    if status == DONE and args.verify and not args.to_torch:
+        verify = lambda: verify_checkpoint(args.output, Terminal())
+        status = run_command(program, verify, f"stopped; {args.output} is complete, but was not verified to its end")
     return WRONG if status == REFUSED else status  # a full disk leaves nothing behind here: an error like any other
 
 
 def write(args: argparse.Namespace) -> None:
     """Converts in the direction given by the flags."""
     started = time.perf_counter()
+    check_absent(args.output)  # before --verify reads all files
     export(args) if args.to_torch else convert(args)
     print(f"wrote {args.output} in {time.perf_counter() - started:.1f} s; peak host memory {peak_memory() / 1e9:.2f} GB")
 
@@ -64,7 +69,7 @@ def arguments(argv: list[str] | None, program: str) -> argparse.Namespace:
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Converts official files to a checkpoint, merging LoRA if given. With --verify, also reads the checkpoint once."""
+    """Converts official files to a checkpoint, merging LoRA if given."""
     loras = from_flags.loras_of(args)
     files = open_official(args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path)
     preset = configs.named(args.preset) if args.preset else configs.matching(args.ckpt_dir)
@@ -75,8 +80,6 @@ def convert(args: argparse.Namespace) -> None:
     files["dit"] = with_loras(files["dit"], loras)
     companions = companion_files(args.ckpt_dir, args.wav2vec_dir)
     to_checkpoint(specs, files, to_json(preset), companions, args.output, Terminal())
-    if args.verify:
-        verify_checkpoint(args.output, Terminal())
 
 
 def export(args: argparse.Namespace) -> None:

@@ -7,7 +7,6 @@ With --vae the VAE is that of another run: one that was refined (`python -m itja
 """
 
 import argparse
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 from itjax import configs
 from itjax.config import to_json
-from itjax.disk import output_errors
+from itjax.disk import check_absent
 from itjax.errors import UserError
 from itjax.parallel.sharding import make_mesh
 from itjax.terminal import run_command
@@ -42,13 +41,18 @@ def pack(weights: Path, output: Path, cards: list[Path], vae: Path | None = None
     With `vae`, a run of `itjax.training.vae`, the VAE is from there.
 
     Raises:
-        UserError: If the weights, the VAE or a card cannot be read, the VAE has other sizes, or `output` exists.
+        UserError: If the weights, their tokenizer, the VAE or a card cannot be read, the VAE has other sizes, a card has the
+            name of a file of the checkpoint, or `output` exists.
         OutputError: If a file cannot be written.
     """
     for card in cards:
         if not card.is_file():
             raise UserError(f"--card {card}: no such file")
+    check_absent(output)
     opened = open_weights(weights)
+    if not opened.tokenizer.is_dir():
+        raise UserError(f"{weights} has no tokenizer: {opened.tokenizer} does not exist; convert or assemble it again")
+    tokenizer = {f"{TOKENIZER}/{file.name}": file for file in sorted(opened.tokenizer.iterdir())}
     preset = opened.preset
     preset = replace(preset, sampler=configs.PRESETS.get(preset.name, preset).sampler)
     mesh = make_mesh(heads=preset.networks.dit.num_heads)
@@ -58,11 +62,7 @@ def pack(weights: Path, output: Path, cards: list[Path], vae: Path | None = None
         half = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16)
         tree |= store.restore(checkpoint_in(vae, "vae"), {"vae": jax.tree.map(half, specs["vae"].abstract)})
     tree = jax.tree.map(np.asarray, tree)
-    tokenizer = {f"{TOKENIZER}/{file.name}": file for file in sorted(opened.tokenizer.iterdir())}
-    save_packed(output, tree, to_json(preset), tokenizer)
-    for card in cards:
-        with output_errors(output / card.name):
-            shutil.copyfile(card, output / card.name)
+    save_packed(output, tree, to_json(preset), tokenizer, cards)
     files = [path for path in output.rglob("*") if path.is_file()]
     print(f"wrote {output}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
 

@@ -6,7 +6,7 @@ arrays in about twenty files, compressed. Everything is in memory at once.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -15,10 +15,11 @@ import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
 from itjax.disk import atomic_path, check_absent, check_output
+from itjax.errors import UserError
 from itjax.weights import checksums, store
 
 
-def save_packed(directory: Path, tree: dict, metadata: dict, companions: Mapping[str, Path]) -> None:
+def save_packed(directory: Path, tree: dict, metadata: dict, companions: Mapping[str, Path], cards: Sequence[Path]) -> None:
     """Writes a checkpoint.
 
     Args:
@@ -26,9 +27,10 @@ def save_packed(directory: Path, tree: dict, metadata: dict, companions: Mapping
         tree: Nested dict of numpy arrays.
         metadata: JSON that describes the networks, for `store.read_metadata`.
         companions: {name: file} of additional files, for `store.companion_files`.
+        cards: Files that describe the model, to copy into the folder. They have no checksum, so that they can be edited.
 
     Raises:
-        UserError: If `directory` exists, or its parent does not.
+        UserError: If `directory` exists, its parent does not, or a card has the name of another file of the checkpoint.
         OutputError: If the disk is full.
     """
     target = Path(directory).absolute()
@@ -50,3 +52,7 @@ def save_packed(directory: Path, tree: dict, metadata: dict, companions: Mapping
             digest.update(name.encode() + copy.read_bytes())
         store.write_sizes(folder, metadata, digest.hexdigest())
         checksums.write(folder, set())
+        for card in cards:
+            if (folder / card.name).exists():
+                raise UserError(f"--card {card}: the checkpoint has its own {card.name}: give the card another name")
+            (folder / card.name).write_bytes(card.read_bytes())

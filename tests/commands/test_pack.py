@@ -1,5 +1,6 @@
 """Weights that come with the package: packing them, finding them, and infer.py with nothing but a preset's name."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +111,23 @@ def test_packing_refuses_what_is_there_and_what_is_not(assembled, packed, tmp_pa
     assert pack.main([str(assembled), "--output", str(tmp_path / "x"), "--card", str(tmp_path / "none.md")]) == 2
     assert "none.md: no such file" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_card_never_replaces_a_file_of_the_checkpoint(assembled, tmp_path, capsys):
+    (tmp_path / "cards").mkdir()
+    for name in ("sizes.json", "checksums.json", "files"):
+        card = tmp_path / "cards" / name
+        card.write_text("mine")
+        assert pack.main([str(assembled), "--output", str(tmp_path / "out"), "--card", str(card)]) == 2
+        assert f"--card {card}: the checkpoint has its own {name}" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["cards"]
+
+
+def test_a_checkpoint_without_a_tokenizer_is_not_packed(assembled, tmp_path, capsys):
+    bare = shutil.copytree(assembled, tmp_path / "bare")
+    shutil.rmtree(tokenizer_folder(store.companion_files(bare)))
+    assert pack.main([str(bare), "--output", str(tmp_path / "out")]) == 2
+    assert f"{bare} has no tokenizer: " in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_full_disk_is_told_in_one_sentence(assembled, tmp_path, disk_of, capsys, caplog):

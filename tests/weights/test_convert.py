@@ -23,6 +23,7 @@ from itjax.weights.load import torch_view
 from itjax.weights.lora import LoraFile, with_loras
 from itjax.weights.official import open_official
 from itjax.weights.sources import preset_of
+from itjax.weights.verify import verify_checkpoint
 
 torch = pytest.importorskip("torch")
 
@@ -222,6 +223,28 @@ def test_an_output_that_exists_is_left_alone(back, tiny_official, converted, tmp
     arguments = ["--to-torch", "--checkpoint", converted] if back else tiny_official.flags
     assert "already exists" in fails(arguments, tmp_path / "out", capsys)
     assert (tmp_path / "out" / "mine").read_text() == "precious"
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["to Orbax", "to torch"])
+def test_an_output_that_exists_is_refused_before_anything_is_verified(
+    back, tiny_official, converted, tmp_path, capsys, monkeypatch
+):
+    for module, function in ((convert_weights, "verify_official"), (convert_weights.result, "verify")):
+        monkeypatch.setattr(module, function, lambda *_: pytest.fail("began"))
+    (tmp_path / "out").mkdir()
+    arguments = ["--to-torch", "--checkpoint", converted] if back else tiny_official.flags
+    assert "already exists" in fails([*arguments, "--verify"], tmp_path / "out", capsys)
+
+
+def test_ctrl_c_while_the_checkpoint_is_verified(tiny_official, tmp_path, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(convert_weights, "verify_checkpoint", stop)
+    assert convert_weights.main([*tiny_official.flags, "--verify", "--output", str(tmp_path / "out")]) == 130
+    said = capsys.readouterr().err
+    assert f"stopped; {tmp_path / 'out'} is complete, but was not verified" in said and "nothing was written" not in said
+    verify_checkpoint(tmp_path / "out")
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["to Orbax", "to torch"])
