@@ -4,8 +4,10 @@ import json
 import os
 import pickle
 import re
+import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import tiny_dataset
 
 from itjax import records
 from itjax.errors import OutputError, UserError
-from itjax.records import Layout, Records, chunk_starts, reference_frames
+from itjax.records import Layout, Records, Shard, chunk_starts, reference_frames, shards
 from itjax.training import random_data
 
 ROOT = Path(__file__).parents[1]
@@ -102,6 +104,39 @@ def test_grain_reads_records_in_any_order_and_in_other_processes(dataset):
     assert_equal(copy[4], source[4])
     names = [clip.name for clip in grain.MapDataset.source(copy).shuffle(seed=1).repeat(2)]
     assert len(names) == 12 and set(names) == {clip.name for clip in source} and names[:6] != names[6:]
+
+
+def test_more_shards_than_a_process_may_open(tmp_path):
+    number = shards.MAX_OPEN + 30
+    layout, clip = random_data.LAYOUT, records.to_records(tiny_dataset.random_clip(0, (32, 64), 17, random_data.LAYOUT))
+    folder = tmp_path / "data"
+    made = tiny_dataset.make_dataset(folder, sizes=((32, 64),), layout=layout, clips=1, num_frames=(17,))
+    names = [f"32x64-p1/{i:05d}.arrayrecord" for i in range(number)]
+    for name in names:
+        records.write_shard(folder / name, [clip])
+    bucket = replace(made.buckets[0], shards=tuple(Shard(name, (17,)) for name in names))
+    read = Records(made, bucket)
+    open_files = lambda: os.listdir("/proc/self/fd")
+    before = len(open_files())
+    with ThreadPoolExecutor(4) as threads:  # each closes files that the others have opened
+        whole_clips = list(threads.map(lambda i: whole(read[i % number]), range(3 * number)))
+    assert len(whole_clips) == 3 * number and all(clip.num_frames == 17 for clip in whole_clips)
+    assert len(open_files()) <= before + shards.MAX_OPEN
+    shards._opened.cache_clear()
+    assert len(open_files()) <= before
+
+
+def test_a_limit_of_open_files_blames_no_shard(dataset):
+    read, limits = Records(dataset, dataset.buckets[0]), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(
+            UserError, match=r"00000\.arrayrecord cannot be opened .*Too many open files.*`ulimit -n"
+        ) as error:
+            read[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert "Delete" not in str(error.value) and read[0].num_frames == 41
 
 
 @pytest.mark.parametrize("layout", [Layout(), Layout(17, 4, 8), Layout(5, 1, 3), Layout(9, 8, 16)])

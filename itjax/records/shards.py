@@ -1,10 +1,11 @@
 """The ArrayRecord files of a dataset: writing them, and reading their clips by number."""
 
+import errno
 import itertools
+import os
 from collections.abc import Iterable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import grain
 from array_record.python.array_record_module import ArrayRecordWriter
@@ -13,6 +14,8 @@ from itjax.disk import atomic_path, output_errors
 from itjax.errors import OutputError, UserError
 from itjax.records.clip import Clip, from_records, record_count
 from itjax.records.dataset import Bucket, Dataset
+
+MAX_OPEN = 64  # shards open at once in a process, of all buckets: a dataset may have more shards than a process may open
 
 
 def write_shard(path: Path, clips: Iterable[Iterable[bytes]]) -> None:
@@ -33,7 +36,10 @@ def write_shard(path: Path, clips: Iterable[Iterable[bytes]]) -> None:
 
 
 class Records:
-    """The clips of one bucket by number, for grain. Files are opened on demand, separately in every process."""
+    """The clips of one bucket by number, for grain. Files are opened on demand, separately in every process.
+
+    Threads may read at the same time.
+    """
 
     def __init__(self, dataset: Dataset, bucket: Bucket):
         count = partial(record_count, layout=dataset.layout)
@@ -41,7 +47,6 @@ class Records:
         for shard in bucket.shards:
             ends = itertools.accumulate(map(count, shard.num_frames))
             self._locations += [(dataset.folder / shard.path, first) for first in (0, *ends)][:-1]
-        self._sources: dict[Path, grain.sources.ArrayRecordDataSource] = {}
 
     def __len__(self) -> int:
         return len(self._locations)
@@ -61,9 +66,7 @@ class Records:
 
     def _read(self, path: Path, record: int, nbytes: int | None = None) -> bytes:
         try:
-            if path not in self._sources:
-                self._sources[path] = grain.sources.ArrayRecordDataSource([str(path)])
-            data = self._sources[path][record]
+            data = _opened(self, path)[record]
         except Exception as error:  # the library raises bare Exceptions and RuntimeErrors for damaged files
             raise _unreadable(path, record, error) from error
         if nbytes is not None and len(data) != nbytes:
@@ -73,11 +76,21 @@ class Records:
     def __repr__(self) -> str:
         return f"Records({len(self)} clips)"
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_locations": self._locations, "_sources": {}}
+
+@lru_cache(MAX_OPEN)
+def _opened(owner: Records, path: Path) -> grain.sources.ArrayRecordDataSource:
+    """The reader of a shard. It closes the file when nothing refers to it, so never while another thread reads from it.
+
+    By `owner`, because the file may have been written again since an earlier `Records` opened it.
+    """
+    return grain.sources.ArrayRecordDataSource([str(path)])
 
 
 def _unreadable(path: Path, record: int, reason: object) -> UserError:
+    if os.strerror(errno.EMFILE) in str(reason):  # the library raises no OSError with a number
+        return UserError(
+            f"{path} cannot be opened ({reason}). Raise the limit, such as with `ulimit -n 4096`, and try again."
+        )
     return UserError(
         f"{path}: record {record} cannot be read ({reason}). Delete this file and dataset.json, then prepare the dataset "
         "again, which recreates only the missing file."
