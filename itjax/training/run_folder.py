@@ -4,10 +4,11 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import orbax.checkpoint as ocp
 from etils import epath
 from flax.traverse_util import flatten_dict
 
@@ -28,14 +29,18 @@ ADDED = {"optimizer.name": "adamw"}  # settings that older runs do not have, and
 
 def config_content(settings: Training, weights: Weights) -> dict[str, Any]:
     """The content of a run's config.json."""
-    checkpoint_folder = {"checkpoints": os.fspath(folder_of(settings))} if settings.checkpoints.folder else {}
-    return checkpoint_folder | {
+    return _checkpoint_folder(settings) | {
         "version": VERSION,
         "preset": to_json(weights.preset),
         "checkpoint": str(Path(settings.checkpoint).absolute()),
         "identity": weights.identity,
         "training": asdict(settings),
     }
+
+
+def _checkpoint_folder(settings: Training) -> dict[str, str]:
+    """The part of config.json that tells where the checkpoints are, if not in the run's folder, which may be moved."""
+    return {"checkpoints": os.fspath(folder_of(settings))} if settings.checkpoints.folder else {}
 
 
 def as_stored(content: dict[str, Any]) -> dict[str, Any]:
@@ -49,13 +54,33 @@ def create_or_check(settings: Training, weights: Weights) -> None:
     The same applies to a separate checkpoint folder, because the machine with the run's own folder may be lost.
 
     Raises:
-        UserError: If settings differ (lists each), or the existing config.json cannot be read.
+        UserError: If settings differ (lists each), the existing config.json cannot be read, or the run has its checkpoints
+            in another folder.
         OutputError: If the file cannot be written.
     """
     current = as_stored(config_content(settings, weights))
     write_or_compare(epath.Path(settings.run), current, "--run")
+    _check_checkpoint_folder(settings)
     if settings.checkpoints.folder:
         write_or_compare(folder_of(settings), current, "--run")
+
+
+def _check_checkpoint_folder(settings: Training) -> None:
+    """Refuses another folder than the run's checkpoints are in: the run would start over, and overwrite its reports.
+
+    Checkpoints may have been moved: a folder that holds some is accepted, and config.json tells of it from then on.
+    """
+    path, chosen = Path(settings.run) / FILE, folder_of(settings)
+    stored = read_json(path)
+    before = folder_of(replace(settings, checkpoints=replace(settings.checkpoints, folder=stored.pop("checkpoints", ""))))
+    if os.fspath(before) == os.fspath(chosen):
+        return
+    if not (chosen.is_dir() and ocp.utils.checkpoint_steps(chosen)):
+        raise UserError(
+            f"the checkpoints of {settings.run} are in {before}, but {chosen} holds none, and training would start over: "
+            "move the checkpoints, or give the same --checkpoints.folder"
+        )
+    _write(epath.Path(path), stored | _checkpoint_folder(settings))
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -78,12 +103,7 @@ def write_or_compare(folder: epath.Path, current: dict[str, Any], flag: str) -> 
     """
     path = folder / FILE
     if not path.exists():
-        with output_errors(path):
-            folder.mkdir(parents=True, exist_ok=True)
-            if "://" in os.fspath(path):  # an object in a bucket is written atomically
-                path.write_text(json.dumps(current, indent=1))
-            else:
-                write_text(Path(path), json.dumps(current, indent=1))
+        _write(path, current)
         return
     try:
         stored = parse_json(path.read_bytes(), path) if "://" in os.fspath(path) else read_json(path)
@@ -96,6 +116,15 @@ def write_or_compare(folder: epath.Path, current: dict[str, Any], flag: str) -> 
         raise UserError(
             f"{folder} holds a run with other settings. Use the same settings, or another {flag} folder:{differences}"
         )
+
+
+def _write(path: epath.Path, content: dict[str, Any]) -> None:
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if "://" in os.fspath(path):  # an object in a bucket is written atomically
+            path.write_text(json.dumps(content, indent=1))
+        else:
+            write_text(Path(path), json.dumps(content, indent=1))
 
 
 def _differences(stored: dict[str, Any], current: dict[str, Any]) -> str:

@@ -57,13 +57,18 @@ class Run(NamedTuple):
     average: dict | None
 
 
+def settings_of(folder, parts, *, checkpoint, ema=0.9, keep=1, elsewhere=""):
+    """The settings of a run that `save_run` saves."""
+    trained, optimizer = TrainedParameters(parts, lora_rank=4), replace(TINY.optimizer, ema=ema)
+    kept = replace(TINY.checkpoints, keep=keep, folder=str(elsewhere))
+    return replace(TINY, trained=trained, optimizer=optimizer, checkpoints=kept, run=str(folder), checkpoint=str(checkpoint))
+
+
 def save_run(folder, begun_from, parts, mesh, *, checkpoint, ema=0.9, steps=(7,), elsewhere="") -> Run:
     """A run as training leaves it, saved at `steps` with other weights each time."""
-    trained, optimizer = TrainedParameters(parts, lora_rank=4), replace(TINY.optimizer, ema=ema)
-    kept = replace(TINY.checkpoints, keep=len(steps), folder=str(elsewhere))
-    paths = {"run": str(folder), "checkpoint": str(checkpoint)}
-    asked = replace(TINY, trained=trained, optimizer=optimizer, checkpoints=kept, **paths)
-    now = state.sharded_initial_state(parameters.read_trainable(begun_from, SIZES, trained, mesh, seed=0), optimizer, mesh)
+    asked = settings_of(folder, parts, checkpoint=checkpoint, ema=ema, keep=len(steps), elsewhere=elsewhere)
+    begun = parameters.read_trainable(begun_from, SIZES, asked.trained, mesh, seed=0)
+    now = state.sharded_initial_state(begun, asked.optimizer, mesh)
     folder.mkdir()
     run_folder.create_or_check(asked, begun_from)
     keeper = RunCheckpoints(asked)
@@ -224,6 +229,34 @@ def test_checkpoints_that_lie_elsewhere_tell_what_they_are_of(weights, checkpoin
     other = replace(TINY, run=str(tmp_path / "new"), checkpoint=str(checkpoint), seed=1)
     with pytest.raises(UserError, match=r"elsewhere holds a run with other settings(.|\n)*seed: was 0, now 1"):
         run_folder.create_or_check(replace(other, checkpoints=replace(TINY.checkpoints, folder=str(elsewhere))), weights)
+
+
+def test_a_run_does_not_start_over_because_its_checkpoints_are_elsewhere(trained, weights, checkpoint, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    at = lambda folder, place="": settings_of(folder, "audio", checkpoint=checkpoint, elsewhere=place)
+    run = Path(shutil.copytree(trained("audio").folder, tmp_path / "run"))
+    before = (run / "config.json").read_bytes()
+    with pytest.raises(UserError, match=f"the checkpoints of {run} are in {run}/checkpoints, but {elsewhere} holds none"):
+        run_folder.create_or_check(at(run, elsewhere), weights)
+    assert (run / "config.json").read_bytes() == before and not elsewhere.exists()
+
+    shutil.move(run / "checkpoints", elsewhere)
+    run_folder.create_or_check(at(run, elsewhere), weights)
+    assert result.open_result(run).folder == elsewhere / "7/state"  # wherever the run is used it is known, too
+    (run / "checkpoints").mkdir()
+    with pytest.raises(UserError, match=f"are in {elsewhere}, but {run}/checkpoints .* give the same --checkpoints.folder"):
+        run_folder.create_or_check(at(run), weights)
+
+    (run / "checkpoints").rmdir()
+    shutil.move(elsewhere, run / "checkpoints")
+    run_folder.create_or_check(at(run), weights)
+    assert result.open_result(run).folder == run / "checkpoints/7/state"
+    moved_run = Path(shutil.move(run, tmp_path / "moved run"))
+    for place in ("", moved_run / "checkpoints"):
+        run_folder.create_or_check(at(moved_run, place), weights)
+    moved_again = Path(shutil.move(moved_run, tmp_path / "moved again"))
+    run_folder.create_or_check(at(moved_again), weights)  # although named when it was in another folder
+    assert result.open_result(moved_again).folder == moved_again / "checkpoints/7/state"
 
 
 def test_checkpoints_may_lie_in_a_bucket(trained, tmp_path):
