@@ -7,9 +7,12 @@ from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
 
+from itjax.disk import output_errors
 from itjax.errors import OutputError, UserError
 from itjax.orbax_reports import silenced
 from itjax.training.config import Training
@@ -24,6 +27,32 @@ def folder_of(settings: Training) -> epath.Path:
     if "://" in chosen:
         return epath.Path(chosen)
     return epath.Path(chosen or epath.Path(settings.run) / FOLDER).resolve()
+
+
+def check_shared(folder: epath.Path) -> None:
+    """Checks that all processes see the same checkpoints in `folder`, which the first one creates.
+
+    Otherwise some would restore one and wait forever for the others, which start over.
+
+    Raises:
+        UserError: If they do not; in all processes.
+        OutputError: If the folder cannot be created.
+    """
+    if jax.process_count() == 1:
+        return
+    if jax.process_index() == 0:
+        with output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    # nobody looks before it is there: a network file system may remember for a minute that it was not
+    multihost_utils.sync_global_devices("checkpoint folder")
+    last = max(ocp.utils.checkpoint_steps(folder), default=-1)
+    seen = multihost_utils.process_allgather(np.asarray([folder.exists(), last], np.int32)).tolist()
+    if any(other != seen[0] for other in seen):
+        told = ["no such folder" if not exists else "none" if last < 0 else f"step {last}" for exists, last in seen]
+        raise UserError(
+            f"{folder} must be on a file system that all processes share, or gs://, but the last checkpoint there is, as "
+            f"seen by process {', '.join(f'{index}: {what}' for index, what in enumerate(told))}"
+        )
 
 
 class _Manager(ocp.CheckpointManager):

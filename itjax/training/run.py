@@ -19,7 +19,7 @@ from itjax.progress import SILENT, Progress
 from itjax.records import Dataset
 from itjax.terminal import INTERRUPTED
 from itjax.training import data, examples, parameters, run_folder, state, step
-from itjax.training.checkpoints import RunCheckpoints
+from itjax.training.checkpoints import RunCheckpoints, check_shared, folder_of
 from itjax.training.config import Training
 from itjax.training.preemption import Preemption
 from itjax.training.reporter import PendingStep, Reporter, TrainingRun, step_settings
@@ -105,8 +105,8 @@ def train(settings: Training, weights: Weights, progress: Progress = SILENT) -> 
     """Starts or resumes the run in `settings.run`. With several processes, only the first one reports to `progress`.
 
     Raises:
-        UserError: if settings, dataset, weights or run folder are invalid, or the loss is not finite; in the latter case the
-            last good state is saved first.
+        UserError: if settings, dataset, weights or run folder are invalid, the processes do not share the folder of the
+            checkpoints, or the loss is not finite; in the latter case the last good state is saved first.
         OutputError: if a file cannot be written.
     """
     folder = Path(settings.run)
@@ -117,6 +117,7 @@ def train(settings: Training, weights: Weights, progress: Progress = SILENT) -> 
         if jax.process_index() == 0:  # if the folder is rejected, the other processes end with this one
             stack.enter_context(run_folder.locked(folder))
             run_folder.create_or_check(settings, weights)
+        check_shared(folder_of(settings))
         stack.enter_context(jax.set_mesh(run.mesh))
         stack.enter_context(exact_float32())
         checkpoints = stack.enter_context(RunCheckpoints(settings))

@@ -15,10 +15,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import tiny_dataset
+from etils import epath
+from jax.experimental import multihost_utils
 from test_run import checkpoints_in, numbers
 
 from itjax.commands import train
+from itjax.errors import UserError
 from itjax.training import run
+from itjax.training.checkpoints import check_shared
 from itjax.training.config import Checkpoints
 
 ROOT = Path(__file__).parents[2]
@@ -51,11 +55,14 @@ def free_port():
 
 
 @contextmanager
-def two_processes(alone, devices, folder):
-    """They go on after step 2 with a copy of the one process's run in `folder`, and save every second step."""
+def two_processes(alone, devices, folder, runs=("run", "run")):
+    """They go on after step 2 with a copy of the one process's run in `folder`, and save every second step.
+
+    `runs`: the run's folder as each of them sees it; the copy is the first one's.
+    """
     settings = alone(BEGUN)
-    shutil.copytree(settings.run, folder / "run")
-    flags = {"data": settings.data, "checkpoint": settings.checkpoint, "run": folder / "run", "steps": 10**6}
+    shutil.copytree(settings.run, folder / runs[0])
+    flags = {"data": settings.data, "checkpoint": settings.checkpoint, "steps": 10**6}
     flags |= {"checkpoints.every": 2, "checkpoints.keep": 1000, "reports.log-every": 1}
     flags |= {"reports.validate-every": 0, "reports.sample-every": 0}
     flags |= {"processes.coordinator": f"127.0.0.1:{free_port()}", "processes.count": 2}
@@ -63,7 +70,8 @@ def two_processes(alone, devices, folder):
     try:
         for index in range(2):
             given = [str(part) for name, value in flags.items() for part in (f"--{name}", value)]
-            call = [sys.executable, "train.py", "tiny", *given, "--processes.index", str(index)]
+            own = ["--run", str(folder / runs[index]), "--processes.index", str(index)]
+            call = [sys.executable, "train.py", "tiny", *given, *own]
             with (folder / f"{index}.txt").open("w") as out:
                 processes.append(subprocess.Popen(call, cwd=ROOT, env=devices(2), stdout=out, stderr=subprocess.STDOUT))
         yield processes
@@ -140,3 +148,27 @@ def test_no_process_waits_for_one_that_is_dead(alone, devices, tmp_path):
     last = checkpoints_in(tmp_path / "run")[-1]
     assert last > BEGUN
     check_equal(tmp_path / "run", alone, last)
+
+
+@pytest.mark.slow
+def test_processes_without_a_shared_file_system_are_told(alone, devices, tmp_path):
+    with two_processes(alone, devices, tmp_path, runs=("run", "another machine's")) as processes:
+        statuses = ended(processes, tmp_path, 400)
+    assert 2 in statuses and 0 not in statuses, told(tmp_path)  # one may end the other before it has told
+    seen = f"as seen by process 0: step {BEGUN}, 1: no such folder"
+    assert "checkpoints must be on a file system that all processes share, or gs://, but the last" in told(tmp_path)
+    assert seen in told(tmp_path) and not (tmp_path / "another machine's").exists()
+    assert checkpoints_in(tmp_path / "run") == [BEGUN]
+
+
+@pytest.mark.parametrize(("other", "seen"), [([1, 4], "1: step 4"), ([1, -1], "1: none"), ([0, -1], "1: no such folder")])
+def test_checkpoints_that_not_all_processes_see(monkeypatch, tmp_path, other, seen):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "sync_global_devices", lambda name: None)
+    both = lambda of_other: lambda own: np.asarray([own, of_other or own], np.int32)
+    (tmp_path / "2").mkdir()
+    monkeypatch.setattr(multihost_utils, "process_allgather", both(None))
+    check_shared(epath.Path(tmp_path))
+    monkeypatch.setattr(multihost_utils, "process_allgather", both(other))
+    with pytest.raises(UserError, match=f"{tmp_path} must be on a file system .* process 0: step 2, {seen}"):
+        check_shared(epath.Path(tmp_path))
