@@ -123,7 +123,8 @@ class Optimizer:
             parameters. Muon takes about the same learning rates, and half of AdamW's memory.
         learning_rate: Learning rate after the warm-up.
         warmup_steps: Steps of linear warm-up.
-        decay_steps: Steps from the first one on after which a cosine has taken the rate to zero; 0: it is constant.
+        decay_steps: Steps from the first one on after which a cosine has taken the rate to zero, usually all of the run;
+            0: it is constant.
         weight_decay: Weight decay of matrices; norms, biases and modulations have none.
         beta1: Decay of the first moment.
         beta2: Decay of the second moment.

@@ -52,6 +52,12 @@ def open_run(settings: Training, weights: Weights, progress: Progress = SILENT) 
     """
     dataset = records.open_dataset(settings.data)
     _check_sizes(dataset, weights, progress)
+    decay_steps = settings.optimizer.decay_steps
+    if 0 < decay_steps < settings.steps:
+        progress.notice(
+            f"warning: the learning rate is zero in the last {settings.steps - decay_steps} of {settings.steps} steps, as "
+            f"--optimizer.decay-steps is {decay_steps}"
+        )
     if settings.motion_frames >= dataset.layout.frame_num:
         raise UserError(
             f"motion-frames {settings.motion_frames}: must be less than the {dataset.layout.frame_num} frames of the "

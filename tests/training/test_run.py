@@ -102,6 +102,14 @@ def test_both_sizes_of_clips_were_trained_on(dataset, start, weights):
     assert {next(stream)[0].latents.shape[2:4] for _ in range(STEPS)} == {(4, 8), (6, 6)}
 
 
+@pytest.mark.parametrize(("decay_steps", "warned"), [(0, False), (30, True), (40, False), (50, False)])
+def test_steps_without_a_learning_rate_are_told(start, weights, capsys, decay_steps, warned):
+    optimizer = replace(train.PRESETS["tiny"][1].optimizer, decay_steps=decay_steps)
+    run.open_run(start("not begun", steps=40, optimizer=optimizer), weights, Terminal())
+    told = "rate is zero in the last 10 of 40 steps, as --optimizer.decay-steps is 30"
+    assert (told in capsys.readouterr().out) == warned
+
+
 def test_what_is_reported(unbroken):
     lines = [json.loads(line) for line in (unbroken / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 3, 4, 6]
