@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from itjax.errors import UserError
+from itjax.media.containers import FRAME_RATE
 from itjax.records import SPEECH_MARGIN, Clip, Dataset, Records
 from itjax.training import reference_sampling
 from itjax.training.config import References, Training
@@ -45,10 +46,7 @@ def split(dataset: Dataset, references: References, validation_clips: int) -> Sp
     all_usable = [ClipIndex(bucket, clip) for bucket, clips in enumerate(usable) for clip in clips]
     total = sum(len(bucket.num_frames) for bucket in dataset.buckets)
     if not all_usable:
-        raise UserError(
-            f"{dataset.folder}: none of its {total} clips is long enough for references.strategy {references.strategy} with "
-            f"chunks of {dataset.layout.frame_num} frames. Prepare longer clips, or choose another strategy."
-        )
+        raise _none_usable(dataset, references, total)
     if len(all_usable) <= validation_clips:
         raise UserError(
             f"{dataset.folder}: {len(all_usable)} usable clips, but reports.validation-clips {validation_clips} would leave "
@@ -58,6 +56,22 @@ def split(dataset: Dataset, references: References, validation_clips: int) -> Sp
     held_out = tuple(all_usable[int(i)] for i in dict.fromkeys(int(i) for i in indices))
     train = tuple(tuple(c for c in clips if ClipIndex(b, c) not in held_out) for b, clips in enumerate(usable))
     return Split(train, held_out, total - len(all_usable))
+
+
+def _none_usable(dataset: Dataset, references: References, total: int) -> UserError:
+    stride = dataset.layout.reference_stride
+    apart = stride / FRAME_RATE  # seconds between references, and from a chunk to the nearest one outside it
+    if references.strategy == "M3" and apart > references.near_seconds:
+        return UserError(
+            f"{dataset.folder}: no chunk has a reference for references.strategy M3, however long its clip is: references "
+            f"are {apart:g} s apart (--reference_stride {stride}), but references.near-seconds is "
+            f"{references.near_seconds:g}. Use --references.near-seconds {apart:g}, or prepare the dataset with a smaller "
+            "--reference_stride."
+        )
+    return UserError(
+        f"{dataset.folder}: none of its {total} clips is long enough for references.strategy {references.strategy} with "
+        f"chunks of {dataset.layout.frame_num} frames. Prepare longer clips, or choose another strategy."
+    )
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,11 @@ def copied(dataset, folder):
         (["--mesh.ulysses", "3"], "mesh.ulysses 3 does not divide the 4 attention heads"),
         (["--mesh.ulysses", "4", "--mesh.context", "2"], r"4 times mesh.context 2 does not divide the 1 device\(s\)"),
         (["--motion-frames", "17"], "motion-frames 17: must be less than the 17 frames of the dataset's chunks"),
+        (
+            ["--references.near-seconds", "0.1"],
+            r"however long its clip is: references are 0\.16 s apart \(--reference_stride 4\), "
+            r"but references\.near-seconds is 0\.1\. Use --references\.near-seconds 0\.16, or prepare",
+        ),
         (["--references.strategy", "M2"], "none of its 6 clips is long enough for references.strategy M2 with chunks of 17"),
         (
             ["--reports.validation-clips", "6"],
