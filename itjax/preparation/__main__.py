@@ -80,7 +80,11 @@ def parser(program: str) -> argparse.ArgumentParser:
     p.add_argument("--frame_num", **number, default=81, help="frames per chunk, 4n+1 (default %(default)s)")
     p.add_argument("--chunk_stride", **number, default=40, help="frames between the starts of chunks (default %(default)s)")
     p.add_argument("--reference_stride", **number, default=20, help="frames between references (default %(default)s)")
-    p.add_argument("--min_seconds", **seconds, help="minimum length of a clip (default, and at least: one chunk)")
+    p.add_argument(
+        "--min_seconds",
+        **seconds,
+        help="minimum length of a clip, at least a chunk (default: a chunk and a reference stride, for M3)",
+    )
     p.add_argument(
         "--max_seconds",
         **seconds,
@@ -116,14 +120,16 @@ def settings_of(args: argparse.Namespace, preset: Preset) -> Settings:
         raise UserError(f"--shard_mb {args.shard_mb:g}: must be above 0")
     layout = Layout(args.frame_num, args.reference_stride, args.chunk_stride, args.ends)
     chunk = layout.frame_num / FRAME_RATE
-    shortest = chunk if args.min_seconds is None else args.min_seconds
+    # a clip of one chunk has no frame outside it: the default strategy of training skips it, after it was encoded
+    usable = (layout.frame_num + layout.reference_stride) / FRAME_RATE
+    shortest = max(chunk, min(usable, args.max_seconds)) if args.min_seconds is None else args.min_seconds
     if not 0 <= shortest < math.inf or not max(shortest, chunk) <= args.max_seconds < math.inf:
         raise UserError(
             f"--min_seconds {shortest:g} --max_seconds {args.max_seconds:g}: a clip contains at least one chunk of "
             f"{chunk:g} s (--frame_num {layout.frame_num}), so --max_seconds must be at least that and --min_seconds"
         )
     limits = Limits(
-        max(layout.frame_num, math.ceil(shortest * FRAME_RATE)), math.floor(args.max_seconds * FRAME_RATE + 1e-6)
+        max(layout.frame_num, math.ceil(shortest * FRAME_RATE - 1e-6)), math.floor(args.max_seconds * FRAME_RATE + 1e-6)
     )
     dtype = args.dtype or default_dtype()
     return Settings(layout, args.size, limits, args.batch, round(args.shard_mb * 1e6), jnp.dtype(dtype))

@@ -14,9 +14,13 @@ import pytest
 from made_videos import FLAGS
 
 from itjax import records
+from itjax.configs.infinitetalk_14b import PRESET
 from itjax.preparation import folder
 from itjax.preparation import prepare as preparing
-from itjax.preparation.__main__ import main
+from itjax.preparation.__main__ import main, parser, settings_of
+from itjax.records import Layout
+from itjax.training import reference_sampling
+from itjax.training.config import References
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,7 +190,19 @@ def test_other_arguments_and_files_are_refused_with_the_differences(prepare, vid
 
 
 def test_what_does_not_change_the_records_may_change(prepare, videos, dataset, capsys):
-    assert prepare(videos, dataset.folder, "--batch", "3", "--min_seconds", "0.6") == 0
+    assert prepare(videos, dataset.folder, "--batch", "3", "--min_seconds", "0.84") == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "least"),
+    [("", 101), ("--min_seconds 0", 81), ("--min_seconds 3.5", 88), ("--max_seconds 3.6", 90), ("--max_seconds 3.24", 81)],
+)
+def test_the_shortest_clip_is_of_use_for_m3_unless_another_is_given(given, least):
+    limits = settings_of(parser("prepare").parse_args(["videos", "out", *given.split()]), PRESET).limits
+    assert limits.min_frames == least
+    if not given:
+        usable = lambda frames: len(reference_sampling.usable_chunks(References("M3"), frames, Layout()))
+        assert usable(least) == 1 and usable(least - 1) == 0
 
 
 def test_a_dataset_in_use_is_refused(prepare, videos, begun, capsys):
@@ -203,7 +219,7 @@ def test_a_folder_without_a_usable_clip_lists_every_file_with_the_reason(prepare
     assert prepare(short, out) == 2
     said = capsys.readouterr().err
     assert f"{short}: no usable clip in 2 file(s):" in said
-    assert "skipped brief.mp4 0.00-0.40 s: too short: 10 frames (0.40 s) between cuts, at least 17 are required" in said
+    assert "skipped brief.mp4 0.00-0.40 s: too short: 10 frames (0.40 s) between cuts, at least 21 are required" in said
     assert "skipped film.mp4: cannot be read as" in said
     lines = (out / "skipped.jsonl").read_text().splitlines()
     assert [json.loads(line)["file"] for line in lines] == ["brief.mp4", "film.mp4"]
