@@ -77,7 +77,7 @@ class Reporter:
         if reports.sample_every and held_out:
             self._sampling = sampling.prepare(settings, run.weights, run.dataset, run.mesh)
         self._trained = frozenset(parameters.flat(run.trainable))
-        self._seen: set[tuple[int, ...]] = set()
+        self._seen: set[tuple[tuple[int, ...], ...]] = set()
         self.unreported = unreported
         self.meter = Meter(list(run.mesh.devices.flat))
         self._bar = run.progress.bar(settings.steps, "step", done)
@@ -91,16 +91,18 @@ class Reporter:
         self._bar.close()
 
     def compiling(self, batch: Batch) -> contextlib.AbstractContextManager[None]:
-        """Pauses the meter if the step is compiled for a new shape of batch."""
-        new = batch.latents.shape not in self._seen
-        self._seen.add(batch.latents.shape)
+        """Pauses the meter if the step is compiled for new shapes of a batch: of its pictures, or its number of persons."""
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
+        new = shapes not in self._seen
+        self._seen.add(shapes)
         return self.meter.pause() if new else contextlib.nullcontext()
 
     def add(self, pending: PendingStep) -> None:
         """Waits for a step's metrics and stores them for the next report; advances the meter and the progress bar."""
         report = jax.device_get(pending.report)
-        metrics = {name: getattr(report, name).tolist() for name in ("loss", "gradient_norm", "learning_rate")}
-        self.unreported.append(metrics | {"losses": report.losses.tolist(), "times": report.times.tolist()})
+        if self._run.settings.reports.log_every:  # else the list would grow for the whole run
+            metrics = {name: getattr(report, name).tolist() for name in ("loss", "gradient_norm", "learning_rate")}
+            self.unreported.append(metrics | {"losses": report.losses.tolist(), "times": report.times.tolist()})
         self._bar.describe(f"loss {report.loss:.4g}")
         self._bar.advance()
         networks = self._run.weights.preset.networks

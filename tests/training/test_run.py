@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import jax
@@ -126,6 +128,26 @@ def test_what_is_reported(unbroken):
     shown = {(e.step, v.tag): v.simple_value for e in events(unbroken) for v in e.summary.value}
     printed = {(line["step"], name): np.float32(x) for line in lines for name, x in line.items() if name != "step"}
     assert shown == printed
+
+
+def test_metrics_that_are_never_reported_are_not_collected(start, go, unbroken):
+    settings = start("not logged", steps=2)
+    assert go(replace(settings, reports=replace(settings.reports, log_every=0, validate_every=0))) is run.End.DONE
+    unreported = lambda folder, step: json.loads((Path(folder) / f"checkpoints/{step}/data/metadata").read_text())[
+        "unreported"
+    ]
+    assert unreported(settings.run, 2) == [] and len(unreported(unbroken, 3)) == 1
+
+
+def test_the_meter_pauses_for_every_program_that_is_compiled(dataset, start, weights):
+    opened = run.open_run(start("not begun"), weights)
+    batch, _ = next(data.Stream(opened.dataset, opened.settings, opened.split.train, opened.mesh))
+    two_persons = batch._replace(speech=jnp.concatenate([batch.speech] * 2, axis=1))
+    paused = []
+    reporter = SimpleNamespace(_seen=set(), meter=SimpleNamespace(pause=lambda: paused.append(1) or nullcontext()))
+    for each in (batch, two_persons, batch, two_persons):
+        Reporter.compiling(reporter, each)
+    assert len(paused) == 2
 
 
 @pytest.mark.slow
