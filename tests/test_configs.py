@@ -1,11 +1,13 @@
 """Presets by name or file, and the official sizes they are chosen by: what does not fit is said in a sentence."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from itjax.configs import PRESETS, matching, named
+from itjax.configs.training import SMALL
 from itjax.errors import UserError
 
 FILES = {
@@ -31,6 +33,12 @@ def test_a_preset_file_that_is_none(content, message, tmp_path):
 def test_the_files_of_the_package_are_presets():
     folder = Path(__file__).parents[1] / "itjax" / "configs"
     assert {named(str(folder / f"{name}.py")).name for name in ("tiny", "infinitetalk_14b")} <= set(PRESETS)
+
+
+def test_reports_of_the_small_model_are_sampled_as_its_videos_are():
+    preset, sampler = named("small"), SMALL.reports.sampler
+    assert sampler == replace(preset.sampler, shift=sampler.shift)
+    assert {size.shift for size in preset.sizes.values()} == {sampler.shift}
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "3", "null", '"dim"', '{"_class_name": "WanModel"}', '{"dim": "96"}', "{"])

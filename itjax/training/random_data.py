@@ -31,11 +31,14 @@ def create_if_missing(settings: Training, preset: Preset) -> Training:
     """Creates a dataset and a checkpoint in the run's folder if missing, always the same; returns settings with both.
 
     Raises:
-        UserError: If the run has several processes.
+        UserError: If the run has several processes, or samples videos.
         OutputError: If a file cannot be written.
     """
     if settings.processes.cluster or settings.processes.count:
         raise UserError("made-up: only a single process is supported")
+    if settings.reports.sample_every:
+        every = settings.reports.sample_every
+        raise UserError(f"reports.sample-every {every}: must be 0 with made-up weights, which have no VAE to decode videos")
     folder = Path(settings.run) / FOLDER
     data, weights = folder / "dataset", folder / "checkpoint"
     with output_errors(folder):

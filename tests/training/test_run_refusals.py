@@ -96,6 +96,12 @@ def test_settings_that_cannot_be(call, tmp_path, flags, said):
     assert not (tmp_path / "run").exists()
 
 
+def test_videos_of_made_up_weights(tmp_path, capsys):
+    assert train.main(["tiny-fake", "--run", str(tmp_path / "run"), "--reports.sample-every", "5"]) == 2
+    assert "reports.sample-every 5: must be 0 with made-up weights" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_batch_that_does_not_divide_over_the_processes(settings):
     mesh = make_mesh(1, 1, heads=4, devices=jax.devices() * 4)  # a mesh is only names and counts here
     with pytest.raises(UserError, match=r"batch 6 in 1 part\(s\) cannot be split over the 4 data rows .* a multiple of 4"):
