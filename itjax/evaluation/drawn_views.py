@@ -1,7 +1,7 @@
 """Views of a drawn person's head: where it is cut out of a picture, and how it looks there in any pose."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ BLUR = 0.8  # pixels: small pictures are read blurred, as else they depend on wh
 LARGEST = 20.0  # pixels in half a head's height: larger heads are read from reduced pictures
 CANVAS = 3.7  # width of the pictures that are drawn here
 CANVAS_CENTER = (1.85, 1.7)  # of the head in them
+PLACES = {"head_box": 4, "left_eye": 2, "right_eye": 2}  # what is read of a truth's `seen`: numbers in a frame
 
 
 class Place(NamedTuple):
@@ -159,9 +160,19 @@ def random_walls(
 
 
 def identity_of(person: dict[str, Any]) -> Identity:
-    """The identity as it was drawn; JSON has made lists of its colours."""
+    """The identity as it was drawn; JSON has made lists of its colours.
+
+    Raises:
+        TypeError: If a field is missing or unknown, or its value is of another kind.
+    """
     known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in person["identity"].items()}
-    return Identity(**known)
+    who = Identity(**known)
+    for name, kind in get_type_hints(Identity).items():
+        value = known[name]
+        found = tuple(map(type, value)) if isinstance(value, tuple) else type(value)
+        if found != (get_args(kind) or kind) and (kind, found) != (float, int):
+            raise TypeError(f"identity.{name} is {str(value)[:60]!r}")
+    return who
 
 
 def reduced(

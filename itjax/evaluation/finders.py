@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from itjax.evaluation import drawn_faces, drawn_factors
+from itjax.evaluation.drawn_views import PLACES
 from itjax.evaluation.faces import FaceTrack
 from itjax.evaluation.identity import factors_seen
 from itjax.evaluation.landmarks import Landmarks
@@ -41,12 +42,17 @@ def by_color(people: Sequence[dict[str, Any]]) -> Finder:
 
 def _drawn(frames: UInt8[np.ndarray, "F H W 3"], person: dict[str, Any], first: int) -> FaceTrack:
     """Follows a person from where the truth has it at the start of the piece; not beyond the truth's end."""
-    seen = {name: places[first:] for name, places in person["seen"].items()}
-    known = min(len(frames), len(seen["head_box"]))
+    person = _from(person, first)
+    known = min(len(frames), len(person["seen"]["head_box"]))
     if not known:
         return _unseen(len(frames))
-    track, rest = drawn_faces.track(frames[:known], {**person, "seen": seen}), _unseen(len(frames) - known)
+    track, rest = drawn_faces.track(frames[:known], person), _unseen(len(frames) - known)
     return FaceTrack(*(np.concatenate(curves) for curves in zip(track, rest, strict=True)))
+
+
+def _from(person: dict[str, Any], first: int) -> dict[str, Any]:
+    """The person in the truth of a clip that starts with the frame `first`."""
+    return {**person, "seen": {name: person["seen"][name][first:] for name in PLACES}}
 
 
 def factor_shares(people: Sequence[dict[str, Any]]) -> Factors:
@@ -58,11 +64,11 @@ def factor_shares(people: Sequence[dict[str, Any]]) -> Factors:
         first, frames_before = frames_before, frames_before + len(frames)
         found = []
         for person, track in zip(people, tracks, strict=True):
-            seen, share = {name: places[first:] for name, places in person["seen"].items()}, np.zeros(len(frames))
+            person, share = _from(person, first), np.zeros(len(frames))
             if track.found.any():
-                factors = drawn_factors.factors(frames, {**person, "seen": seen}, track)
+                factors = drawn_factors.factors(frames, person, track)
                 share = factors_seen(factors, track.found)
-            share[len(seen["head_box"]) :] = np.nan
+            share[len(person["seen"]["head_box"]) :] = np.nan
             found.append(share)
         return found
 

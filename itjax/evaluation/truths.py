@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from itjax.errors import UserError
+from itjax.evaluation.drawn_views import PLACES, identity_of
 from itjax.evaluation.faces import FaceTrack
 from itjax.input_files import read_json
 from itjax.media.containers import FRAME_RATE
@@ -33,14 +34,13 @@ def read_truth(path: Path) -> Truth:
     content = read_json(path)
     try:
         frames, (height, width) = int(content["num_frames"]), content["size"]
-        camera = {name: np.asarray(content["camera"][name], np.float64) for name in ("pan_x", "pan_y", "zoom")}
-        zoom, (x, y) = camera["zoom"], (camera[name] - camera[name][0] for name in ("pan_x", "pan_y"))
-        moved = np.stack([x * zoom, y * zoom, np.log(zoom / zoom[0])], axis=1)
-        tracks = [_track(person) for person in content["people"]]
-        if not tracks or any(len(curve) != frames for curve in (moved, *(track.center for track in tracks))):
-            raise ValueError("the curves are not as long as num_frames")
-        return Truth(frames, (int(height), int(width)), content["people"], tracks, moved)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        tracks = [_track(person, frames) for person in content["people"]]
+        if not tracks:
+            raise ValueError("there are no people")
+        for person in content["people"]:  # what is read of them later
+            identity_of(person), speaking(person, frames)
+        return Truth(frames, (int(height), int(width)), content["people"], tracks, _camera(content["camera"], frames))
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{path} is not the truth of a drawn clip ({type(error).__name__}: {error}). "
             "Give the folder `truth` that python -m itjax.synthetic wrote."
@@ -70,10 +70,28 @@ def speaking(person: dict[str, Any], num_frames: int) -> Bool[np.ndarray, " F"]:
     return spoken
 
 
-def _track(person: dict[str, Any]) -> FaceTrack:
-    boxes = np.asarray(person["seen"]["head_box"], np.float64)  # left, top, right, bottom
-    jaw = np.asarray(person["mouth"]["jaw"], np.float64)
-    pose = np.stack([np.asarray(person["pose"][name], np.float64) for name in ("yaw", "pitch", "roll")], axis=1)
-    brows = np.asarray(person["look"]["brows"], np.float64)
+def _camera(camera: dict[str, Any], frames: int) -> Float[np.ndarray, "F 3"]:
+    x, y, zoom = (_values(camera, name, frames) for name in ("pan_x", "pan_y", "zoom"))
+    if zoom.min() <= 0:
+        raise ValueError(f"zoom is {zoom.min():g} in a frame, but must be above 0")
+    return np.stack([(x - x[0]) * zoom, (y - y[0]) * zoom, np.log(zoom / zoom[0])], axis=1)
+
+
+def _track(person: dict[str, Any], frames: int) -> FaceTrack:
+    boxes = {name: _values(person["seen"], name, frames, count) for name, count in PLACES.items()}["head_box"]
+    jaw, brows = _values(person["mouth"], "jaw", frames), _values(person["look"], "brows", frames)
+    pose = np.stack([_values(person["pose"], name, frames) for name in ("yaw", "pitch", "roll")], axis=1)
     center, size = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 3] - boxes[:, 1]) / 2
-    return FaceTrack(np.ones(len(jaw), bool), center, size, pose, jaw, brows)
+    if size.min() <= 0:
+        raise ValueError("head_box has a frame in which the bottom is not below the top")
+    return FaceTrack(np.ones(frames, bool), center, size, pose, jaw, brows)
+
+
+def _values(content: dict[str, Any], name: str, *shape: int) -> Float[np.ndarray, "..."]:
+    """The numbers `content[name]`; JSON's null becomes NaN, and is refused."""
+    values = np.asarray(content[name], np.float64)
+    if values.shape != shape:
+        raise ValueError(f"{name} has the shape {values.shape}, but must have {shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} has values that are no numbers")
+    return values

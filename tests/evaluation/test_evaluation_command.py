@@ -1,5 +1,6 @@
 """The command says in one line what it cannot measure, and measures the rest."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -8,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from itjax.demo import MEDIA
+from itjax.errors import UserError
 from itjax.evaluation import processes, videos
 from itjax.evaluation.__main__ import main
+from itjax.evaluation.truths import read_truth
 from itjax.evaluation.video import Job, measure
 from itjax.media.fragments import Counts, Format, defragment, fragment
 from itjax.media.video_file import write_video
@@ -114,6 +118,37 @@ def test_a_truth_that_does_not_fit_is_left_out(folder, tmp_path, content, why):
     measured = measure(Job(folder / "good.mp4", truth=truth))
     assert not measured.error and "color_drift" in measured.numbers
     assert any("what needs its truth" in line and why in line for line in measured.left_out)
+
+
+@pytest.mark.parametrize(
+    "keys, value, why",
+    [
+        (("num_frames",), 0, "head_box has the shape (153, 4), but must have (0, 4)"),
+        (("num_frames",), 10**15, "head_box has the shape (153, 4), but must have (1000000000000000, 4)"),
+        (("people",), [], "there are no people"),
+        (("camera", "zoom"), [0] * 153, "zoom is 0 in a frame"),
+        (("people", 0, "phonemes"), None, "TypeError"),
+        (("people", 0, "phonemes", 0), ["m", 0], "ValueError"),
+        (("people", 0, "identity"), None, "AttributeError"),
+        (("people", 0, "identity", "collar"), None, "identity.collar is 'None'"),
+        (("people", 0, "identity", "skin"), [1, 2], "identity.skin is '(1, 2)'"),
+        (("people", 0, "seen", "left_eye"), None, "left_eye has the shape (), but must have (153, 2)"),
+        (("people", 0, "seen", "right_eye", 0, 1), None, "right_eye has values that are no numbers"),
+        (("people", 0, "seen", "head_box", 7), [None] * 4, "head_box has values that are no numbers"),
+        (("people", 0, "seen", "head_box", 0), [9, 9, 20, 9], "head_box has a frame in which the bottom"),
+        (("people", 0, "mouth", "jaw"), [0.5], "jaw has the shape (1,), but must have (153,)"),
+    ],
+)
+def test_a_truth_with_an_unusable_value_is_refused(tmp_path, keys, value, why):
+    content = json.loads((MEDIA / "portrait.json").read_text(encoding="utf-8"))
+    place = content
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    (tmp_path / "good.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="is not the truth of a drawn clip") as refused:
+        read_truth(tmp_path / "good.json")
+    assert "good.json" in str(refused.value) and why in str(refused.value)
 
 
 def test_a_source_is_followed_or_named(folder, tmp_path):
