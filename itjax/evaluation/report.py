@@ -41,14 +41,15 @@ def estimates(measured: Sequence[VideoMetrics], networks: Networks = NO_NETWORKS
 
 
 def table(measured: Sequence[VideoMetrics], networks: Networks = NO_NETWORKS) -> str:
-    """A Markdown table of means over the videos with 95 % confidence intervals (bootstrap over the videos).
+    """A Markdown table of means over the videos with 95 % confidence intervals (Student's t).
 
-    Numbers of the whole set have no interval.
+    Means of one video and numbers of the whole set have no interval.
     """
     lines = ["| measure | mean | 95 % | videos | should be | |", "| --- | --- | --- | --- | --- | --- |"]
     rows = {metric.name: metric for metric in (*METRICS, *networks.rows)}
     for name, value in estimates(measured, networks).items():
-        row, interval = rows[name], f"{value.low:.3f} to {value.high:.3f}"
+        row = rows[name]
+        interval = "" if value.low is None else f"{value.low:.3f} to {value.high:.3f}"
         lines.append(f"| {name} | {value.mean:.3f} | {interval} | {value.clips} | {row.desired} | {row.description} |")
     for name, total in networks.totals.items():
         row = rows[name]

@@ -1,6 +1,6 @@
-"""What could not be measured is said once for all videos that lack the same."""
+"""What could not be measured is said once for all videos that lack the same; what is not known has an empty cell."""
 
-from itjax.evaluation.report import NO_NETWORKS, left_out
+from itjax.evaluation.report import NO_NETWORKS, left_out, table
 from itjax.evaluation.video import VideoMetrics
 
 
@@ -23,3 +23,9 @@ def test_one_line_for_the_same_reason():
         "a.mp4: left out: camera: flat",
         "fid: no weights",
     ]
+
+
+def test_a_single_video_has_no_interval():
+    alone = video("a")._replace(numbers={"frozen": 0.5})
+    assert "| frozen | 0.500 |  | 1 |" in table([alone])
+    assert "| frozen | 0.500 | 0.500 to 0.500 | 2 |" in table([alone, alone])

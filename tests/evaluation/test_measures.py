@@ -121,9 +121,15 @@ def test_a_mean_lies_within_its_interval_and_more_clips_narrow_it():
     few, many = (estimates.estimate(rng.normal(1, 0.5, n).tolist()) for n in (10, 1000))
     assert few.low < few.mean < few.high and few.clips == 10
     assert many.low < 1 < many.high and many.high - many.low < (few.high - few.low) / 5
-    assert estimates.estimate([2.0, float("nan")]) == estimates.Estimate(2.0, 2.0, 2.0, 1)
+    assert estimates.estimate([2.0, float("nan")]) == estimates.Estimate(2.0, None, None, 1)
     with pytest.raises(ValueError, match="no clip"):
         estimates.estimate([float("nan")])
+
+
+@pytest.mark.parametrize("clips", [2, 3, 5, 12])
+def test_the_true_mean_is_in_95_of_100_intervals_however_few_clips_there_are(clips):
+    found = [estimates.estimate(values) for values in np.random.default_rng(clips).normal(size=(2000, clips)).tolist()]
+    assert np.mean([each.low < 0 < each.high for each in found]) == pytest.approx(0.95, abs=0.02)
 
 
 def test_truth_of_drawn_clips_is_perfect_by_every_measure():
