@@ -65,7 +65,8 @@ class Numbers:
 def lips(numbers: Numbers, prefix: str, tracks: Sequence[FaceTrack], truth: Truth | None, heard: Heard) -> None:
     """Lips and, for two persons, who moves when who speaks."""
     openings = [track.opening for track in tracks]
-    found = [float(np.isfinite(opening).mean()) for opening in openings]
+    looked_at = None if truth is None or prefix else truth.num_frames  # drawn faces are not looked for beyond their truth
+    found = [float(np.isfinite(opening[:looked_at]).mean()) for opening in openings]
     numbers.values["faces_found"] = float(np.mean(found))
     if min(found) < LEAST_FOUND:
         return numbers.leave_out(
@@ -106,7 +107,9 @@ def _sync(prefix: str, openings: list[np.ndarray], truth: Truth | None, heard: H
 
 def body(numbers: Numbers, tracks: Sequence[FaceTrack], truth: Truth | None, heard: Heard) -> None:
     """Motion of head and brows against their truth, or else against loudness."""
-    moving = [number for number, track in enumerate(tracks) if np.isfinite(track.center).all(1).mean() >= LEAST_FOUND]
+    looked_at = None if truth is None else truth.num_frames
+    shares = [np.isfinite(track.center[:looked_at]).all(1).mean() for track in tracks]
+    moving = [number for number, share in enumerate(shares) if share >= LEAST_FOUND]
     if not moving:
         return
     numbers.add("jitter", lambda: {"jitter": _mean([bodies.jitter(tracks[number]) for number in moving])})

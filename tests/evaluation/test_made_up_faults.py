@@ -2,17 +2,20 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from itjax.evaluation import body, curves, drift, following, identity, persons, seams, sound
+from itjax.evaluation import body as bodies
+from itjax.evaluation import curves, drift, following, identity, persons, seams, sound
 from itjax.evaluation.camera import CameraTracker, camera_follow
 from itjax.evaluation.faces import FaceTrack
+from itjax.evaluation.numbers import Heard, Numbers, body, lips
 from itjax.evaluation.pixels import joined, pixel_curves
 from itjax.evaluation.regions import speakers
-from itjax.evaluation.truths import read_truth
+from itjax.evaluation.truths import Truth, read_truth
 from itjax.synthetic import clip as clips
 from itjax.synthetic import scene
 
@@ -58,6 +61,20 @@ def test_frames_without_a_face_are_ignored(talk):
     assert curves.per_second(seen)[3] is not None and np.isnan(curves.per_second(np.full(50, np.nan))).all()
 
 
+def test_beyond_the_end_of_its_truth_no_face_is_missed(talk):
+    path = 30 + 8 * np.stack([curve(3), curve(4)], axis=1)
+    true = face(path[:100])._replace(opening=talk[:100])
+    unknown = face(np.full((150, 2), np.nan), np.full((150, 3), np.nan), np.nan)
+    unknown = unknown._replace(found=np.zeros(150, bool), opening=np.full(150, np.nan), brows=np.full(150, np.nan))
+    seen = FaceTrack(*(np.concatenate(parts) for parts in zip(true, unknown, strict=True)))
+    truth = Truth(100, (64, 64), [{}], [true], np.zeros((100, 3)))
+    measured, heard = Numbers(Path("long.mp4")), Heard(None, None, np.arange(250)[None] < 90)
+    lips(measured, "", [seen], truth, heard)
+    body(measured, [seen], truth, heard)
+    assert measured.values["faces_found"] == 1 and measured.values["sync"] == pytest.approx(1)
+    assert measured.values["head_sync"] == pytest.approx(1) and not measured.left_out
+
+
 def test_more_wrong_turns_make_a_higher_rate(talk):
     turn = (np.arange(250) // 50) % 2 == 0
     speaking = np.stack([turn, ~turn])
@@ -98,17 +115,17 @@ def test_flashes_are_counted_and_sized(width):
 def test_trembling_is_told_from_motion():
     path = 30 + 8 * np.stack([curve(3, seconds=1.5), curve(4, seconds=1.5)], axis=1)
     noise = np.random.default_rng(5).normal(size=path.shape)
-    found = [body.jitter(face(path + size * noise)) for size in (0.0, 0.1, 0.3, 1.0)]
+    found = [bodies.jitter(face(path + size * noise)) for size in (0.0, 0.1, 0.3, 1.0)]
     assert found[0] < 1 and found == sorted(found) and found[-1] > 10
-    assert body.jitter(face(5 * path, size=100.0)) == pytest.approx(found[0])  # the size of the picture does not matter
+    assert bodies.jitter(face(5 * path, size=100.0)) == pytest.approx(found[0])  # the size of the picture does not matter
     with pytest.raises(ValueError, match="three consecutive frames"):
-        body.jitter(face(np.full((50, 2), np.nan)))
+        bodies.jitter(face(np.full((50, 2), np.nan)))
 
 
 def test_head_speed_is_what_the_head_moves():
     path = np.stack([np.arange(50) * 0.5, np.zeros(50)], axis=1)
     turning = np.stack([np.arange(50) * 0.01, np.zeros(50), np.zeros(50)], axis=1)
-    assert body.head_speed(face(path, turning)) == pytest.approx(np.full(50, 0.5 / 20 + 0.01))
+    assert bodies.head_speed(face(path, turning)) == pytest.approx(np.full(50, 0.5 / 20 + 0.01))
 
 
 def test_blur_and_dimming_drift():
