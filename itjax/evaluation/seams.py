@@ -18,7 +18,8 @@ def seams(step: Float[np.ndarray, " F"], borders: Sequence[int]) -> list[float]:
     """For each border (index of a chunk's first new frame), the step into it as a multiple of the usual step nearby.
 
     `step`: mean absolute difference from the previous frame; the usual step is the median within 12 frames, without
-    borders. 1: no seam.
+    borders. 1: no seam. Steps below `NOISE` count as `NOISE`: beside a picture that stands still, no border is infinitely
+    worse than another.
 
     Raises:
         ValueError: If a border is outside the video.
@@ -33,7 +34,7 @@ def seams(step: Float[np.ndarray, " F"], borders: Sequence[int]) -> list[float]:
             if i not in borders
         ]
         usual = float(np.median(nearby)) if nearby else 0.0
-        found.append((float(step[border]) + 1e-6) / (usual + 1e-6))
+        found.append(max(float(step[border]), NOISE) / max(usual, NOISE))
     return found
 
 
