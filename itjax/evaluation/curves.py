@@ -10,6 +10,7 @@ from itjax.media.containers import FRAME_RATE
 # F frames · K values per frame
 
 MAX_LAG = 8  # frames: a third of a second
+LEAST_FRAMES = 4 * MAX_LAG  # of a correlation that is reported: that of two frames is 1 or -1
 
 
 class Sync(NamedTuple):
@@ -48,6 +49,17 @@ def correlation(a: Num[np.ndarray, " F"], b: Num[np.ndarray, " F"]) -> float:
     a, b = (np.asarray(x[both], np.float64) - np.mean(x[both]) for x in (a, b))
     norms = np.linalg.norm(a) * np.linalg.norm(b)
     return float(a @ b / norms) if norms > 1e-9 else 0.0
+
+
+def correlation_of_enough(a: Num[np.ndarray, " F"], b: Num[np.ndarray, " F"]) -> float:
+    """`correlation`, if enough is known to report it.
+
+    Raises:
+        ValueError: If fewer than 32 frames have values in both.
+    """
+    if (known := int((np.isfinite(a) & np.isfinite(b)).sum())) < LEAST_FRAMES:
+        raise ValueError(f"{known} frames with values, less than {LEAST_FRAMES}")
+    return correlation(a, b)
 
 
 def correlation_of_all(a: Float[np.ndarray, "F K"], b: Float[np.ndarray, "F K"]) -> float:

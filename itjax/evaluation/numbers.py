@@ -1,6 +1,7 @@
 """From the curves of a video to its numbers, by kind. What cannot be computed is noted instead."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,9 @@ from itjax.media.containers import FRAME_RATE
 # F frames · P persons
 
 LEAST_FOUND = 0.5  # fraction of frames in which a face must be found to be measured
+BODY: dict[str, Callable[[FaceTrack], Float[np.ndarray, " F"]]] = {
+    "head_sync": bodies.head_speed, "nod_sync": lambda track: track.pose[:, 1], "brow_sync": lambda track: track.brows,
+}  # fmt: skip
 LEFT_OUT = ": left out: "  # between a video's name and what is not measured of it
 
 
@@ -113,22 +117,23 @@ def body(numbers: Numbers, tracks: Sequence[FaceTrack], truth: Truth | None, hea
     if not moving:
         return
     numbers.add("jitter", lambda: {"jitter": _mean([bodies.jitter(tracks[number]) for number in moving])})
-    found: dict[str, list[float]] = {"head_sync": [], "nod_sync": [], "brow_sync": []}
-    for number in moving:
-        track = tracks[number]
-        pairs = {"head_sync": bodies.head_speed(track), "nod_sync": track.pose[:, 1], "brow_sync": track.brows}
+    for name, curve_of in BODY.items():
         if truth is not None:
-            true = truth.tracks[number]
-            references = {"head_sync": bodies.head_speed(true), "nod_sync": true.pose[:, 1], "brow_sync": true.brows}
+            pairs = [(curve_of(tracks[number]), curve_of(truth.tracks[number])) for number in moving]
         elif heard.level is not None and len(tracks) == 1:
-            references = dict.fromkeys(pairs, heard.level)
+            pairs = [(curve_of(tracks[0]), heard.level)]
         else:
             return
-        for name, curve in pairs.items():
-            frames = min(len(curve), len(references[name]))
-            if np.isfinite(references[name][:frames]).any():
-                found[name].append(curves.correlation(curve[:frames], references[name][:frames]))
-    numbers.values |= {name: _mean(values) for name, values in found.items()}
+        numbers.add(name, partial(_correlations, name, pairs))
+
+
+def _correlations(name: str, pairs: Sequence[tuple[Float[np.ndarray, " F"], Float[np.ndarray, " G"]]]) -> dict[str, float]:
+    """The mean over the persons; ValueError if too few frames have values."""
+    found = []
+    for curve, reference in pairs:
+        frames = min(len(curve), len(reference))
+        found.append(curves.correlation_of_enough(curve[:frames], reference[:frames]))
+    return {name: _mean(found)}
 
 
 def identity(numbers: Numbers, shares: Sequence[Float[np.ndarray, " F"]]) -> None:
@@ -213,12 +218,10 @@ def _head(
     for track, original in zip(tracks, originals, strict=False):
         frames = min(len(track.size), len(original.size))
         a, b = (_position(each)[:frames] for each in (track, original))
-        both = np.isfinite(a).all(1) & np.isfinite(b).all(1)
-        if both.sum() < 2:
-            continue
         reference = follows.chunk_references(b, list(borders))
-        both &= np.isfinite(reference).all(1)
-        if both.sum() < 2:
+        both = np.isfinite(a).all(1) & np.isfinite(b).all(1) & np.isfinite(reference).all(1)
+        if (known := int(both.sum())) < curves.LEAST_FRAMES:
+            numbers.leave_out(f"head against its original: {known} frames with values, less than {curves.LEAST_FRAMES}")
             continue
         fit = follows.fit_pose(a[both], b[both], reference[both])
         found["pose_follow"].append(fit.source)

@@ -11,8 +11,10 @@ import pytest
 from itjax.evaluation import body as bodies
 from itjax.evaluation import curves, drift, following, identity, persons, seams, sound
 from itjax.evaluation.camera import CameraTracker, camera_follow
+from itjax.evaluation.collect import Seen
 from itjax.evaluation.faces import FaceTrack
 from itjax.evaluation.numbers import Heard, Numbers, body, lips
+from itjax.evaluation.numbers import following as follow_original
 from itjax.evaluation.pixels import joined, pixel_curves
 from itjax.evaluation.regions import speakers
 from itjax.evaluation.truths import Truth, read_truth
@@ -73,6 +75,22 @@ def test_beyond_the_end_of_its_truth_no_face_is_missed(talk):
     body(measured, [seen], truth, heard)
     assert measured.values["faces_found"] == 1 and measured.values["sync"] == pytest.approx(1)
     assert measured.values["head_sync"] == pytest.approx(1) and not measured.left_out
+
+
+@pytest.mark.parametrize("seen", [3, 31, 32])
+def test_a_correlation_needs_32_frames_with_values(seen):
+    path = 30 + 8 * np.stack([curve(3), curve(4)], axis=1)
+    true = face(path[:40], np.stack([curve(number)[:40] for number in (5, 6, 7)], axis=1))._replace(brows=curve(8)[:40])
+    hidden = lambda x: np.where(np.arange(40) < seen, x.T, np.nan).T
+    track = FaceTrack(np.arange(40) < seen, *(hidden(x) for x in true[1:]))
+    truth = Truth(seen, (64, 64), [{}], [true], np.zeros((40, 3)))
+    video = Seen(pixel_curves(np.zeros((40, 8, 8, 3), np.uint8)), truth.camera, {"": [track]}, [], None)
+    measured = Numbers(Path("short.mp4"))
+    body(measured, [track], truth, Heard(None, None, None))
+    follow_original(measured, [track], video, truth, [], None)
+    correlations = {"head_sync", "nod_sync", "brow_sync", "head_follow"}
+    assert correlations & measured.finite().keys() == (correlations if seen == 32 else set())
+    assert sum(f"{seen} frames with values, less than 32" in line for line in measured.left_out) == (4 if seen < 32 else 0)
 
 
 def test_more_wrong_turns_make_a_higher_rate(talk):
