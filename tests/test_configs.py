@@ -1,7 +1,6 @@
 """Presets by name or file, and the official sizes they are chosen by: what does not fit is said in a sentence."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,8 +36,8 @@ def test_the_files_of_the_package_are_presets():
 
 def test_reports_of_the_small_model_are_sampled_as_its_videos_are():
     preset, sampler = named("small"), SMALL.reports.sampler
-    assert sampler == replace(preset.sampler, shift=sampler.shift)
-    assert {size.shift for size in preset.sizes.values()} == {sampler.shift}
+    assert sampler == preset.sampler
+    assert {sampler.shift_at(size) for size in preset.sizes.values()} == {3.0}
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "3", "null", '"dim"', '{"_class_name": "WanModel"}', '{"dim": "96"}', "{"])

@@ -55,10 +55,7 @@ SMALL = Training(
     times=TimeDistribution(law="uniform", shift=2.5),
     trained=TrainedParameters(parts="full"),
     optimizer=Optimizer(learning_rate=1e-3, warmup_steps=200, decay_steps=SMALL_STEPS, beta2=0.99),
-    reports=Reports(
-        log_every=50, validate_every=1000, validation_clips=16, sample_every=0,
-        sampler=replace(small.PRESET.sampler, shift=3.0),
-    ),
+    reports=Reports(log_every=50, validate_every=1000, validation_clips=16, sample_every=0, sampler=small.PRESET.sampler),
     checkpoints=Checkpoints(every=1000),
 )
 

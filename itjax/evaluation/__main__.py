@@ -23,7 +23,16 @@ from itjax.evaluation.processes import measure_all
 from itjax.evaluation.video import Job, VideoMetrics
 from itjax.evaluation.videos import videos_in
 from itjax.evaluation.with_networks import of_all, with_networks
+from itjax.flag_types import finite
 from itjax.terminal import Terminal, run_command
+
+# flags that have no effect without another one, and why
+NEEDED = (
+    ("floor", "source", "round trips are compared with their sources"),
+    ("floor_db", "source", "it is that of the sources' round trips"),
+    ("face", "landmarks", "boxes are where landmarks are looked for"),
+    ("motion_frame", "frame_num", "it is of chunks whose length is told"),
+)
 
 
 def main(arguments: list[str] | None = None, program: str = "python -m itjax.evaluation") -> int:
@@ -36,12 +45,15 @@ def evaluate(args: argparse.Namespace) -> None:
     """Measures the videos that the flags name, prints the table, and writes the report.
 
     Raises:
-        UserError: If no video could be measured.
+        UserError: If a flag is wrong, or no video could be measured.
+        OutputError: If the report cannot be written: as far as its folder tells, before anything is measured.
     """
     if args.out is not None:
         check_matplotlib()
     jobs = _jobs(args)
     metrics = learned_flags.load(args)
+    if args.out is not None:
+        report.make_folder(args.out)
     measured: list[VideoMetrics] = []
     with Terminal().bar(len(jobs), "video") as bar:
         for each in measure_all(jobs):
@@ -60,22 +72,39 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
-    with flag_names({"frame_num": "--frame_num", "motion_frames": "--motion_frame"}):
-        chunks = Sampler(frame_num=args.frame_num, motion_frames=args.motion_frame) if args.frame_num else None
     for flag, folder in (("--truth", args.truth), ("--source", args.source), ("--floor", args.floor)):
         if folder is not None and not folder.exists():
             raise UserError(f"{flag} {folder}: no such folder")
-    if args.floor is not None and args.source is None:
-        raise UserError("--floor needs --source: round trips are compared with their sources")
+    _check_needed(args)
+    for left, top, right, bottom in args.face or ():
+        if not (left < right and top < bottom):
+            box = f"--face {left:g} {top:g} {right:g} {bottom:g}"
+            raise UserError(f"{box}: LEFT must be less than RIGHT, and TOP than BOTTOM")
     if args.landmarks is not None:
         Detector(args.landmarks)  # what is wrong with it is wrong with it for all
-    chunk = (chunks.frame_num, chunks.motion_frames) if chunks else None
     common = {
-        "truth": args.truth, "source": args.source, "floor": args.floor, "floor_db": args.floor_db, "chunk": chunk,
+        "truth": args.truth, "source": args.source, "floor": args.floor, "floor_db": args.floor_db, "chunk": _chunk(args),
         "landmarks": args.landmarks, "faces": tuple(tuple(box) for box in args.face or ()),
         "for_networks": learned_flags.wanted(args),
     }  # fmt: skip
     return [Job(video=path, **common) for path in videos_in(args.videos)]
+
+
+def _check_needed(args: argparse.Namespace) -> None:
+    """Refuses flags that have no effect without another one."""
+    for flag, needed, why in NEEDED:
+        if getattr(args, flag) is not None and getattr(args, needed) is None:
+            raise UserError(f"--{flag} needs --{needed}: {why}")
+
+
+def _chunk(args: argparse.Namespace) -> tuple[int, int] | None:
+    """Frames of a chunk and those that two chunks share; None if no flag tells."""
+    if args.frame_num is None:
+        return None
+    shared = Sampler.motion_frames if args.motion_frame is None else args.motion_frame
+    with flag_names({"frame_num": "--frame_num", "motion_frames": "--motion_frame"}):
+        sampler = Sampler(frame_num=args.frame_num, motion_frames=shared)
+    return sampler.frame_num, sampler.motion_frames
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
@@ -91,16 +120,19 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--landmarks", type=Path, metavar="FILE", help="face_landmark.tflite from mediapipe 0.10.14")
     parser.add_argument(
-        "--face", type=float, nargs=4, action="append", metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+        "--face", type=finite, nargs=4, action="append", metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
         help="a face's box in pixels in the first frames, for --landmarks (default: faces are looked for)",
     )  # fmt: skip
     parser.add_argument(
         "--frame_num", type=int, metavar="N", help="frames per chunk (default: the chunks of files that infer.py wrote)"
     )
     parser.add_argument(
-        "--motion_frame", type=int, default=9, metavar="N", help="frames that consecutive chunks share (default 9)"
+        "--motion_frame",
+        type=int,
+        metavar="N",
+        help=f"frames that consecutive chunks of --frame_num share (default {Sampler.motion_frames})",
     )
-    parser.add_argument("--floor_db", type=float, metavar="DB", help="PSNR of the VAE's own round trip")
+    parser.add_argument("--floor_db", type=finite, metavar="DB", help="PSNR of the VAE's own round trip")
     parser.add_argument("--floor", type=Path, metavar="DIR", help="folder of the sources' round trips through the VAE")
     parser.add_argument("--out", type=Path, metavar="REPORT", help="folder for report.md, report.json and plots")
     learned_flags.add_flags(parser)

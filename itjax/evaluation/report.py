@@ -81,14 +81,23 @@ def _in_json(video: VideoMetrics) -> dict[str, Any]:
     return {**told, "curves": {name: known(curve) for name, curve in video.curves.items()}}
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a report's folder, if it is not there.
+
+    Raises:
+        OutputError: If it cannot be made.
+    """
+    with output_errors(folder):
+        (folder / "plots").mkdir(parents=True, exist_ok=True)
+
+
 def write_report(folder: Path, measured: Sequence[VideoMetrics], networks: Networks = NO_NETWORKS) -> None:
     """Writes report.md, report.json and plots/*.png into a folder, which is created if necessary.
 
     Raises:
         OutputError: If writing fails.
     """
-    with output_errors(folder):
-        (folder / "plots").mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     about = {metric.name: metric.description for metric in (*METRICS, *networks.rows)}
     described = lambda values: {name: {**value._asdict(), "description": about[name]} for name, value in values.items()}
     content = {

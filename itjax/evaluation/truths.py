@@ -38,7 +38,8 @@ def read_truth(path: Path) -> Truth:
         if not tracks:
             raise ValueError("there are no people")
         for person in content["people"]:  # what is read of them later
-            identity_of(person), speaking(person, frames)
+            identity_of(person)
+            speaking(person, frames)
         return Truth(frames, (int(height), int(width)), content["people"], tracks, _camera(content["camera"], frames))
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from itjax.demo import MEDIA
 from itjax.errors import UserError
+from itjax.evaluation import __main__ as command
 from itjax.evaluation import processes, videos
 from itjax.evaluation.__main__ import main
 from itjax.evaluation.truths import read_truth
@@ -96,6 +97,29 @@ def test_nothing_to_measure_is_an_error(tmp_path, capsys):
     assert status == 2 and ("no such file" in told or "ai-edge-litert" in told)
     status, _, told = run(capsys, tmp_path, "--frame_num", "17", "--motion_frame", "17")
     assert status == 2 and "--motion_frame 17" in told
+
+
+@pytest.mark.parametrize(
+    "flags, why",
+    [
+        ("--frame_num 0", "--frame_num 0"),
+        ("--motion_frame 5", "--motion_frame needs --frame_num"),
+        ("--floor_db 3", "--floor_db needs --source"),
+        ("--source SOURCE --floor_db nan", "nan: must be finite"),
+        ("--face 1 1 9 9", "--face needs --landmarks"),
+        ("--landmarks NONE --face 9 9 9 9", "--face 9 9 9 9: LEFT must be less than RIGHT"),
+        ("--out FILE", "cannot write"),
+    ],
+)
+def test_a_flag_without_effect_is_refused_before_anything_is_measured(folder, capsys, monkeypatch, flags, why):
+    monkeypatch.setattr(command, "measure_all", lambda jobs: pytest.fail("something was measured"))
+    (folder.parent / "file").touch()
+    places = {"SOURCE": folder, "FILE": folder.parent / "file", "NONE": folder / "none.tflite"}
+    try:
+        status, _, told = run(capsys, folder, *(places.get(flag, flag) for flag in flags.split()))
+    except SystemExit as ended:  # argparse's own
+        status, told = ended.code, capsys.readouterr().err
+    assert status == (3 if "--out" in flags else 2) and why in told
 
 
 @pytest.mark.parametrize(
