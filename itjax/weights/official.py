@@ -1,5 +1,6 @@
 """The contents of a set of official files: the files of each network, and the small companion files next to them."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,7 @@ def open_official(
     """Opens the tensors of "dit", "vae", "umt5", "clip" and "wav2vec2" by their published names.
 
     The DiT is the Wan shards plus the `infinitetalk` file. The single file `dit_path` replaces the shards or, if it has the
-    audio parts and `infinitetalk` is None, both.
+    audio parts, both.
 
     Raises:
         UserError: if files are missing or cannot be read; the message names all of them and their flags.
@@ -73,7 +74,6 @@ def _openers(
         yield "dit", "--dit_path", partial(_open_single, dit_path, infinitetalk)
     else:
         yield "dit", "--ckpt_dir", partial(_open_base, wan)
-    if dit_path is None or infinitetalk is not None:
         yield "dit", "--infinitetalk_dir", partial(_open_infinitetalk, infinitetalk)
     for network, name in (("vae", VAE_FILE), ("umt5", UMT5_FILE), ("clip", CLIP_FILE)):
         yield network, "--ckpt_dir", partial(_open_in, wan, name)
@@ -96,13 +96,14 @@ def _open_base(wan: Path) -> Mapping[str, LazyTensor]:
 
 
 def _open_single(path: str | Path, infinitetalk: str | Path | None) -> Mapping[str, LazyTensor]:
-    """One file in place of the Wan shards; it has the audio parts, too, unless these are in `infinitetalk`."""
+    """One file in place of the Wan shards, with the audio parts, which are in `infinitetalk` if not in the file itself."""
     tensors = official_tensors(open_tensors(path, key="state_dict").tensors)
-    has_audio = any(name.startswith(AUDIO_ADAPTER) for name in tensors)
-    if has_audio and infinitetalk is not None:
-        raise UserError(f"{path} has the audio parts, as has --infinitetalk_dir {infinitetalk}: omit one of the two flags")
-    if not has_audio and infinitetalk is None:
-        raise UserError(f"{path} has no audio parts ({AUDIO_ADAPTER}*): add them by --infinitetalk_dir")
+    if not any(name.startswith(AUDIO_ADAPTER) for name in tensors):
+        if infinitetalk is None:
+            raise UserError(f"{path} has no audio parts ({AUDIO_ADAPTER}*): add them by --infinitetalk_dir")
+        return {**tensors, **_open_infinitetalk(infinitetalk)}
+    if infinitetalk is not None:  # usual in command lines of the official code, which does not look at it
+        warnings.warn(f"--infinitetalk_dir {infinitetalk} is not used: {path} has the audio parts, too", stacklevel=2)
     return tensors
 
 

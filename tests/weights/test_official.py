@@ -65,12 +65,14 @@ def test_a_single_file_of_wan_with_that_of_infinitetalk(copied, tiny_files, asse
         open_official(copied.ckpt_dir, copied.wav2vec_dir, None, base)
 
 
-def test_a_whole_dit_and_a_file_that_would_not_be_used(tiny_official, tiny_files, tmp_path):
+def test_a_whole_dit_and_a_file_that_is_not_used(tiny_official, tiny_files, tmp_path, assert_equal_files):
     whole = tmp_path / "whole.safetensors"
     save_file({key: tiny_files["dit"].read(key) for key in tiny_files["dit"].names()}, whole)
-    message = r"--dit_path: .*whole\.safetensors has the audio parts, as has --infinitetalk_dir .*infinitetalk\.safetensors"
-    with pytest.raises(UserError, match=message):
-        open_official(*tiny_official, whole)
+    with pytest.warns(
+        UserWarning, match=r"--infinitetalk_dir .*infinitetalk\.safetensors is not used: .*whole\.safetensors has"
+    ):
+        found = open_official(*tiny_official, whole)
+    assert_equal_files(found["dit"], tiny_files["dit"])
 
 
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model."])
