@@ -1,6 +1,7 @@
 """The demo around the networks: its media fit each other and the truth, and its picture shows what is in a video."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from itjax import small
 from itjax.demo import MEDIA, picture
-from itjax.demo.__main__ import VIDEOS, _flags, main
+from itjax.demo.__main__ import VIDEOS, _flags, _measure, main
 from itjax.evaluation import truths
 from itjax.evaluation.videos import FrameReader
 from itjax.media.containers import FRAME_RATE, SAMPLE_RATE
@@ -84,3 +85,18 @@ def test_the_curve_of_a_drawn_video_is_its_truth(tmp_path, monkeypatch):
     assert (tmp_path / "film.png").is_file()
     assert np.isfinite(shown[picture.SEEN]).mean() > 0.95
     assert 0.6 < np.nanmax(shown[picture.SEEN]) < 1.3
+
+
+def test_it_ends_with_figures_and_pictures(tmp_path, capsys):
+    """The film in place of both results: it is seen to be like its truth, and not to be the portrait's person."""
+    for name in VIDEOS:
+        shutil.copy(MEDIA / "film.mp4", tmp_path / f"{name}.mp4")
+    _measure(tmp_path)
+    figures = (tmp_path / "figures.md").read_text(encoding="utf-8")
+    rows = {cells[1]: cells[2:4] for line in figures.splitlines() if len(cells := line.replace(" ", "").split("|")) == 5}
+    found = {name: dict(zip(VIDEOS, values, strict=True)) for name, values in rows.items()}
+    assert float(found["faces_found"]["film"]) > 0.95 and float(found["identity"]["film"]) > 0.9
+    assert float(found["head_follow"]["film"]) > 0.9 and "nan" not in figures
+    assert figures.split("\n\n")[0] in capsys.readouterr().out
+    for name in VIDEOS:
+        assert picture.Image.open(tmp_path / f"{name}.png").width > 400

@@ -20,18 +20,17 @@ from itjax.media.fragments import Counts, Format, defragment, fragment
 from itjax.media.video_file import write_video
 from itjax.media.writer import finished_mark
 
-NOISE = np.random.default_rng(0)
-
 
 def film(frames=60, size=(48, 64)):
     """A picture that moves and changes a little."""
-    picture = NOISE.integers(60, 190, (size[0] + 8, size[1] + 60, 3), np.uint8)
+    picture = np.random.default_rng(0).integers(60, 190, (size[0] + 8, size[1] + 60, 3), np.uint8)
     shifts = np.abs(np.arange(frames) % 52 - 26)
     return np.stack([picture[: size[0], shift : shift + size[1]] for shift in shifts])
 
 
 def tone(frames, level=0.1):
-    return (level * NOISE.normal(size=frames * 640) * (np.arange(frames * 640) % 32000 < 20000)).astype(np.float32)
+    noise = np.random.default_rng(0).normal(size=frames * 640)
+    return (level * noise * (np.arange(frames * 640) % 32000 < 20000)).astype(np.float32)
 
 
 @pytest.fixture

@@ -12,8 +12,6 @@ import torch
 from itjax.errors import UserError
 from itjax.weights.torch_files import check_names, open_tensors
 
-RNG = np.random.default_rng(0)
-
 
 def refusal(path: Path) -> str:
     """The message with which a file is refused, when it is opened or read."""
@@ -49,9 +47,10 @@ def test_every_flipped_bit_of_a_pth_is_found(weights, tmp_path):
             if "data" in entry.filename.rpartition("/")[2] or "/data/" in entry.filename
         ]
         places = [(whole.index(archive.read(entry)), entry.file_size) for entry in entries if entry.file_size]
+    rng = np.random.default_rng(0)
     for start, size in places:
-        for byte in RNG.integers(start, start + size, 8):
-            flipped(path, byte, RNG.integers(8))
+        for byte in rng.integers(start, start + size, 8):
+            flipped(path, byte, rng.integers(8))
             assert str(path) in refusal(path)
             path.write_bytes(whole)
     found = open_tensors(path)
@@ -63,8 +62,9 @@ def test_flips_anywhere_in_a_pth_change_no_value(weights, tmp_path):
     path = tmp_path / "x.pth"
     torch.save(weights, path)
     whole = path.read_bytes()
-    for byte in RNG.integers(0, len(whole), 60):
-        flipped(path, byte, RNG.integers(8))
+    rng = np.random.default_rng(0)
+    for byte in rng.integers(0, len(whole), 60):
+        flipped(path, byte, rng.integers(8))
         try:
             found = open_tensors(path)
             for name, tensor in weights.items():  # the bit does not matter: padding, or a date

@@ -16,8 +16,14 @@ from itjax.weights.lora_names import DIFFUSERS, module_names
 from itjax.weights.torch_files import TensorFiles
 
 Q = "blocks.0.self_attn.q"
-RNG = np.random.default_rng(0)
-DOWN, UP = RNG.standard_normal((4, 96), np.float32), RNG.standard_normal((96, 4), np.float32)
+
+
+def normal(*shape: int) -> np.ndarray:
+    """Always the same numbers for a shape, whichever tests run before."""
+    return np.random.default_rng(shape).standard_normal(shape, np.float32)
+
+
+DOWN, UP = normal(4, 96), normal(96, 4)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +114,7 @@ LAYOUTS = {
 @pytest.mark.parametrize(("modules", "prefix", "down", "up"), LAYOUTS.values(), ids=LAYOUTS)
 def test_the_layouts_of_other_tools_give_the_same(modules, prefix, down, up, dit, written):
     shapes = [dit.shape(f"{module}.weight") for module in PLAIN]
-    pairs = [(RNG.standard_normal((4, i), np.float32), RNG.standard_normal((o, 4), np.float32)) for o, i in shapes]
+    pairs = [(normal(4, i), normal(o, 4)) for o, i in shapes]
 
     def merged(modules, prefix, down, up):
         stems = {f"{prefix}{module}": pair for module, pair in zip(modules, pairs, strict=True)}
@@ -136,7 +142,7 @@ def test_all_names_of_a_module_are_distinct(dit):
 
 
 def test_a_pair_of_convolutions(dit, written):
-    down, up = RNG.standard_normal((4, 36, 1, 2, 2), np.float32), RNG.standard_normal((96, 4, 1, 1, 1), np.float32)
+    down, up = normal(4, 36, 1, 2, 2), normal(96, 4, 1, 1, 1)
     file = written({"patch_embedding.lora_down.weight": down, "patch_embedding.lora_up.weight": up})
     files = with_loras(dit, [LoraFile(file, 0.5)])
     delta = 0.5 * (up.reshape(96, 4) @ down.reshape(4, -1)).reshape(96, 36, 1, 2, 2)
@@ -183,14 +189,14 @@ def test_an_alpha_that_is_the_rank_needs_no_warning(dit, written):
 
 
 def test_a_pair_and_a_difference_of_one_tensor_both_count(dit, written):
-    difference = RNG.standard_normal((96, 96), np.float32)
+    difference = normal(96, 96)
     file = written({f"{Q}.lora_down.weight": DOWN, f"{Q}.lora_up.weight": UP, f"{Q}.diff": difference})
     found = with_loras(dit, [LoraFile(file, 1.0)]).read(f"{Q}.weight")
     np.testing.assert_allclose(found, dit.read(f"{Q}.weight") + UP @ DOWN + difference, rtol=0, atol=1e-5)
 
 
 def test_modulation_and_convolution_take_differences(dit, written):
-    modulation, patch = RNG.standard_normal((1, 6, 96), np.float32), RNG.standard_normal((96, 36, 1, 2, 2), np.float32)
+    modulation, patch = normal(1, 6, 96), normal(96, 36, 1, 2, 2)
     file = written({"diffusion_model.blocks.1.diff_m": modulation, "diffusion_model.patch_embedding.diff": patch})
     files = with_loras(dit, [LoraFile(file, 1.0)])
     for name, difference in (("blocks.1.modulation", modulation), ("patch_embedding.weight", patch)):

@@ -18,8 +18,6 @@ from itjax.weights.official import open_official
 from itjax.weights.store import save
 from itjax.weights.verify import published_sha256, verify_checkpoint, verify_official
 
-RNG = np.random.default_rng(0)
-
 
 class Notices(Progress):
     def __init__(self):
@@ -33,7 +31,8 @@ class Notices(Progress):
 def checkpoint(tmp_path) -> Path:
     (tmp_path / "tokenizer.json").write_text('{"model": 1}')
     shapes = {"a": (3, 40, 20), "b": (7,), "scalar": (), "none": (0, 4)}
-    arrays = {name: RNG.standard_normal(shape).astype(np.float32).reshape(shape) for name, shape in shapes.items()}
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal(shape).astype(np.float32).reshape(shape) for name, shape in shapes.items()}
     tree = {"dit": {name: LazyTensor(array.shape, array.dtype, lambda _, a=array: a) for name, array in arrays.items()}}
     save(tmp_path / "weights", tree, {"layers": 3}, {"google/tokenizer.json": tmp_path / "tokenizer.json"})
     return tmp_path / "weights"
@@ -54,10 +53,11 @@ def test_an_intact_checkpoint(checkpoint):
 def test_a_flipped_bit_in_any_file_is_found(checkpoint):
     files = [path for path in checkpoint.rglob("*") if path.is_file() and path.stat().st_size]
     assert {"c", "0", "zarr.json", "sizes.json", "checksums.json", "_METADATA", "tokenizer.json"} <= {p.name for p in files}
-    for path in files:
+    rng = np.random.default_rng(0)
+    for path in sorted(files):
         whole = path.read_bytes()
-        for byte in {0, len(whole) - 1, *RNG.integers(0, len(whole), 3).tolist()}:
-            flip(path, byte, int(RNG.integers(8)))
+        for byte in {0, len(whole) - 1, *rng.integers(0, len(whole), 3).tolist()}:
+            flip(path, byte, int(rng.integers(8)))
             with pytest.raises(UserError, match=str(checkpoint)):
                 verify_checkpoint(checkpoint)
             path.write_bytes(whole)
