@@ -111,9 +111,7 @@ def open_converted(args: argparse.Namespace, loras: Sequence[LoraFile]) -> Weigh
     Raises:
         UserError: if flags name other weights, too, or another preset, or the files are missing or damaged.
     """
-    official = {"--ckpt_dir": args.ckpt_dir, "--wav2vec_dir": args.wav2vec_dir}
-    official |= {"--infinitetalk_dir": args.infinitetalk_dir, "--dit_path": args.dit_path}
-    if given := [flag for flag, value in official.items() if value is not None]:
+    if given := official_flags(args):
         raise UserError(f"--checkpoint already names all weights: leave out either it or {', '.join(given)}")
     if args.verify:
         result.verify(args.checkpoint, Terminal())
@@ -125,8 +123,13 @@ def open_converted(args: argparse.Namespace, loras: Sequence[LoraFile]) -> Weigh
 
 def uses_shipped(args: argparse.Namespace) -> bool:
     """Whether the flags name a preset whose weights come with the package, and no other weights."""
-    given = args.checkpoint, args.ckpt_dir, args.wav2vec_dir, args.infinitetalk_dir, args.dit_path
-    return args.preset == small.PRESET and not any(given)
+    return args.preset == small.PRESET and args.checkpoint is None and not official_flags(args)
+
+
+def official_flags(args: argparse.Namespace) -> list[str]:
+    """The flags that name official files, of those given."""
+    names = "ckpt_dir", "wav2vec_dir", "infinitetalk_dir", "dit_path"
+    return [f"--{name}" for name in names if getattr(args, name) is not None]
 
 
 def open_shipped(verify: bool, loras: Sequence[LoraFile]) -> Weights:

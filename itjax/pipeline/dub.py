@@ -8,7 +8,6 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -69,12 +68,10 @@ def dub(
     if not -(2**63) <= settings.seed < 2**63:
         raise SettingError(f"{{seed}} {settings.seed}: must be less than 2^63")
     dtype = jnp.dtype(settings.dtype or default_dtype())
-    size_choice = preset.sizes[settings.size]
-    sampler = replace(settings.sampler, shift=settings.sampler.shift_at(size_choice))  # known from here on
-    settings = settings._replace(dtype=dtype, sampler=sampler)
+    settings = settings._replace(dtype=dtype)
     _check_outputs(request, settings)
     mesh = make_mesh(heads=preset.networks.dit.num_heads) if mesh is None else mesh
-    inputs = open_inputs(request, size_choice.table, settings.limits)
+    inputs = open_inputs(request, preset.sizes[settings.size].table, settings.limits)
     chunks = plan([frame_count(len(track)) for track in inputs.tracks], settings.sampler, settings.max_frames)
     noise = _open_noise(inputs, settings, weights)
     if isinstance(noise, NoiseFile):

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32
 
 from itjax.compilation import JitForFewCalls
+from itjax.conditioning.persons import TOKEN_STRIDE
 from itjax.conditioning.prompt import NEGATIVE_PROMPT, load_tokenizer, tokenize
 from itjax.conditioning.speech_features import SpeechFeatures, speech_features
 from itjax.config import Networks, PictureSize, Sampler
@@ -129,7 +130,7 @@ def euler_steps(program: Program, parameters: dict, size: PictureSize) -> EulerS
 
 def token_masks(masks: Float32[np.ndarray, "G h w"]) -> Float[Array, "G S"]:
     """Converts masks from the latent grid to tokens (2x2 patches, nearest neighbour)."""
-    return jnp.asarray(masks[:, ::2, ::2].reshape(len(masks), -1), jnp.float32)
+    return jnp.asarray(masks[:, ::TOKEN_STRIDE, ::TOKEN_STRIDE].reshape(len(masks), -1), jnp.float32)
 
 
 def invariants(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -17,14 +17,16 @@ def fingerprint(inputs: Inputs, settings: Settings, weights: Weights) -> dict[st
     """Everything that determines the frames, to check on resuming that it is the same run."""
     request = inputs.request
     networks = json.dumps(asdict(weights.preset.networks), sort_keys=True)
-    teacache = weights.preset.sizes[settings.size].teacache if settings.sampler.teacache_threshold is not None else "off"
+    size = weights.preset.sizes[settings.size]
+    sampler = replace(settings.sampler, shift=settings.sampler.shift_at(size))
+    teacache = size.teacache if sampler.teacache_threshold is not None else "off"
     files = [request.source, *request.sounds.values(), *(request.masks or ()), settings.noise]
     return {
         "prompt": request.prompt,
         "files": ", ".join("none" if path is None else f"{Path(path).name} {content_id(path)}" for path in files),
         "audio_type": str(request.audio_type),
         "boxes": str(request.boxes),
-        "sampler": str(asdict(settings.sampler)),
+        "sampler": str(asdict(sampler)),
         "TeaCache": str(teacache),
         "networks": hashlib.sha256(networks.encode()).hexdigest()[:16],
         "max_frame_num": settings.max_frames,

@@ -46,10 +46,10 @@ def open_inputs(request: Request, table: SizeTable, limits: Limits = COMMAND_LIN
     return Inputs(request, source, height, width, tracks, masks if len(tracks) == 2 else None)
 
 
-def _by_name(request: Request, given: Sequence[Any] | None) -> list[Any] | None:
-    """What is given of each person, in the order of the tracks: sorted by name. Another number is checked later."""
+def _by_name(request: Request, given: Sequence[Any] | None) -> Sequence[Any] | None:
+    """What is given of each person, in the order of the tracks: sorted by name. Another number is refused later."""
     if given is None or len(given) != len(request.sounds):
-        return None if given is None else list(given)
+        return given
     return [entry for _, entry in sorted(zip(request.sounds, given, strict=True), key=lambda pair: pair[0])]
 
 

@@ -29,6 +29,11 @@ def folder_of(settings: Training) -> epath.Path:
     return epath.Path(chosen or epath.Path(settings.run) / FOLDER).resolve()
 
 
+def last_step(folder: epath.Path) -> int | None:
+    """The step of the last complete checkpoint in a folder; None if it has none, or does not exist."""
+    return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
+
+
 def check_shared(folder: epath.Path) -> None:
     """Checks that all processes see the same checkpoints in `folder`, which the first one creates.
 
@@ -45,8 +50,8 @@ def check_shared(folder: epath.Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
     # nobody looks before it is there: a network file system may remember for a minute that it was not
     multihost_utils.sync_global_devices("checkpoint folder")
-    last = max(ocp.utils.checkpoint_steps(folder), default=-1)
-    seen = multihost_utils.process_allgather(np.asarray([folder.exists(), last], np.int32)).tolist()
+    last = last_step(folder)
+    seen = multihost_utils.process_allgather(np.asarray([folder.exists(), -1 if last is None else last], np.int32)).tolist()
     if any(other != seen[0] for other in seen):
         told = ["no such folder" if not exists else "none" if last < 0 else f"step {last}" for exists, last in seen]
         raise UserError(
@@ -157,7 +162,7 @@ class RunCheckpoints:
             yield
         except (OSError, ValueError, RuntimeError) as error:  # a full disk raises any of these, from another thread
             manager = getattr(self, "_manager", None)
-            last = None if manager is None else max(ocp.utils.checkpoint_steps(self.folder), default=None)
+            last = None if manager is None else last_step(self.folder)
             last_complete = "there is none yet" if last is None else f"the last complete one is of step {last}"
             raise OutputError(
                 f"a checkpoint in {self.folder} could not be {action}: {error}. Only the steps since the last one are lost: "

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import orbax.checkpoint as ocp
+from etils import epath
 
 from itjax.config import Preset
 from itjax.disk import atomic_path, check_absent, check_output, output_errors
@@ -16,7 +16,7 @@ from itjax.errors import UserError
 from itjax.input_files import read_json
 from itjax.progress import SILENT, Progress
 from itjax.training import run_folder
-from itjax.training.checkpoints import FOLDER
+from itjax.training.checkpoints import FOLDER, last_step
 from itjax.weights import store
 from itjax.weights.convert import Report, audio_names, nbytes_of, write_dit_audio, write_dit_base
 from itjax.weights.identity import identity_of
@@ -133,7 +133,7 @@ def open_result(directory: Path) -> Result:
             f"{run}: its checkpoints are in {checkpoints}. Copy that folder to a local disk and specify the copy."
         )
     if step is None:
-        step = max(ocp.utils.checkpoint_steps(checkpoints), default=None)
+        step = last_step(epath.Path(checkpoints))
     if step is None:
         raise UserError(f"{run} has no checkpoint yet in {checkpoints}")
     folder = Path(checkpoints) / str(step) / "state"

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import orbax.checkpoint as ocp
 from etils import epath
 from flax.traverse_util import flatten_dict
 
@@ -16,7 +15,7 @@ from itjax.config import to_json
 from itjax.disk import lock_folder, output_errors, write_text
 from itjax.errors import UserError
 from itjax.input_files import parse_json, read_json
-from itjax.training.checkpoints import folder_of
+from itjax.training.checkpoints import folder_of, last_step
 from itjax.training.config import Training
 from itjax.weights.sources import Weights
 
@@ -75,7 +74,7 @@ def _check_checkpoint_folder(settings: Training) -> None:
     before = folder_of(replace(settings, checkpoints=replace(settings.checkpoints, folder=stored.pop("checkpoints", ""))))
     if os.fspath(before) == os.fspath(chosen):
         return
-    if not (chosen.is_dir() and ocp.utils.checkpoint_steps(chosen)):
+    if last_step(chosen) is None:
         raise UserError(
             f"the checkpoints of {settings.run} are in {before}, but {chosen} holds none, and training would start over: "
             "move the checkpoints, or give the same --checkpoints.folder"
