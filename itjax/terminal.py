@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import io
 import os
 import re
@@ -83,6 +84,8 @@ def run_command(program: str, work: Callable[[], int | None], stopped: str, refu
         the result of `work`, 2 for a user error, 3 if a file cannot be written or the devices cannot compute it, 130 after
         Ctrl-C, 143 after SIGTERM, 141 if nobody reads the output any more.
     """
+    # Programs are traced by making objects by the hundred thousand, most of which stay; Python would look at them every 700.
+    gc.set_threshold(10_000, 10, 10)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may be no text in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")

@@ -1,6 +1,7 @@
 """Shared by all tests: shapes are checked at run time, and the recordings of the official code are at hand."""
 
 import contextlib
+import gc
 import importlib.util
 import mmap
 import os
@@ -22,7 +23,7 @@ RECORDINGS = Path(__file__).parent / "recordings"
 # folders whose tests go to one worker of a parallel run, for the sake of a fixture
 TOGETHER = ("preparation",)
 LONGEST = (
-    "test_kills.py", "test_small_model.py", "test_step.py", "test_processes.py", "test_memory.py", "test_run.py",
+    "test_kills.py", "test_small_model.py", "test_step.py", "test_processes.py", "test_run.py",
     "test_run_refusals.py", "test_vae_training.py", "test_request.py", "test_odd_inputs.py", "test_sharded_step.py",
     "test_sharded.py", "test_report.py",
 )  # fmt: skip
@@ -37,6 +38,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     # What compiles in less time is not kept: JAX looks at all files of the cache before it writes one, and there are
     # thousands of small programs.
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+# JAX traces by making objects by the hundred thousand, most of which stay: they need not be looked at after every 700.
+gc.set_threshold(10_000, 10, 10)
 # In a background job of a shell SIGINT is ignored from the start; tests send it to themselves and their children.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -65,6 +68,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.pluginmanager.hasplugin("xdist"):
         long = {name: place for place, name in enumerate(LONGEST)}
         items.sort(key=lambda item: long.get(item.path.name, len(long)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # modules and tests stay until the end
 
 
 @pytest.hookimpl(optionalhook=True)

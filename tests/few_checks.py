@@ -13,6 +13,8 @@ from typing import Any
 from beartype import beartype
 
 CALLS = 20
+# subclasses of Flax's layers, some of whose fields have a Protocol as their type, which cannot be checked
+UNCHECKED = ("itjax.models.layers",)
 calls: Counter[tuple[str, str]] = Counter()  # of this test, by module and name of a function
 unchecked: list[Any] = []  # functions that had their calls in this test
 
@@ -21,16 +23,18 @@ def beartype_at_first(stand_in: Callable) -> Callable:
     """The type checker that jaxtyping's import hook puts on its stand-in of a function: beartype, which counts."""
     function = stand_in.__module__, stand_in.__qualname__
     most = 2 * CALLS  # there are two stand-ins: of the parameters, and of these with the result
+    if stand_in.__module__ in UNCHECKED:
+        return stand_in
     if calls[function] >= most:  # a function within another, which is made anew at each call of that one
         return stand_in
-    check = beartype(stand_in)
+    check = functools.cache(lambda: beartype(stand_in))  # made at the first call: most functions have none in a process
 
-    @functools.wraps(check)
+    @functools.wraps(stand_in)
     def checked(*args, **kwargs):
         calls[function] += 1
         if calls[function] == most:
             stop_checking(*function)
-        return check(*args, **kwargs) if calls[function] <= most else None
+        return check()(*args, **kwargs) if calls[function] <= most else None
 
     return checked
 

@@ -12,14 +12,15 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from itjax.config import ClipSizes
+from itjax.models import layers
 
 
-def layer_norm(name: str) -> nn.LayerNorm:
+def layer_norm(name: str) -> layers.LayerNorm:
     """LayerNorm with epsilon 1e-5, in float32; the variance is computed as E[(x - E[x])²], not as E[x²] - E[x]²."""
-    return nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False, name=name)
+    return layers.LayerNorm(epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
-class Block(nn.Module):
+class Block(layers.Module):
     """A pre-norm transformer layer."""
 
     sizes: ClipSizes
@@ -28,7 +29,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"], _: None) -> tuple[Float[Array, "B N D"], None]:
         """Applies the layer. `nn.scan` requires the second argument and the second result, which are unused."""
-        dense = lambda width, name: nn.Dense(width, dtype=self.dtype, name=name)
+        dense = lambda width, name: layers.Dense(width, dtype=self.dtype, name=name)
         qkv = dense(3 * self.sizes.width, "qkv")(layer_norm("norm1")(x))
         q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, self.sizes.heads, -1), -3, 0)
         attended = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
@@ -37,7 +38,7 @@ class Block(nn.Module):
         return x + dense(self.sizes.width, "fc2")(hidden), None
 
 
-class Clip(nn.Module):
+class Clip(layers.Module):
     """Maps an image to its tokens after the penultimate block, without a final norm."""
 
     sizes: ClipSizes
@@ -48,7 +49,7 @@ class Clip(nn.Module):
         """`image` is 224 x 224 and normalised with CLIP's mean and standard deviation."""
         sizes = self.sizes
         patch = (sizes.patch, sizes.patch)
-        x = nn.Conv(sizes.width, patch, patch, "VALID", use_bias=False, dtype=self.dtype, name="patch_embedding")(image)
+        x = layers.Conv(sizes.width, patch, patch, "VALID", use_bias=False, dtype=self.dtype, name="patch_embedding")(image)
         x = x.reshape(x.shape[0], -1, sizes.width)
         normal = nn.initializers.normal(sizes.width**-0.5)
         class_token = self.param("class_embedding", normal, (1, 1, sizes.width)).astype(self.dtype)

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from itjax.config import DiTSizes
+from itjax.models import layers
 from itjax.models.audio_adapter import AudioAdapter
 from itjax.models.dit_block import Block, BranchIndices, ConditionStates, KeysValues, Persons, modulated, voice_label
 from itjax.models.rope import video_angles
@@ -58,7 +59,7 @@ def sinusoidal_embedding_on_device(times: Float[Array, " n"], dim: int) -> Float
     return jnp.concatenate([cos * cos_rest - sin * sin_rest, sin * cos_rest + cos * sin_rest], axis=1)
 
 
-class DiT(nn.Module):
+class DiT(layers.Module):
     """The network. Its layers are one scanned `Block`, whose parameters have a leading layer axis.
 
     `remat`: the rematerialisation policy of `train`, a key of REMAT_POLICIES. `in_turn`: `transform` computes each layer for
@@ -73,12 +74,12 @@ class DiT(nn.Module):
     def setup(self):
         """Creates the layers. The time embedding and the head compute in float32 regardless of `dtype`."""
         sizes = self.sizes
-        dense = lambda features, dtype=self.dtype: nn.Dense(features, dtype=dtype)
-        self.patch_embedding = nn.Conv(sizes.dim, sizes.patch_size, sizes.patch_size, padding="VALID", dtype=self.dtype)
+        dense = lambda features, dtype=self.dtype: layers.Dense(features, dtype=dtype)
+        self.patch_embedding = layers.Conv(sizes.dim, sizes.patch_size, sizes.patch_size, padding="VALID", dtype=self.dtype)
         self.text_in, self.text_out = dense(sizes.dim), dense(sizes.dim)
         self.time_in, self.time_out = dense(sizes.dim, jnp.float32), dense(sizes.dim, jnp.float32)
         self.time_projection = dense(6 * sizes.dim, jnp.float32)
-        self.image_norm_in, self.image_norm_out = (nn.LayerNorm(1e-5, dtype=jnp.float32) for _ in range(2))
+        self.image_norm_in, self.image_norm_out = (layers.LayerNorm(1e-5, dtype=jnp.float32) for _ in range(2))
         self.image_in, self.image_out = dense(sizes.clip_dim), dense(sizes.dim)
         self.audio_adapter = AudioAdapter(sizes.audio, self.dtype)
         stacked = {"variable_axes": {"params": 0, "intermediates": 0}, "split_rngs": {"params": True}}

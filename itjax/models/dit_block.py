@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from itjax.config import DiTSizes
+from itjax.models import layers
 from itjax.models.attention import cross_attention, self_attention
 from itjax.models.rope import label_angles, rotate
 from itjax.parallel.sharding import SEQUENCE, constrain
@@ -95,7 +96,7 @@ def modulated(x: Array, shift: Array, scale: Array, eps: float, dtype: DTypeLike
     return (x * (1 + scale) + shift).astype(dtype)
 
 
-class Dense(nn.Module):
+class Dense(layers.Module):
     """A Linear that adds its low-rank update (LoRA, arXiv 2106.09685, eq. 3, with α = r) if the parameters have one."""
 
     features: int
@@ -103,7 +104,7 @@ class Dense(nn.Module):
 
     def setup(self):
         """Creates the Linear."""
-        self.linear = nn.Dense(self.features, dtype=self.dtype)
+        self.linear = layers.Dense(self.features, dtype=self.dtype)
         nn.share_scope(self, self.linear)  # kernel and bias are stored as this module's own parameters
 
     def __call__(self, x: Float[Array, "*b E"]) -> Float[Array, "*b F"]:
@@ -116,7 +117,7 @@ class Dense(nn.Module):
         return y + (x.astype(y.dtype) @ down) @ up
 
 
-class Block(nn.Module):
+class Block(layers.Module):
     """One layer of the DiT. Norms, modulation and gates are computed in float32, matrix products in `dtype`."""
 
     sizes: DiTSizes
@@ -126,15 +127,15 @@ class Block(nn.Module):
         """Creates the layers and the modulation: shift, scale and gate of self-attention, then those of the MLP."""
         sizes = self.sizes
         dense = lambda features: Dense(features, dtype=self.dtype)
-        rms = lambda: nn.RMSNorm(epsilon=sizes.eps, dtype=jnp.float32)
+        rms = lambda: layers.RMSNorm(epsilon=sizes.eps, dtype=jnp.float32)
         self.modulation = self.param("modulation", nn.initializers.normal(sizes.dim**-0.5), (6, sizes.dim))
         self.q, self.k, self.v, self.o = (dense(sizes.dim) for _ in range(4))
         self.norm_q, self.norm_k = rms(), rms()
-        self.norm3 = nn.LayerNorm(sizes.eps, dtype=jnp.float32)
+        self.norm3 = layers.LayerNorm(sizes.eps, dtype=jnp.float32)
         self.cross_q, self.cross_k, self.cross_v, self.cross_o = (dense(sizes.dim) for _ in range(4))
         self.cross_k_img, self.cross_v_img = dense(sizes.dim), dense(sizes.dim)
         self.cross_norm_q, self.cross_norm_k, self.cross_norm_k_img = rms(), rms(), rms()
-        self.norm_x = nn.LayerNorm(sizes.eps, dtype=jnp.float32)
+        self.norm_x = layers.LayerNorm(sizes.eps, dtype=jnp.float32)
         self.audio_q, self.audio_kv, self.audio_o = dense(sizes.dim), dense(2 * sizes.dim), dense(sizes.dim)
         self.ffn_in, self.ffn_out = dense(sizes.ffn_dim), dense(sizes.dim)
 
@@ -142,7 +143,7 @@ class Block(nn.Module):
         """Splits the last axis into heads and casts to `dtype`."""
         return x.reshape(*x.shape[:-1], self.sizes.num_heads, self.sizes.head_dim).astype(self.dtype)
 
-    def per_token(self, layer: nn.Module, x: Float[Array, "B L D"]) -> Float[Array, "B L E"]:
+    def per_token(self, layer: layers.Module, x: Float[Array, "B L D"]) -> Float[Array, "B L E"]:
         """Applies a layer to every token. Its output is sharded like the tokens, so its weights are gathered instead."""
         return constrain(layer(x), "data", SEQUENCE, None)
 

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from itjax.config import Umt5Sizes
+from itjax.models import layers
 
 
 def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[np.ndarray, "length length"]:
@@ -29,12 +30,12 @@ def relative_buckets(length: int, buckets: int, max_distance: int) -> Int[np.nda
     return np.where(offset > 0, half, 0) + np.where(distance < exact, distance, far)
 
 
-def rms_norm(name: str) -> nn.RMSNorm:
+def rms_norm(name: str) -> layers.RMSNorm:
     """RMSNorm with epsilon 1e-6, in float32."""
-    return nn.RMSNorm(epsilon=1e-6, dtype=jnp.float32, name=name)
+    return layers.RMSNorm(epsilon=1e-6, dtype=jnp.float32, name=name)
 
 
-class Block(nn.Module):
+class Block(layers.Module):
     """A pre-norm layer: attention with a relative position bias and without scaling, then a gated MLP."""
 
     sizes: Umt5Sizes
@@ -52,7 +53,7 @@ class Block(nn.Module):
             buckets: from `relative_buckets`; row numbers in this layer's table of position biases.
         """
         sizes = self.sizes
-        dense = lambda width, name: nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)
+        dense = lambda width, name: layers.Dense(width, use_bias=False, dtype=self.dtype, name=name)
         table = self.param("position_embedding", nn.initializers.normal(0.02), (sizes.buckets, sizes.heads))
         bias = jnp.moveaxis(table.astype(jnp.float32)[buckets], -1, 0)[None]  # [1, N, S, S]
         y = rms_norm("norm1")(x)
@@ -65,7 +66,7 @@ class Block(nn.Module):
         return x + dense(sizes.width, "fc2")(hidden), None
 
 
-class Umt5(nn.Module):
+class Umt5(layers.Module):
     """Maps token ids to states. States of padding are meaningless: drop them or set them to zero."""
 
     sizes: Umt5Sizes
@@ -75,7 +76,7 @@ class Umt5(nn.Module):
     def __call__(self, ids: Int[Array, "B S"], mask: Int[Array, "B S"]) -> Float[Array, "B S D"]:
         """`mask` is 1 for tokens and 0 for padding."""
         sizes = self.sizes
-        x = nn.Embed(sizes.vocabulary, sizes.width, dtype=self.dtype, name="token_embedding")(ids)
+        x = layers.Embed(sizes.vocabulary, sizes.width, dtype=self.dtype, name="token_embedding")(ids)
         buckets = jnp.asarray(relative_buckets(ids.shape[1], sizes.buckets, sizes.max_distance))
         blocks = nn.scan(
             Block,

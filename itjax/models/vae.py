@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from itjax.config import VaeSizes
+from itjax.models import layers
 from itjax.models.attention import cross_attention
 from itjax.parallel.sharding import SEQUENCE, constrain
 
@@ -22,7 +23,7 @@ LATENT_STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
        3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)  # fmt: skip
 
 
-class Conv3D(nn.Module):
+class Conv3D(layers.Module):
     """3-D convolution without padding in time, computed in 2-D: the frames of a window are concatenated along channels.
 
     This compiles to faster code: three to eleven times on CPU (benchmarks/results/cpu_chunk.md), not measured elsewhere.
@@ -49,7 +50,7 @@ class Conv3D(nn.Module):
         return y.reshape(*frames.shape[:-1], self.features) + bias.astype(self.dtype)
 
 
-class CausalConv(nn.Module):
+class CausalConv(layers.Module):
     """Causal 3-D convolution; the previous frames come from its cache (zeros at the start)."""
 
     features: int
@@ -65,7 +66,7 @@ class CausalConv(nn.Module):
         return Conv3D(self.features, (3, 3, 3), self.dtype, name="conv")(x)
 
 
-class Norm(nn.Module):
+class Norm(layers.Module):
     """x/|x|·√C·γ over channels, in float32."""
 
     @nn.compact
@@ -77,7 +78,7 @@ class Norm(nn.Module):
         return (y / length * x.shape[-1] ** 0.5 * gamma.astype(jnp.float32)).astype(x.dtype)
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(layers.Module):
     """Norm, SiLU and causal convolution, twice, plus the input (through a 1x1x1 convolution if the channels change)."""
 
     features: int
@@ -93,7 +94,7 @@ class ResidualBlock(nn.Module):
         return x + y
 
 
-class AttentionBlock(nn.Module):
+class AttentionBlock(layers.Module):
     """Single-head self-attention within each frame."""
 
     dtype: DTypeLike
@@ -102,13 +103,13 @@ class AttentionBlock(nn.Module):
     def __call__(self, x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
         """Returns the frames plus the attention output."""
         channels = x.shape[-1]
-        qkv = nn.Conv(3 * channels, (1, 1), dtype=self.dtype, name="to_qkv")(Norm(name="norm")(x))
+        qkv = layers.Conv(3 * channels, (1, 1), dtype=self.dtype, name="to_qkv")(Norm(name="norm")(x))
         q, k, v = jnp.split(qkv.reshape(-1, x.shape[2] * x.shape[3], 1, 3 * channels), 3, axis=-1)
         y = cross_attention(q, k, v).reshape(x.shape)
-        return x + nn.Conv(channels, (1, 1), dtype=self.dtype, name="proj")(y)
+        return x + layers.Conv(channels, (1, 1), dtype=self.dtype, name="proj")(y)
 
 
-class MiddleBlock(nn.Module):
+class MiddleBlock(layers.Module):
     """Lowest resolution of encoder and decoder: a residual block, attention, a residual block."""
 
     dtype: DTypeLike
@@ -121,7 +122,7 @@ class MiddleBlock(nn.Module):
         return ResidualBlock(x.shape[-1], self.dtype, name="res2")(x)
 
 
-class Downsample(nn.Module):
+class Downsample(layers.Module):
     """Halves height and width; with `in_time` also time, from the second frame on."""
 
     in_time: bool
@@ -132,7 +133,7 @@ class Downsample(nn.Module):
         """Returns G = F/2 frames with `in_time`, else G = F. At the start (`first`) G = (F+1)/2: the first frame is kept."""
         channels = x.shape[-1]
         padding = ((0, 1), (0, 1))
-        x = nn.Conv(channels, (3, 3), 2, padding=padding, dtype=self.dtype, name="conv")(x)
+        x = layers.Conv(channels, (3, 3), 2, padding=padding, dtype=self.dtype, name="conv")(x)
         if not self.in_time:
             return x
         before = self.variable("cache", "before", jnp.zeros, (x.shape[0], 1, *x.shape[2:]), x.dtype)
@@ -144,7 +145,7 @@ class Downsample(nn.Module):
         return jnp.concatenate([x[:, :1], halved], axis=1) if first else halved
 
 
-class Upsample(nn.Module):
+class Upsample(layers.Module):
     """Doubles height and width and halves the channels; with `in_time` also doubles time, from the second frame on."""
 
     in_time: bool
@@ -165,10 +166,10 @@ class Upsample(nn.Module):
                 later = jnp.moveaxis(later, 4, 2).reshape(x.shape[0], -1, *x.shape[2:4], channels)
                 x = later if start is None else jnp.concatenate([start, later], axis=1)
         x = x.repeat(2, axis=2).repeat(2, axis=3)
-        return nn.Conv(channels // 2, (3, 3), padding=1, dtype=self.dtype, name="conv")(x)
+        return layers.Conv(channels // 2, (3, 3), padding=1, dtype=self.dtype, name="conv")(x)
 
 
-class Encoder(nn.Module):
+class Encoder(layers.Module):
     """Maps 1 frame (first) or 4 frames to a latent frame's moments: z_dim means and z_dim log variances, not normalised."""
 
     sizes: VaeSizes
@@ -189,7 +190,7 @@ class Encoder(nn.Module):
         return Conv3D(2 * sizes.z_dim, (1, 1, 1), jnp.float32, name="to_moments")(x)
 
 
-class Decoder(nn.Module):
+class Decoder(layers.Module):
     """Maps a latent frame (not normalised) to 1 frame (first) or 4 frames, in about -1..1."""
 
     sizes: VaeSizes
@@ -217,7 +218,7 @@ def _split_rows(x: Float[Array, "B F H W C"]) -> Float[Array, "B F H W C"]:
     return constrain(x, "data", None, SEQUENCE)
 
 
-def _recurrence(net: nn.Module, parameters: dict, first: Array, rest: Array) -> Array:
+def _recurrence(net: layers.Module, parameters: dict, first: Array, rest: Array) -> Array:
     """Applies `net` to `first` (which fills the cache), then scans over `rest` [T-1, ...]; concatenates in time."""
     start, state = net.apply({"params": parameters}, _split_rows(first), True, mutable="cache")
 

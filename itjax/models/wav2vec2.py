@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from itjax.config import Wav2Vec2Sizes
+from itjax.models import layers
 
 EPS = 1e-5
 STEPS_PER_BLOCK = 1 << 19  # first-layer steps whose patches are held in memory at once: 40 MB in float64
@@ -73,12 +74,12 @@ def first_layer_moments(
     return Moments((mean @ w)[None].astype(np.float32), variance[None].astype(np.float32))
 
 
-def layer_norm(name: str) -> nn.LayerNorm:
+def layer_norm(name: str) -> layers.LayerNorm:
     """LayerNorm with epsilon 1e-5, in float32; the variance is computed as E[(x - E[x])²], not as E[x²] - E[x]²."""
-    return nn.LayerNorm(epsilon=EPS, dtype=jnp.float32, use_fast_variance=False, name=name)
+    return layers.LayerNorm(epsilon=EPS, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
-class TimeNorm(nn.Module):
+class TimeNorm(layers.Module):
     """Group norm with one channel per group: every channel gets mean 0 and variance 1 over time, in float32."""
 
     @nn.compact
@@ -91,7 +92,7 @@ class TimeNorm(nn.Module):
         return (x - mean[:, None]) * (jax.lax.rsqrt(variance + EPS)[:, None] * scale) + bias
 
 
-class FeatureExtractor(nn.Module):
+class FeatureExtractor(layers.Module):
     """Feature encoder (section 2): convolutions without bias or padding, each followed by GELU."""
 
     sizes: Wav2Vec2Sizes
@@ -102,7 +103,7 @@ class FeatureExtractor(nn.Module):
         """Features of the convolution steps. `moments`: those of the whole track, if `samples` is a window of it."""
         x = samples[..., None].astype(self.dtype)
         for i, (kernel, stride) in enumerate(zip(self.sizes.conv_kernels, self.sizes.conv_strides, strict=True)):
-            x = nn.Conv(
+            x = layers.Conv(
                 self.sizes.conv_width, (kernel,), (stride,), "VALID", use_bias=False, dtype=self.dtype, name=f"conv_{i}"
             )(x)
             if i == 0:
@@ -111,7 +112,7 @@ class FeatureExtractor(nn.Module):
         return x
 
 
-class FeatureProjection(nn.Module):
+class FeatureProjection(layers.Module):
     """LayerNorm and projection to the transformer's width."""
 
     sizes: Wav2Vec2Sizes
@@ -120,10 +121,10 @@ class FeatureProjection(nn.Module):
     @nn.compact
     def __call__(self, features: Float[Array, "B F C"]) -> Float[Array, "B F D"]:
         """Projects the features of each frame."""
-        return nn.Dense(self.sizes.width, dtype=self.dtype, name="projection")(layer_norm("norm")(features))
+        return layers.Dense(self.sizes.width, dtype=self.dtype, name="projection")(layer_norm("norm")(features))
 
 
-class PositionalConv(nn.Module):
+class PositionalConv(layers.Module):
     """Relative positional embedding: a grouped convolution and GELU (section 2, contextualized representations).
 
     The kernel is gain·v/|v|, with |v| computed per kernel position (weight norm, arXiv 1602.07868).
@@ -152,7 +153,7 @@ class PositionalConv(nn.Module):
         return nn.gelu(x + bias.astype(self.dtype), approximate=False)
 
 
-class Block(nn.Module):
+class Block(layers.Module):
     """A post-norm transformer layer. Its output is both the carry and the output of the scan."""
 
     sizes: Wav2Vec2Sizes
@@ -163,7 +164,7 @@ class Block(nn.Module):
         self, x: Float[Array, "B F D"], mask: Bool[Array, "B F"] | None
     ) -> tuple[Float[Array, "B F D"], Float[Array, "B F D"]]:
         """Applies the layer; returns its output twice, as carry and scan output. Masked frames are not attended to."""
-        dense = lambda width, name: nn.Dense(width, dtype=self.dtype, name=name)
+        dense = lambda width, name: layers.Dense(width, dtype=self.dtype, name=name)
         heads = lambda y: y.reshape(*y.shape[:-1], self.sizes.heads, -1)
         q, k, v = (heads(dense(self.sizes.width, name)(x)) for name in ("q", "k", "v"))
         keys = None if mask is None else mask[:, None, None]
@@ -174,7 +175,7 @@ class Block(nn.Module):
         return x, x
 
 
-class Encoder(nn.Module):
+class Encoder(layers.Module):
     """Positional embedding, norm, and transformer layers; returns the outputs of all layers."""
 
     sizes: Wav2Vec2Sizes
@@ -198,7 +199,7 @@ class Encoder(nn.Module):
         return blocks(self.sizes, self.dtype, name="blocks")(x, mask)[1]
 
 
-class Wav2Vec2(nn.Module):
+class Wav2Vec2(layers.Module):
     """Maps audio at 16 kHz, with mean 0 and variance 1, to the outputs of all layers for each video frame."""
 
     sizes: Wav2Vec2Sizes
