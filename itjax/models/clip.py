@@ -15,11 +15,6 @@ from itjax.config import ClipSizes
 from itjax.models import layers
 
 
-def layer_norm(name: str) -> layers.LayerNorm:
-    """LayerNorm with epsilon 1e-5, in float32; the variance is computed as E[(x - E[x])²], not as E[x²] - E[x]²."""
-    return layers.LayerNorm(epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False, name=name)
-
-
 class Block(layers.Module):
     """A pre-norm transformer layer."""
 
@@ -30,11 +25,11 @@ class Block(layers.Module):
     def __call__(self, x: Float[Array, "B N D"], _: None) -> tuple[Float[Array, "B N D"], None]:
         """Applies the layer. `nn.scan` requires the second argument and the second result, which are unused."""
         dense = lambda width, name: layers.Dense(width, dtype=self.dtype, name=name)
-        qkv = dense(3 * self.sizes.width, "qkv")(layer_norm("norm1")(x))
+        qkv = dense(3 * self.sizes.width, "qkv")(layers.layer_norm("norm1")(x))
         q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, self.sizes.heads, -1), -3, 0)
         attended = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
         x = x + dense(self.sizes.width, "out")(attended)
-        hidden = nn.gelu(dense(self.sizes.mlp, "fc1")(layer_norm("norm2")(x)), approximate=False)
+        hidden = nn.gelu(dense(self.sizes.mlp, "fc1")(layers.layer_norm("norm2")(x)), approximate=False)
         return x + dense(self.sizes.width, "fc2")(hidden), None
 
 
@@ -55,6 +50,6 @@ class Clip(layers.Module):
         class_token = self.param("class_embedding", normal, (1, 1, sizes.width)).astype(self.dtype)
         position = self.param("position_embedding", normal, (1, sizes.tokens, sizes.width)).astype(self.dtype)
         x = jnp.concatenate([jnp.broadcast_to(class_token, (x.shape[0], 1, sizes.width)), x], 1) + position
-        x = layer_norm("norm")(x).astype(self.dtype)
+        x = layers.layer_norm("norm")(x).astype(self.dtype)
         blocks = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=sizes.applied_layers)
         return blocks(sizes, self.dtype, name="blocks")(x, None)[0]

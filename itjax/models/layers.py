@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 
 class Module(nn.Module):
@@ -40,3 +41,8 @@ class LayerNorm(Module, nn.LayerNorm):
 
 class RMSNorm(Module, nn.RMSNorm):
     """`flax.linen.RMSNorm`."""
+
+
+def layer_norm(name: str) -> LayerNorm:
+    """LayerNorm with epsilon 1e-5, in float32; the variance is computed as E[(x - E[x])²], not as E[x²] - E[x]²."""
+    return LayerNorm(epsilon=1e-5, dtype=jnp.float32, use_fast_variance=False, name=name)

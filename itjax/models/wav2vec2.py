@@ -74,11 +74,6 @@ def first_layer_moments(
     return Moments((mean @ w)[None].astype(np.float32), variance[None].astype(np.float32))
 
 
-def layer_norm(name: str) -> layers.LayerNorm:
-    """LayerNorm with epsilon 1e-5, in float32; the variance is computed as E[(x - E[x])²], not as E[x²] - E[x]²."""
-    return layers.LayerNorm(epsilon=EPS, dtype=jnp.float32, use_fast_variance=False, name=name)
-
-
 class TimeNorm(layers.Module):
     """Group norm with one channel per group: every channel gets mean 0 and variance 1 over time, in float32."""
 
@@ -121,7 +116,7 @@ class FeatureProjection(layers.Module):
     @nn.compact
     def __call__(self, features: Float[Array, "B F C"]) -> Float[Array, "B F D"]:
         """Projects the features of each frame."""
-        return layers.Dense(self.sizes.width, dtype=self.dtype, name="projection")(layer_norm("norm")(features))
+        return layers.Dense(self.sizes.width, dtype=self.dtype, name="projection")(layers.layer_norm("norm")(features))
 
 
 class PositionalConv(layers.Module):
@@ -169,9 +164,9 @@ class Block(layers.Module):
         q, k, v = (heads(dense(self.sizes.width, name)(x)) for name in ("q", "k", "v"))
         keys = None if mask is None else mask[:, None, None]
         attended = jax.nn.dot_product_attention(q, k, v, mask=keys).reshape(x.shape)
-        x = layer_norm("norm1")(x + dense(self.sizes.width, "out")(attended)).astype(self.dtype)
+        x = layers.layer_norm("norm1")(x + dense(self.sizes.width, "out")(attended)).astype(self.dtype)
         hidden = nn.gelu(dense(self.sizes.mlp, "fc1")(x), approximate=False)
-        x = layer_norm("norm2")(x + dense(self.sizes.width, "fc2")(hidden)).astype(self.dtype)
+        x = layers.layer_norm("norm2")(x + dense(self.sizes.width, "fc2")(hidden)).astype(self.dtype)
         return x, x
 
 
@@ -187,7 +182,7 @@ class Encoder(layers.Module):
         if mask is not None:
             x = jnp.where(mask[..., None], x, 0)  # beyond the track, the convolution must see zeros, like its own padding
         x = x + PositionalConv(self.sizes, self.dtype, name="positions")(x)
-        x = layer_norm("norm")(x).astype(self.dtype)
+        x = layers.layer_norm("norm")(x).astype(self.dtype)
         blocks = nn.scan(
             Block,
             variable_axes={"params": 0},
