@@ -13,6 +13,7 @@ from itjax.parallel.sharding import AXES
 
 MOMENTUM = 0.95
 RMS = 0.2  # of an update's elements, in learning rates: about that of AdamW, so that both take the same rates
+AT_ONCE = 2**23  # elements of matrices that are orthogonalised together
 
 
 def muon(learning_rate: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
@@ -41,7 +42,9 @@ def orthogonalised(stack: Float[Array, "L i o"]) -> Float[Array, "L i o"]:
 
 
 def _each_layer(stack: Float[Array, "L i o"]) -> Float[Array, "L i o"]:
-    """In turn: the products of all layers at once would take several times the memory of the matrices."""
+    """Small matrices together, as a GPU takes as long for one as for many; large ones in turn, for the sake of memory."""
+    together = max(1, AT_ONCE // math.prod(stack.shape[1:]))
     iteration = scale_by_muon(beta=0.0, nesterov=False)  # only Newton and Schulz's iteration: what comes in has momentum
     scale = RMS * math.sqrt(max(stack.shape[1:]))
-    return jax.lax.map(lambda matrix: scale * iteration.update(matrix, iteration.init(matrix))[0], stack)
+    each = lambda matrix: scale * iteration.update(matrix, iteration.init(matrix))[0]
+    return jax.lax.map(each, stack, batch_size=min(together, len(stack)))
