@@ -26,5 +26,5 @@ PRESET = Preset(
         wav2vec2=WAV2VEC2,
     ),
     sizes={name: replace(size, table=SIZES, shift=3.0) for name, size in FULL.sizes.items()},
-    sampler=Sampler(steps=8, text_scale=1.0, audio_scale=2.0),
+    sampler=Sampler(steps=8, text_scale=1.0, audio_scale=1.5),
 )  # fmt: skip

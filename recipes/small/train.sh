@@ -13,15 +13,13 @@ if python -c 'import sys, jax; sys.exit(jax.default_backend() == "cpu")'; then
   refined="--steps 1000 --clips 16 --clip_frames 17 --dtype float32"
   encoders="--steps 1500"
   dit="--batch ${BATCH:-32} --dtype bfloat16"
-  length="--seconds 8"
-  clips=${CLIPS:-2000} pairs=${PAIRS:-300} steps=${STEPS:-20000}
+  clips=${CLIPS:-2700} pairs=${PAIRS:-250} steps=${STEPS:-20000}
 else
   speech="--steps 2500 --batch 16"
   vae="--steps 6000 --image_steps 600"
   refined="--steps 480"
   encoders="--steps 400"
   dit="--batch ${BATCH:-8} --dtype float32"
-  length="--seconds 4.2 --chunk_stride 20" # encoding takes the time: more people instead of more of each
   clips=${CLIPS:-640} pairs=${PAIRS:-64} steps=${STEPS:-4000}
 fi
 # shellcheck disable=SC2086  # the flags are words
@@ -33,9 +31,9 @@ fi
   [ -d "$out/initial" ] || python -m itjax.commands.assemble --speech_encoder "$out/speech" --vae "$out/refined" \
     --encoders "$out/encoders" --output "$out/initial"
   python -m itjax.preparation.drawn "$out/data" --checkpoint "$out/initial" --clips "$clips" --two_person_clips "$pairs" \
-    $length
+    --seconds 4.2 --chunk_stride 20 # encoding takes the time: more people instead of more of each
   python train.py small --data "$out/data" --checkpoint "$out/initial" --run "$out/dit" --steps "$steps" \
-    --optimizer.decay-steps "$steps" $dit
+    --optimizer.name muon --optimizer.decay-steps "$steps" $dit
 }
 echo "trained: $out/dit. Measure it: python recipes/small/measure.py $out/measured --checkpoint $out/dit"
 echo "Pack it: python -m itjax.commands.pack $out/dit --card recipes/small/MODEL_CARD.md --output itjax/small/weights"
