@@ -14,6 +14,8 @@ from itjax.sampling.color import ColorStatistics
 from itjax.sampling.denoise import EulerSteps
 from itjax.sampling.guidance import Scales
 
+SIZES = {"480": (640, 640), "720": (960, 960)}  # height and width of a square picture
+
 
 def programs(networks, specs, mesh, height: int, width: int, persons: int, in_turn: bool = False):
     """Yields (name, function, abstract inputs) for each program that a run compiles."""

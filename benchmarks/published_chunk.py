@@ -1,7 +1,7 @@
 """Runs each program of a chunk with the published networks on one device, and prints its time, memory and share of the peak.
 
-    python -m benchmarks.published_chunk --size 480                       # 640x640, 81 frames; needs about 60 GiB
-    python -m benchmarks.published_chunk --height 64 --width 64 --layers 1    # to try it on a CPU
+    python -m benchmarks.published_chunk --size 480                   # 640x640, 81 frames
+    python -m benchmarks.published_chunk --pixels 64 64 --layers 1    # to try it on a CPU
 
 The weights are random numbers in bfloat16 (the VAE's: float32), made on the device.
 """
@@ -15,15 +15,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from benchmarks.abstract_programs import programs
+from benchmarks.abstract_programs import SIZES, programs
 from itjax import configs
 from itjax.parallel.sharding import make_mesh
 from itjax.pipeline.process import exact_float32
 from itjax.training.flops import forward_flops
-from itjax.training.throughput import GIB, peak_flops
+from itjax.training.throughput import GIB, memory_in_use, peak_flops
 from itjax.weights.specs import network_specs
 
-SIZES = {"480": (640, 640), "720": (960, 960)}
 LATENTS = 21  # of 81 frames
 SPREAD = 0.02  # of the random numbers: activations stay finite through all layers
 
@@ -31,15 +30,14 @@ SPREAD = 0.02  # of the random numbers: activations stay finite through all laye
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", choices=SIZES, default="480")
-    parser.add_argument("--height", type=int, help="instead of --size, with --width")
-    parser.add_argument("--width", type=int)
+    parser.add_argument("--pixels", type=int, nargs=2, metavar=("H", "W"), help="height and width, instead of --size")
     parser.add_argument("--layers", type=int, help="of the DiT (default: all 40)")
     parser.add_argument("--branches_in_turn", action="store_true")
     parser.add_argument("--runs", type=int, default=2, help="timed ones of each program (%(default)s)")
     args = parser.parse_args()
     networks = configs.PRESETS["infinitetalk-14b"].networks
     networks = replace(networks, dit=replace(networks.dit, num_layers=args.layers or networks.dit.num_layers))
-    height, width = (args.height, args.width) if args.height else SIZES[args.size]
+    height, width = args.pixels or SIZES[args.size]
     device = jax.devices()[0]
     mesh = make_mesh(heads=networks.dit.num_heads, devices=[device])
     print(f"{device.device_kind}, jax {jax.__version__}, {height}x{width}, 81 frames, {networks.dit.num_layers} layers")
@@ -71,11 +69,8 @@ def main() -> None:
                 peak = peak_flops(device)
                 share = f", {step_flops / median / peak:.0%} of the peak" if peak else ""
                 print(f"  {step_flops / 1e12:.1f} TFLOP, {step_flops / median / 1e12:.0f} TFLOP/s{share}")
-                state = made[name]
-                print(f"  finite: {bool(jnp.isfinite(state.latent).all())}")
-    stats = device.memory_stats() or {}
-    if "peak_bytes_in_use" in stats:
-        print(f"most memory in use: {stats['peak_bytes_in_use'] / GIB:.1f} GiB")
+                print(f"  finite: {bool(jnp.isfinite(made[name].latent).all())}")
+    print(", ".join(f"{name} {value:.1f}" for name, value in memory_in_use().items()))
 
 
 def arguments(name: str, inputs: tuple, made: dict) -> tuple:

@@ -15,12 +15,10 @@ os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "JAX_PLATFORMS": "cpu"}
 import jax
 from jax.experimental import topologies
 
-from benchmarks.abstract_programs import programs
+from benchmarks.abstract_programs import SIZES, programs
 from itjax import configs
 from itjax.parallel.sharding import make_mesh
 from itjax.weights.specs import network_specs
-
-SIZES = {"480": (640, 640), "720": (960, 960)}
 
 
 def main() -> None:

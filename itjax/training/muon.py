@@ -42,7 +42,7 @@ def orthogonalised(stack: Float[Array, "L i o"]) -> Float[Array, "L i o"]:
 
 
 def _each_layer(stack: Float[Array, "L i o"]) -> Float[Array, "L i o"]:
-    """Small matrices together, as a GPU takes as long for one as for many; large ones in turn, for the sake of memory."""
+    """Small matrices together, which do not fill a GPU one by one; large ones in turn, for the sake of memory."""
     together = max(1, AT_ONCE // math.prod(stack.shape[1:]))
     iteration = scale_by_muon(beta=0.0, nesterov=False)  # only Newton and Schulz's iteration: what comes in has momentum
     scale = RMS * math.sqrt(max(stack.shape[1:]))
