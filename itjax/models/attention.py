@@ -67,7 +67,7 @@ def _head_by_head(
     @jax.checkpoint  # computing the scores again takes less time than keeping them
     def attend(one: tuple[Array, Array, Array]) -> Float[Array, "Q d"]:
         q, k, v = one
-        scores = q @ k.T / math.sqrt(head_dim)
+        scores = (q / math.sqrt(head_dim)) @ k.T
         if mask is not None:
             scores = jnp.where(mask[0, 0], scores, -jnp.inf)
         weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))

@@ -87,7 +87,7 @@ class DiT(layers.Module):
         shared = nn.broadcast
         methods = {
             "keys_values": stacked | {"in_axes": shared},
-            "in_turn" if self.in_turn else "__call__": stacked | {"in_axes": (0, shared, shared, shared, shared)},
+            "in_turn" if self.in_turn else "__call__": stacked | {"in_axes": (0, shared, shared, shared, shared, 0)},
             "from_states": stacked | {"in_axes": (shared,) * 4},
         }
         block = Block
@@ -146,16 +146,20 @@ class DiT(layers.Module):
 
     def transform(
         self,
-        x: Float[Array, "B L D"],
+        x: Float[Array, "#B L D"],
         grid: tuple[int, int, int],
         time: Float[Array, "#B 6 D"],
         kv: KeysValues,
         branches: BranchIndices,
         persons: Persons | None = None,
     ) -> Float[Array, "B L D"]:
-        """Applies all blocks to the tokens of a latent `grid` (T, h/2, w/2)."""
+        """Applies all blocks to the tokens of a latent `grid` (T, h/2, w/2), one set for all branches or one for each."""
+        batch = len(branches.text)
+        # the branches of a video part in the first layer's attention to the text
+        alike = None if len(x) == batch else jnp.arange(self.sizes.num_layers) == 0
+        x = jnp.broadcast_to(x, (batch, *x.shape[1:]))
         blocks = self.blocks.in_turn if self.in_turn else self.blocks
-        return blocks(x, kv, time, self.angles(grid), branches, persons)[0]
+        return blocks(x, kv, time, self.angles(grid), branches, persons, alike)[0]
 
     def angles(self, grid: tuple[int, int, int]) -> Float[Array, "tokens d2"]:
         """Rotary angles of the tokens of a latent `grid` (T, h/2, w/2), without mesh padding."""
@@ -176,8 +180,8 @@ class DiT(layers.Module):
 
     def __call__(
         self,
-        latents: Float[Array, "B T h w C"],
-        condition: Float[Array, "B T h w Cc"],
+        latents: Float[Array, "#B T h w C"],
+        condition: Float[Array, "#B T h w Cc"],
         time: TimeFeatures,
         kv: KeysValues,
         branches: BranchIndices,

@@ -96,6 +96,11 @@ def modulated(x: Array, shift: Array, scale: Array, eps: float, dtype: DTypeLike
     return (x * (1 + scale) + shift).astype(dtype)
 
 
+def gated(x: Array, y: Array, gate: Array, dtype: DTypeLike) -> Array:
+    """The residual x + y·gate in float32 (adaLN-Zero, arXiv 2212.09748)."""
+    return (x.astype(jnp.float32) + y.astype(jnp.float32) * gate).astype(dtype)
+
+
 class Dense(layers.Module):
     """A Linear that adds its low-rank update (LoRA, arXiv 2106.09685, eq. 3, with α = r) if the parameters have one."""
 
@@ -175,26 +180,39 @@ class Block(layers.Module):
         angles: Float[Array, "tokens d2"],
         branches: BranchIndices | None,
         persons: Persons | None,
+        alike: Bool[Array, ""] | None = None,
     ) -> tuple[Float[Array, "B L D"], None]:
-        """Self-attention, text and image attention, audio attention, MLP; the first and last are gated by the time step."""
+        """Self-attention, text and image attention, audio attention, MLP; the first and last are gated by the time step.
+
+        `alike` says that all branches have the same tokens: what comes before the text is then computed once, and attention
+        to the text once for each prompt.
+        """
         modulation = (self.modulation.astype(jnp.float32) + time)[:, :, None]
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (modulation[:, i] for i in range(6))
-        gated = lambda y, g: (x.astype(jnp.float32) + y.astype(jnp.float32) * g).astype(self.dtype)
-        with jax.named_scope("self_attention"):
-            y, labels = self.attend(modulated(x, shift, scale, self.sizes.eps, self.dtype), angles, kv, persons)
-            x = gated(y, gate)
-        with jax.named_scope("cross_attention"):
-            x = x + self.attend_text_image(self.norm3(x).astype(self.dtype), kv, branches)
+        prompts = None if branches is None else branches.text
+
+        def before_audio(block: Block, x: Array) -> tuple[Array, Array | None]:
+            return block.before_audio(x, modulation[:, :3], angles, kv, prompts, persons)
+
+        def before_audio_alike(block: Block, x: Array) -> tuple[Array, Array | None]:
+            of_prompts, labels = block.before_audio(x[:1], modulation[:, :3], angles, kv, None, persons)
+            return of_prompts[prompts], labels
+
+        if alike is None:
+            x, labels = before_audio(self, x)
+        else:
+            x, labels = nn.cond(alike, before_audio_alike, before_audio, self, x)
+        shift, scale, gate = (modulation[:, i] for i in range(3, 6))
         with jax.named_scope("audio_attention"):
             x = x + self.attend_audio(self.norm_x(x).astype(self.dtype), kv, branches, labels)
         with jax.named_scope("mlp"):
-            y = modulated(x, ffn_shift, ffn_scale, self.sizes.eps, self.dtype)
-            x = gated(self.per_token(self.ffn_out, nn.gelu(self.per_token(self.ffn_in, y), approximate=True)), ffn_gate)
+            y = modulated(x, shift, scale, self.sizes.eps, self.dtype)
+            y = self.per_token(self.ffn_out, nn.gelu(self.per_token(self.ffn_in, y), approximate=True))
+            x = gated(x, y, gate, self.dtype)
         self.sow("intermediates", "output", x)
         return x, None
 
     def in_turn(
-        self, x, kv: KeysValues, time, angles, branches: BranchIndices, persons: Persons | None
+        self, x, kv: KeysValues, time, angles, branches: BranchIndices, persons: Persons | None, _alike=None
     ) -> tuple[Float[Array, "B L D"], None]:
         """The same for one branch after another: activations of one branch at a time, with the layer's weights at hand."""
 
@@ -206,6 +224,18 @@ class Block(layers.Module):
         labelled = None if persons is None else persons.labelled
         scan = nn.scan(one, variable_broadcast="params", split_rngs={"params": False})
         return scan(self, None, (x, branches, labelled))[1], None
+
+    def before_audio(
+        self, x: Float[Array, "#B L D"], modulation: Float[Array, "#B 3 1 D"], angles, kv: KeysValues, prompts, persons
+    ) -> tuple[Float[Array, "B L D"], Float[Array, "branches L"] | None]:
+        """Self-attention, text and image attention; also the labels of `attend`. See `attend_text_image` for `prompts`."""
+        shift, scale, gate = (modulation[:, i] for i in range(3))
+        with jax.named_scope("self_attention"):
+            y, labels = self.attend(modulated(x, shift, scale, self.sizes.eps, self.dtype), angles, kv, persons)
+            x = gated(x, y, gate, self.dtype)
+        with jax.named_scope("cross_attention"):
+            x = x + self.attend_text_image(self.norm3(x).astype(self.dtype), kv, prompts)
+        return x, labels
 
     def attend(self, x, angles, kv: KeysValues, persons: Persons | None):
         """Self-attention; with two persons also the tokens' L-RoPE labels [B, L], from the same q and k."""
@@ -232,14 +262,17 @@ class Block(layers.Module):
             labels = labels * persons.labelled[:, None]
         return self.per_token(self.o, y.reshape(batch, length, -1)), labels
 
-    def attend_text_image(self, x, kv: KeysValues, branches: BranchIndices | None):
-        """Attention to the text tokens plus separate attention to the image tokens (Wan2.1 I2V)."""
+    def attend_text_image(self, x: Float[Array, "#B L D"], kv: KeysValues, prompts: Int[Array, " B"] | None):
+        """Attention to the text tokens plus separate attention to the image tokens (Wan2.1 I2V).
+
+        `prompts` is the index of each branch's prompt; if None, the result has one entry for each prompt.
+        """
         q = self.heads(self.cross_norm_q(self.per_token(self.cross_q, x)))
-        of_image = lambda part: jnp.broadcast_to(part, (x.shape[0], *part.shape[1:]))
+        of_image = lambda part: jnp.broadcast_to(part, (len(x), *part.shape[1:]))
         y = cross_attention(q, of_image(kv.image_k), of_image(kv.image_v))
-        of_text = lambda part: part if branches is None else part[branches.text]
-        y = y + cross_attention(q, of_text(kv.text_k), of_text(kv.text_v))
-        return self.per_token(self.cross_o, y.reshape(x.shape))
+        k, v = (part if prompts is None else part[prompts] for part in (kv.text_k, kv.text_v))
+        y = y + cross_attention(jnp.broadcast_to(q, (len(k), *q.shape[1:])), k, v)
+        return self.per_token(self.cross_o, y.reshape(len(k), *x.shape[1:]))
 
     def attend_audio(self, x, kv: KeysValues, branches: BranchIndices | None, labels):
         """Attention of each latent frame's tokens to that frame's audio tokens only."""

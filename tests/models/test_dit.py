@@ -174,7 +174,8 @@ def test_what_is_kept_for_the_backward_pass_changes_no_gradient():
 
 
 @pytest.mark.parametrize("two", [False, True])
-def test_branches_in_turn_are_the_branches_together(two):
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_branches_in_turn_and_from_one_set_of_tokens_are_the_branches_together(two, in_turn):
     """Three branches of two prompts and two voices, with persons whose labels only some of them use."""
     parameters, (latents, condition, times, text, clip, windows, persons) = training_case(two)
     voiced = jnp.asarray([1.0, 0.0])
@@ -183,14 +184,15 @@ def test_branches_in_turn_are_the_branches_together(two):
 
     sinusoids = jnp.asarray(sinusoidal_embedding(np.asarray(times)[:1], TINY.freq_dim))
 
-    def velocity(in_turn):
+    def velocity(in_turn, copies):
         net = DiT(TINY, in_turn=in_turn)
         kv = apply(net, parameters, text, clip[:1], windows, voiced if two else None, method="keys_values")
         time = apply(net, parameters, sinusoids, method="time_features")
-        three = (jnp.tile(x[:1], (3, 1, 1, 1, 1)) for x in (latents, condition))
-        return apply(net, parameters, *three, time, kv, branches, who)
+        inputs = (jnp.tile(x[:1], (copies, 1, 1, 1, 1)) for x in (latents, condition))
+        return apply(net, parameters, *inputs, time, kv, branches, who)
 
-    in_turn, together = jax.jit(velocity, static_argnums=0)(True), jax.jit(velocity, static_argnums=0)(False)
+    compiled = jax.jit(velocity, static_argnums=(0, 1))
+    together = compiled(False, 3)
     assert float(jnp.abs(jnp.diff(together, axis=0)).max(axis=(1, 2, 3, 4)).min()) > 0.05  # each is another one
-    # float32 in both, in batches of other sizes
-    np.testing.assert_allclose(in_turn, together, atol=1e-5 * float(jnp.abs(together).max()))
+    for copies in (1, 3):  # float32 in all, in batches of other sizes
+        np.testing.assert_allclose(compiled(in_turn, copies), together, atol=1e-5 * float(jnp.abs(together).max()))
