@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +77,7 @@ def test_flips_anywhere_in_a_pth_change_no_value(weights, tmp_path):
 
 
 def test_each_storage_is_compared_once_and_in_blocks(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr("itjax.weights.pickle_files.CHECK_BYTES", 1000)
+    monkeypatch.setattr("itjax.weights.torch_archive.CHECK_BYTES", 1000)
     summed = []
     crc32 = zipfile.crc32
     monkeypatch.setattr("zlib.crc32", lambda data, start=0: summed.append(len(data)) or crc32(data, start))
@@ -120,6 +122,69 @@ ODD_TENSORS = {
 def test_tensors_that_are_no_plain_arrays(kind, tmp_path):
     torch.save({"good": torch.ones(2), "odd": ODD_TENSORS[kind]()}, tmp_path / "x.pth")
     assert "x.pth" in refusal(tmp_path / "x.pth")
+
+
+def archive(path: Path, content: bytes, **files: bytes) -> None:
+    """A .pth file with a pickle of one's own."""
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in {"data.pkl": content, "byteorder": b"little", **files}.items():
+            file.writestr(f"x/{name}", data)
+
+
+def with_global(module: str, name: str, then: bytes = b"") -> bytes:
+    """A pickle that asks for a name, and does something with it."""
+    return b"\x80\x02c" + f"{module}\n{name}\n".encode() + then + b"."
+
+
+STRANGE = {
+    "code": (with_global("os", "system", b"X\x04\x00\x00\x00true\x85R"), "was refused.*os.system"),
+    "a builtin": (with_global("builtins", "eval", b"X\x01\x00\x00\x001\x85R"), "was refused.*builtins.eval"),
+    "a name of torch": (with_global("torch", "load", b"X\x01\x00\x00\x00x\x85R"), "no named tensors"),
+    "state of a name": (with_global("torch", "FloatStorage", b"}X\x01\x00\x00\x00aK\x01sb"), "damaged"),
+    "state of a class": (with_global("collections", "OrderedDict", b"}X\x04\x00\x00\x00keysK\x01sb"), "damaged"),
+    "memory for numbered objects": (b"\x80\x02Nr\xff\xff\xff\xff.", "numbers more objects"),
+    "a storage that is not there": (b"\x80\x02(X\x07\x00\x00\x00storageNX\x01\x00\x00\x009NNtQ.", "damaged"),
+    "no pickle": (b"", "damaged"),
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_pickles_that_torch_did_not_write(what, tmp_path):
+    content, message = STRANGE[what]
+    archive(tmp_path / "x.pth", content)
+    assert re.search(message, refusal(tmp_path / "x.pth"))
+    assert list(OrderedDict(a=1).keys()) == ["a"]
+
+
+def test_archives_of_another_kind(tmp_path):
+    archive(tmp_path / "big.pth", b"\x80\x02}.", byteorder=b"big")
+    assert "another byte order" in refusal(tmp_path / "big.pth")
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as file:
+        file.writestr("notes.txt", "")
+    assert "has no data.pkl" in refusal(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("offset", [5, 2**20, -1])
+def test_a_tensor_beyond_its_values(offset, tmp_path):
+    """The first number of a tensor of 4 in a storage of 8 is moved."""
+    torch.save({"w": torch.arange(8.0)[4:]}, tmp_path / "x.pth")
+    with zipfile.ZipFile(tmp_path / "x.pth") as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    storage = next(name for name in entries if "/data/" in name)
+    shape = b"QK\x04K\x04\x85"  # the storage, then first number and shape
+    moved = b"QJ" + offset.to_bytes(4, "little", signed=True) + b"K\x04\x85"
+    content = next(data for name, data in entries.items() if name.endswith("data.pkl"))
+    assert shape in content
+    archive(tmp_path / "x.pth", content.replace(shape, moved), **{"data/0": entries[storage]})
+    assert "damaged" in refusal(tmp_path / "x.pth")
+
+
+def test_parameters_and_views_that_share_values_are_read(tmp_path):
+    weight = torch.nn.Parameter(torch.arange(6.0).reshape(2, 3))
+    torch.save(OrderedDict(w=weight, row=weight[1], turned=weight.T, eight=weight.to(torch.float8_e5m2)), tmp_path / "x.pth")
+    found = open_tensors(tmp_path / "x.pth")
+    for name, expected in {"w": weight, "row": weight[1], "turned": weight.T, "eight": weight}.items():
+        np.testing.assert_array_equal(found.read(name).astype("f4"), expected.detach().numpy())
 
 
 def test_a_pth_with_numbers_for_names(tmp_path):

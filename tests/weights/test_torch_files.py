@@ -310,10 +310,13 @@ def test_damaged_torch_files_are_named(state, tmp_path):
 def test_without_torch(state, tmp_path, monkeypatch):
     save_zip(state, tmp_path / "x.pth")
     save_safetensors(state, tmp_path / "x.safetensors")
+    save_legacy(dict(state), tmp_path / "old.pth")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UserError, match=r"pip install itjax\[convert\]"):
-        open_tensors(tmp_path / "x.pth")
-    assert open_tensors(tmp_path / "x.safetensors").read("float").shape == (7,)
+    for refused in (lambda: open_tensors(tmp_path / "old.pth"), lambda: write_pth(tmp_path / "y.pth", {})):
+        with pytest.raises(UserError, match=r"pip install itjax\[convert\]"):
+            refused()
+    assert_holds(open_tensors(tmp_path / "x.pth"), state)
+    assert_holds(open_tensors(tmp_path / "x.safetensors"), state)
 
 
 def test_names_and_shapes_are_listed_together(tmp_path):
