@@ -37,7 +37,7 @@ from itjax.pipeline.resume import check_state
 from itjax.pipeline.settings import Settings
 from itjax.progress import SILENT, Progress
 from itjax.sampling import chunk, rollout
-from itjax.sampling.chunk import Carry, ChunkInputs, Program, Reference
+from itjax.sampling.chunk import Carry, ChunkInputs, ChunkOutput, Program, Reference
 from itjax.sampling.noise import SeededNoise
 from itjax.sampling.plan import ChunkPlan, plan, speech_windows
 from itjax.weights.sources import Weights
@@ -209,8 +209,8 @@ def _generate(
         results = rollout.streamed(program, invariants, carry, chunk_inputs(), lambda step: bar.advance())
         for current, (state, output) in zip(remaining, results, strict=True):
             pixels = np.asarray(output.pixels)
-            if not output.finite:
-                raise ComputationError(_not_finite(current, chunks, writer))
+            if not all(output.finite):
+                raise ComputationError(_not_finite(output, current, chunks, writer))
             floats = np.asarray(output.frames)[current.kept] if settings.save_frames else None
             carry_arrays = {name: np.asarray(value) for name, value in state._asdict().items()}
             writer.append(pixels[current.kept], floats, carry_arrays)
@@ -231,11 +231,13 @@ def _stage(progress: Progress, name: str) -> Iterator[None]:
         yield
 
 
-def _not_finite(current: ChunkPlan, chunks: list[ChunkPlan], writer: VideoWriter) -> str:
+def _not_finite(output: ChunkOutput, current: ChunkPlan, chunks: list[ChunkPlan], writer: VideoWriter) -> str:
+    step, steps = [bool(finite) for finite in output.finite].index(False), len(output.finite) - 1
+    what = f"step {step + 1} of {steps} made latents" if step < steps else "the VAE made frames"
     saved = f"{writer.frames_done} frames are saved in {writer.files.video}" if writer.frames_done else "nothing was saved"
     return (
-        f"chunk {current.number + 1} of {len(chunks)}: its frames are not finite numbers; {saved}. Weights or a LoRA may be "
-        "damaged, or guidance or LoRA scales too large."
+        f"chunk {current.number + 1} of {len(chunks)}: {what} that are not finite numbers; {saved}. Weights or a LoRA may "
+        "be damaged, or guidance or LoRA scales too large."
     )
 
 

@@ -81,13 +81,14 @@ class Carry(NamedTuple):
 class ChunkOutput(NamedTuple):
     """A finished chunk: all frames (including context) as 8-bit pixels and in -1..1, and the latents.
 
-    `finite`: whether all frames are finite numbers (`rollout.streamed` alone looks).
+    `finite`: whether all numbers are finite, of the latents after each step, then of the frames (`rollout.streamed` alone
+    looks).
     """
 
     pixels: UInt8[Array, "*n F H W 3"]
     frames: Float[Array, "*n F H W 3"]
     latents: Float[Array, "*n T h w C"]
-    finite: Bool[Array, ""] | None = None
+    finite: tuple[Bool[Array, ""], ...] = ()
 
 
 class Program(NamedTuple):

@@ -65,13 +65,15 @@ def streamed(
     begun = first_step(_constrain_carry(carry))
     while begun is not None:
         state, conditions = begun
+        finite = []  # asked now, to be known before the next chunk's first step, and looked at once a chunk
         for number, step in enumerate(steps):
             if number:
                 state = _denoise_step(denoise, invariants, state, step, conditions)
             jax.block_until_ready(state.latent)
+            finite.append(all_finite(state.latent))
             on_step(number)
         carry, output = _finish(finish, invariants, state.latent)
-        output = output._replace(finite=all_finite(output.frames))  # now, to be known before the next chunk's first step
+        output = output._replace(finite=(*finite, all_finite(output.frames)))
         # else this chunk's keys and values stay in the devices' memory beside the next one's
         del begun, state, conditions
         try:
@@ -99,9 +101,9 @@ def _parts(program: Program) -> tuple[Program, Program, Program]:
 
 
 @jax.jit
-def all_finite(frames: Float[Array, "..."]) -> Bool[Array, ""]:
-    """Whether all frames are finite numbers. A program of its own: in `finish_chunk`, it would change how XLA fuses that."""
-    return jnp.isfinite(frames).all()
+def all_finite(values: Float[Array, "..."]) -> Bool[Array, ""]:
+    """Whether all numbers are finite. A program of its own: in `finish_chunk`, it would change how XLA fuses that."""
+    return jnp.isfinite(values).all()
 
 
 def compiled_programs() -> int:

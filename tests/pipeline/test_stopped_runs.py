@@ -23,7 +23,7 @@ def test_frames_that_are_not_numbers_end_the_run_and_sigterm_too(run, talk, deco
         patch.setattr(SeededNoise, "read", lambda noise, number: read(noise, number) * (np.nan if number == 1 else 1))
         result = run(*voice)
     assert result.status == 3
-    assert "chunk 2 of 3: its frames are not finite numbers; 5 frames are saved in" in result.said
+    assert "chunk 2 of 3: step 1 of 1 made latents that are not finite numbers; 5 frames are saved in" in result.said
     assert len(decode(result.path).frames) == 5
 
     def terminated(writer, *chunk):

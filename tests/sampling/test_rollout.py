@@ -129,8 +129,21 @@ def test_the_next_chunk_is_begun_before_one_is_handed_out_and_its_error_comes_af
     with pytest.raises(OSError, match="damaged from here on"):
         for _, output in rollout.streamed(program, invariants, carry, inputs()):
             made.append(list(read))
-            assert output.finite
+            assert all(output.finite) and len(output.finite) == SAMPLER.steps + 1
     assert made == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("step", range(SAMPLER.steps + 1))
+def test_the_first_step_whose_numbers_are_not_finite_is_known(step, parameters):
+    """The last number is that of the frames, which the VAE makes."""
+    program, invariants, carry, chunks = setting(parameters)
+    if step < SAMPLER.steps:
+        invariants = invariants._replace(steps=invariants.steps._replace(t=invariants.steps.t.at[step].set(jnp.nan)))
+    else:
+        damaged = jax.tree.map(lambda x: jnp.full_like(x, jnp.inf), invariants.vae["decoder"])
+        invariants = invariants._replace(vae=invariants.vae | {"decoder": damaged})
+    _, output = next(rollout.streamed(program, invariants, carry, one_by_one(chunks)))
+    assert [bool(finite) for finite in output.finite] == [i < step for i in range(SAMPLER.steps + 1)]
 
 
 def test_keys_and_values_of_a_chunk_are_gone_before_the_next_one_is_begun(parameters, monkeypatch):
