@@ -16,7 +16,7 @@ from itjax.models import layers
 from itjax.models.audio_adapter import AudioAdapter
 from itjax.models.dit_block import Block, BranchIndices, ConditionStates, KeysValues, Persons, modulated, voice_label
 from itjax.models.rope import video_angles
-from itjax.parallel.sharding import SEQUENCE, constrain, constrain_heads, sequence_shards
+from itjax.parallel.sharding import SEQUENCE, constrain, constrain_heads, device_count, sequence_shards
 
 # B batch (guidance branches, or training examples) · T latent frames · h w latent grid · S = h/2·w/2 tokens per frame
 # L = S·T · D width
@@ -155,8 +155,9 @@ class DiT(layers.Module):
     ) -> Float[Array, "B L D"]:
         """Applies all blocks to the tokens of a latent `grid` (T, h/2, w/2), one set for all branches or one for each."""
         batch = len(branches.text)
-        # the branches of a video part in the first layer's attention to the text
-        alike = None if len(x) == batch else jnp.arange(self.sizes.num_layers) == 0
+        # The branches of a video part in the first layer's attention to the text. On a mesh, each layer is computed for all
+        # of them: a conditional could keep the compiler from gathering the next weights beside self-attention.
+        alike = None if len(x) == batch or device_count() > 1 else jnp.arange(self.sizes.num_layers) == 0
         x = jnp.broadcast_to(x, (batch, *x.shape[1:]))
         blocks = self.blocks.in_turn if self.in_turn else self.blocks
         return blocks(x, kv, time, self.angles(grid), branches, persons, alike)[0]
