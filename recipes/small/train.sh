@@ -3,7 +3,7 @@
 #
 # Each stage continues where it was when the script is started again, and is skipped once it is finished. On a GPU the stages
 # before the DiT take about five minutes and a refinement of the VAE, which was not measured there; on two CPU cores hours.
-# Environment: CLIPS, PAIRS (drawn clips of one and of two people), STEPS, BATCH (of the DiT).
+# Environment: CLIPS, PAIRS (drawn clips of one and of two people: above 16 together), STEPS (above 200), BATCH (of the DiT).
 set -euo pipefail
 out=${1:-runs/small}
 mkdir -p "$out"
