@@ -78,8 +78,9 @@ def velocities(
 ) -> tuple[Float[Array, "B T h w C"], Float[Array, "B L D"] | None]:
     """The velocity (noise - data) of each branch, and the blocks' residual (None without TeaCache)."""
     call = partial(apply, net, parameters)
-    grid = net.token_grid(state.latent[None].shape)
-    tokens = call(state.latent[None], conditions.mask_and_reference[None], method="embed")
+    latents = state.latent[None]  # the same for all branches
+    grid = net.token_grid(latents.shape)
+    tokens = call(latents, conditions.mask_and_reference[None], method="embed")
 
     def run(x, _):
         inputs = conditions.keys_values, conditions.branches, conditions.persons

@@ -24,12 +24,12 @@ TORCH_ENDINGS = (".pth", ".pt", ".bin")
 class Loaded:
     """A tensor that torch has read into memory."""
 
-    def __init__(self, tensor: Any):
-        self.tensor = tensor
+    def __init__(self, path: Path, tensor: Any):
+        self.path, self.tensor = path, tensor
 
     def lazy(self, _name: str) -> LazyTensor:
         """The tensor, copied slice by slice."""
-        return LazyTensor(tuple(self.tensor.shape), _numpy_dtype(self.tensor), partial(_copy, self.tensor))
+        return LazyTensor(tuple(self.tensor.shape), _numpy_dtype(self.tensor), partial(_copy, self.tensor), self.path)
 
 
 def open_pickle(path: Path, key: str | None) -> dict[str, LazyTensor]:
@@ -77,19 +77,19 @@ def _named_tensors(path: Path, state: Any, key: str | None) -> dict[str, Stored 
 
 
 def _read_by_torch(path: Path) -> Any:
-    return _of_torch(torch_module().load(path, weights_only=True, map_location="cpu"))
+    return _of_torch(path, torch_module().load(path, weights_only=True, map_location="cpu"))
 
 
-def _of_torch(value: Any) -> Any:
+def _of_torch(path: Path, value: Any) -> Any:
     """What torch read, with the types that `read_archive` has for tensors."""
     torch = torch_module()
     if isinstance(value, dict):
-        return {name: _of_torch(part) for name, part in value.items()}
+        return {name: _of_torch(path, part) for name, part in value.items()}
     if not isinstance(value, torch.Tensor):
         return value
     kind, layout = (str(x).removeprefix("torch.") for x in (value.dtype, value.layout))
     is_plain = kind in SAFETENSORS_CODES and value.layout is torch.strided and value.device.type == "cpu"
-    return Loaded(value) if is_plain else Name(f"{kind}, {layout}, {value.device.type}")
+    return Loaded(path, value) if is_plain else Name(f"{kind}, {layout}, {value.device.type}")
 
 
 def _numpy_dtype(tensor: Any) -> np.dtype:

@@ -169,13 +169,17 @@ def test_a_tensor_beyond_its_values(offset, tmp_path):
     """The first number of a tensor of 4 in a storage of 8 is moved."""
     torch.save({"w": torch.arange(8.0)[4:]}, tmp_path / "x.pth")
     with zipfile.ZipFile(tmp_path / "x.pth") as file:
-        entries = {name: file.read(name) for name in file.namelist()}
-    storage = next(name for name in entries if "/data/" in name)
+        entries = {name.partition("/")[2]: file.read(name) for name in file.namelist()}
     shape = b"QK\x04K\x04\x85"  # the storage, then first number and shape
-    moved = b"QJ" + offset.to_bytes(4, "little", signed=True) + b"K\x04\x85"
-    content = next(data for name, data in entries.items() if name.endswith("data.pkl"))
-    assert shape in content
-    archive(tmp_path / "x.pth", content.replace(shape, moved), **{"data/0": entries[storage]})
+    assert shape in entries["data.pkl"]
+
+    def moved(first: int) -> None:
+        start = b"QJ" + first.to_bytes(4, "little", signed=True) + b"K\x04\x85"
+        archive(tmp_path / "x.pth", entries["data.pkl"].replace(shape, start), **{"data/0": entries["data/0"]})
+
+    moved(3)
+    np.testing.assert_array_equal(open_tensors(tmp_path / "x.pth").read("w"), [3, 4, 5, 6])
+    moved(offset)
     assert "damaged" in refusal(tmp_path / "x.pth")
 
 

@@ -77,7 +77,9 @@ WRITERS = pytest.mark.parametrize(
 @WRITERS
 def test_reads_what_torch_wrote(name, write, state, tmp_path):
     write(state, tmp_path / name)
-    assert_holds(open_tensors(tmp_path / name), state)
+    found = open_tensors(tmp_path / name)
+    assert_holds(found, state)
+    assert {tensor.file for tensor in found.tensors.values()} == {tmp_path / name}  # which messages about values name
 
 
 @WRITERS
